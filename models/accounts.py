@@ -1,0 +1,94 @@
+"""Who may sign in: accounts and their passwords."""
+
+from dataclasses import dataclass
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import select
+
+from models.database import Database
+from models.ids import new_id
+from models.outcomes import Refused
+from models.tables import Account, Mechanic, Role
+
+_hasher = PasswordHasher()
+_NOBODY = _hasher.hash("nobody's password")
+HASHES_AT_ONCE = 2
+"""Argon2 takes 64 MiB and a core for some 50 ms; more at once would only slow everything else."""
+
+
+@dataclass(frozen=True)
+class NewAccount:
+    """What it takes to make one. ``password`` ``None`` or empty: only tokens can use it."""
+
+    role: Role
+    email: str
+    name: str
+    password: str | None = None
+    provider_type: str | None = None
+
+
+class Accounts:
+    """Accounts in SQL; passwords are hashed in a worker thread, a few at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._hashing = CapacityLimiter(HASHES_AT_ONCE)
+
+    async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
+        """Add one account, or say ``email_taken``."""
+        account = await self._account(new, now_ms=now_ms)
+        try:
+            async with self._database.write() as session:
+                session.add(account)
+                await session.flush()
+                if account.role == Role.MECHANIC:
+                    session.add(Mechanic(id=account.id, provider_type=new.provider_type or "independent"))
+        except IntegrityError:
+            return Refused("email_taken", "There is already an account with this e-mail address.")
+        return account
+
+    async def find(self, account_id: str) -> Account | None:
+        """Return the account, or ``None``."""
+        async with self._database.read() as session:
+            return await session.get(Account, account_id)
+
+    async def find_by_email(self, email: str) -> Account | None:
+        """Return the account with this address in any letter case, or ``None``."""
+        async with self._database.read() as session:
+            return (await session.exec(select(Account).where(Account.email == normal_email(email)))).first()
+
+    async def sign_in(self, email: str, password: str) -> Account | None:
+        """Return the account if the password is right; takes as long whether or not there is such an account."""
+        account = await self.find_by_email(email)
+        expected = account.password_hash if account and account.password_hash else _NOBODY
+        matches = await anyio.to_thread.run_sync(_matches, expected, password, limiter=self._hashing)
+        return account if account and account.password_hash and matches else None
+
+    async def _account(self, new: NewAccount, *, now_ms: int) -> Account:
+        hashed = None
+        if new.password:
+            hashed = await anyio.to_thread.run_sync(_hasher.hash, new.password, limiter=self._hashing)
+        return Account(
+            id=new_id(),
+            role=new.role,
+            email=normal_email(new.email),
+            name=new.name.strip(),
+            password_hash=hashed,
+            created_at_ms=now_ms,
+        )
+
+
+def normal_email(email: str) -> str:
+    """Return the address as it is kept and compared."""
+    return email.strip().lower()
+
+
+def _matches(hashed: str, password: str) -> bool:
+    try:
+        return _hasher.verify(hashed, password)
+    except (VerificationError, InvalidHashError):
+        return False

@@ -1,0 +1,109 @@
+"""Reading and writing SQL: SQLite (WAL) or PostgreSQL behind the same few lines.
+
+A write on SQLite is ``BEGIN IMMEDIATE`` on the one writing connection of this process: writers wait for each other here, in
+order, instead of failing half-way with SQLITE_BUSY when a reading transaction wants to become a writing one.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from models.errors import DatabaseUnavailable
+
+BUSY_TIMEOUT_MS = 10_000
+POOL_SIZE = 10
+POOL_TIMEOUT_S = 30
+
+
+class Database:
+    """The SQL database of one installation; ``read`` and ``write`` hand out short transactions."""
+
+    def __init__(self, url: str) -> None:
+        """``url`` is ``sqlite:///path`` or ``postgresql://…``; nothing is opened yet."""
+        self.url = async_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self.writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1)
+            self.reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=4)
+        else:
+            self.writer = self.reader = create_async_engine(
+                self.url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True
+            )
+        self._writes = async_sessionmaker(self.writer, class_=AsyncSession, expire_on_commit=False)
+        self._reads = async_sessionmaker(self.reader, class_=AsyncSession, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """One writing transaction: committed at the end of the block, rolled back if it raises.
+
+        Raises ``DatabaseUnavailable`` when the connection is lost; the transaction then did not happen, or its commit's fate
+        is unknown, so callers' work must be idempotent.
+        """
+        try:
+            async with self._writes() as session, session.begin():
+                yield session
+        except DBAPIError as error:
+            raise _translated(error) from error
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """One reading transaction."""
+        try:
+            async with self._reads() as session:
+                yield session
+        except DBAPIError as error:
+            raise _translated(error) from error
+
+    async def ping(self) -> None:
+        """Raise ``DatabaseUnavailable`` unless the database answers."""
+        try:
+            async with self.read() as session:
+                await session.exec(text("SELECT 1"))
+        except OSError as error:
+            raise DatabaseUnavailable(str(error)) from error
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        await self.writer.dispose()
+        if self.reader is not self.writer:
+            await self.reader.dispose()
+
+
+def async_url(url: str) -> URL:
+    """Return ``url`` with the asyncio driver for its kind of database."""
+    parsed = make_url(url)
+    driver = "sqlite+aiosqlite" if parsed.get_backend_name() == "sqlite" else "postgresql+asyncpg"
+    return parsed.set(drivername=driver)
+
+
+def _translated(error: DBAPIError) -> Exception:
+    # A lost connection and a database that stayed locked are the world's fault; everything else is ours.
+    if error.connection_invalidated or isinstance(error.orig, sqlite3.OperationalError):
+        return DatabaseUnavailable(str(error.orig))
+    return error
+
+
+def _sqlite_engine(url: URL, *, begin: str, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=POOL_TIMEOUT_S)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        # The driver's own transaction handling begins too late and never IMMEDIATE; it is turned off in favour of ours.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin_transaction(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

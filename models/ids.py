@@ -1,0 +1,18 @@
+"""Identifiers: ULIDs, 26 URL-safe characters that sort by creation time."""
+
+import re
+
+from ulid import ULID
+
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+_ID = re.compile(ID_PATTERN)
+
+
+def new_id() -> str:
+    """Return a fresh id; within one process each is greater than the one before, also in the same millisecond."""
+    return str(ULID())
+
+
+def is_id(text: str) -> bool:
+    """Tell whether ``text`` has the form of an id of ours or of anybody's: at most 64 URL-safe characters."""
+    return _ID.match(text) is not None

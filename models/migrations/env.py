@@ -1,0 +1,13 @@
+"""Alembic's entry: runs the migrations on the connection that ``models.migrations`` opened."""
+
+from alembic import context
+
+from models.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transactional_ddl=False,
+)
+context.run_migrations()

@@ -1,0 +1,193 @@
+"""Everything that travels over REST, in and out; the published OpenAPI document is generated from these.
+
+A body with an unknown member is refused (contract), so every body forbids unknown fields.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from models.wire import Id, OfferView, RequestView, RoutingType, StatusView, Timestamp
+
+Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+Password = Annotated[str, Meta(min_length=8, max_length=256)]
+ProviderType = Literal["independent", "workshop"]
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+class RegisterBody(Struct, forbid_unknown_fields=True):
+    email: Email
+    password: Password
+    name: Name
+
+
+class LoginBody(Struct, forbid_unknown_fields=True):
+    email: Annotated[str, Meta(max_length=254)]
+    password: Annotated[str, Meta(max_length=256)]
+
+
+class CheckoutBody(Struct, forbid_unknown_fields=True):
+    plan: Annotated[str, Meta(max_length=64)]
+    routing_type: RoutingType
+    preferred_mechanic_id: Id | None = None
+
+
+class DeclineBody(Struct, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class PushKeys(Struct, forbid_unknown_fields=True):
+    p256dh: Annotated[str, Meta(min_length=1, max_length=200)]
+    auth: Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class PushSubscribeBody(Struct, forbid_unknown_fields=True):
+    """What ``PushSubscription.toJSON()`` gives in a browser."""
+
+    endpoint: Annotated[str, Meta(max_length=1000, pattern=r"^https?://")]
+    keys: PushKeys
+    expirationTime: float | None = None
+
+
+class PushUnsubscribeBody(Struct, forbid_unknown_fields=True):
+    endpoint: Annotated[str, Meta(max_length=1000)]
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class AccountView(Struct):
+    """``has_used_free_session`` is there for customers only."""
+
+    id: str
+    role: Literal["customer", "mechanic", "admin"]
+    name: str
+    email: str
+    has_used_free_session: bool | UnsetType = UNSET
+
+
+class SignedIn(Struct):
+    account: AccountView
+    token: str
+    expires_at: Timestamp
+
+
+class Ticket(Struct):
+    ticket: str
+    expires_in_s: int
+
+
+class Statuses(Struct):
+    statuses: list[StatusView]
+
+
+class AvailableCount(Struct):
+    available_count: int
+
+
+class FavoriteView(Struct):
+    provider_id: str
+    provider_name: str
+    provider_type: ProviderType
+    services_count: int
+    total_spent_cents: int
+    currency: str
+    last_service_at: Timestamp | None
+    status: StatusView
+
+
+class Favorites(Struct):
+    favorites: list[FavoriteView]
+
+
+class FavoriteAdded(Struct):
+    favorite: FavoriteView
+
+
+class PlanView(Struct):
+    id: str
+    name: str
+    price_cents: int
+    currency: str
+    duration_min: int
+    session_type: str
+    first_time_only: bool
+    eligible: bool
+
+
+class Plans(Struct):
+    plans: list[PlanView]
+
+
+class StripeCheckout(Struct):
+    checkout_id: str
+    kind: Literal["stripe"]
+    url: str
+    expires_at: Timestamp
+
+
+class FreeCheckout(Struct):
+    checkout_id: str
+    kind: Literal["free"]
+    request: RequestView
+
+
+class CheckoutState(Struct):
+    checkout_id: str
+    status: Literal["open", "paid", "expired", "failed"]
+    request_id: str | UnsetType = UNSET
+
+
+class RequestAnswer(Struct):
+    request: RequestView
+
+
+class Requests(Struct):
+    requests: list[RequestView]
+    next_cursor: str | None
+
+
+class Offers(Struct):
+    offers: list[OfferView]
+
+
+class PushKey(Struct):
+    public_key: str
+
+
+class PublicConfig(Struct):
+    """What the pages need to say true sentences."""
+
+    priority_window_s: float
+    broadcast_window_s: float
+    heartbeat_interval_s: float
+    demo: bool
+
+
+class FieldError(Struct):
+    field: str
+    message: str
+
+
+class Problem(Struct):
+    """RFC 9457; ``code`` is the stable word to switch on."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldError] | UnsetType = UNSET
+
+
+class OpsSnapshot(Struct):
+    """Counts and lists behind the operations page."""
+
+    at: Timestamp
+    counts: dict[str, int]
+    open_requests: list[RequestView]
+    refunds_owed: list[dict[str, Any]]
+    node: dict[str, Any]

@@ -1,0 +1,268 @@
+"""Settings: read once from the environment or ``.env``, checked once, handed out in sections.
+
+The only module that reads the environment. Each service receives just its section; the bounds of every queue,
+retry and wait live there.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.errors import ConfigurationError
+
+SECRET_LEN_MIN = 32
+"""Bytes. HS256 needs a key at least as long as its hash (RFC 7518 §3.2)."""
+
+
+@dataclass(frozen=True)
+class PresenceSettings:
+    """How long silence means presence, and how often this node looks."""
+
+    heartbeat_interval_ms: int = 20_000
+    timeout_ms: int = 45_000
+    grace_ms: int = 3_000
+    node_lease_ms: int = 5_000
+    """A killed node's mechanics are offline after this: half of the ten seconds that ghosts may live."""
+    flush_interval_ms: int = 100
+    """Heartbeats are gathered for this long and renewed in one round trip; joins and leaves do not wait for it."""
+    sweep_interval_ms: int = 200
+    redis_timeout_s: float = 2.0
+    watch_max: int = 100
+    """Mechanics that one customer's socket may watch."""
+
+
+@dataclass(frozen=True)
+class DispatchSettings:
+    """Windows of the two kinds of offer, and the bounds of what is tried again."""
+
+    priority_window_ms: int = 600_000
+    broadcast_window_ms: int = 900_000
+    resend_interval_ms: int = 5_000
+    claim_lease_ms: int = 1_000
+    """A node that died between claiming a deadline and committing is taken over after this."""
+    reconcile_interval_ms: int = 5_000
+    outbox_lease_ms: int = 2_000
+    outbox_queue_len_max: int = 10_000
+    race_tries_max: int = 20
+    """How often a transition that lost a race is decided anew on the new state."""
+    refund_retry_first_ms: int = 1_000
+    refund_retry_max_ms: int = 300_000
+
+
+@dataclass(frozen=True)
+class StripeSettings:
+    """Where Stripe is and how we prove ourselves to each other."""
+
+    secret_key: str
+    webhook_secrets: tuple[str, ...]
+    """Any of them may have signed: two during a rotation."""
+    api_base: str | None
+    """``None`` is Stripe's own address."""
+    is_standin: bool
+    timeout_s: float = 8.0
+    tries_max: int = 2
+    session_lifetime_ms: int = 31 * 60_000
+    """Stripe takes 30 minutes to 24 hours; one more minute absorbs clocks that differ."""
+
+
+@dataclass(frozen=True)
+class DoorSettings:
+    """The HTTP and socket edge."""
+
+    base_url: str
+    own_origins: frozenset[str]
+    secret_key: str = field(repr=False)
+    secure_cookie: bool
+    heartbeat_interval_ms: int
+    presence_timeout_ms: int
+    priority_window_ms: int
+    broadcast_window_ms: int
+    is_demo: bool = False
+    token_lifetime_s: int = 7 * 24 * 3600
+    ticket_lifetime_s: int = 30
+    frame_len_max: int = 16 * 1024
+    body_len_max: int = 64 * 1024
+    frames_per_s_max: int = 50
+    frames_burst_max: int = 200
+    send_buffer_len_max: int = 1024 * 1024
+    login_failures_max: int = 5
+    login_window_s: int = 60
+    jobs_per_connection_max: int = 32
+
+
+class Settings(BaseSettings):
+    """The contract's table of settings, as it stands in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="PITLANE_", env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    env: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    base_url: str | None = None
+    data_dir: Path = Path("./var")
+    database_url: str | None = None
+    redis_url: str | None = None
+    redis_prefix: str = Field("pitlane", pattern=r"^[A-Za-z0-9_.-]{1,32}$")
+    secret_key: str | None = Field(None, repr=False)
+    stripe_secret_key: str | None = Field(None, repr=False)
+    stripe_webhook_secret: str | None = Field(None, repr=False)
+    stripe_api_base: str | None = None
+    priority_window_s: float = Field(600, gt=0, le=86_400)
+    broadcast_window_s: float = Field(900, gt=0, le=86_400)
+    heartbeat_interval_s: float = Field(20, gt=0, le=3600)
+    presence_timeout_s: float = Field(45, gt=0, le=7200)
+    disconnect_grace_s: float = Field(3, ge=0, le=60)
+    workers: int = Field(1, ge=1, le=64)
+
+    @classmethod
+    def load(cls, **overrides: object) -> "Settings":
+        """Read and check everything; raise ``ConfigurationError`` with one sentence that names the setting."""
+        try:
+            settings = cls(**overrides)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "PITLANE_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise ConfigurationError(f"{name}: {first['msg'].lower()}, but it is {first['input']!r}.") from error
+        settings._check_relations()
+        return settings
+
+    def _check_relations(self) -> None:
+        if self.presence_timeout_s < 2 * self.heartbeat_interval_s:
+            raise ConfigurationError(
+                f"PITLANE_PRESENCE_TIMEOUT_S ({self.presence_timeout_s:g}) must be at least twice "
+                f"PITLANE_HEARTBEAT_INTERVAL_S ({self.heartbeat_interval_s:g}), or one late heartbeat shows a mechanic offline."
+            )
+        if self.stripe_secret_key and not self.stripe_webhook_secret:
+            raise ConfigurationError(
+                "PITLANE_STRIPE_WEBHOOK_SECRET is missing: with PITLANE_STRIPE_SECRET_KEY set, webhooks must be verified."
+            )
+        if self.stripe_webhook_secret and not self.stripe_secret_key:
+            raise ConfigurationError(
+                "PITLANE_STRIPE_SECRET_KEY is missing, although PITLANE_STRIPE_WEBHOOK_SECRET is set."
+            )
+        if self.database_url is not None and urlsplit(self.database_url).scheme not in (
+            "postgresql",
+            "postgres",
+            "sqlite",
+        ):
+            raise ConfigurationError("PITLANE_DATABASE_URL must start with postgresql:// (or sqlite:///).")
+        if self.redis_url is not None and urlsplit(self.redis_url).scheme not in ("redis", "rediss", "unix"):
+            raise ConfigurationError(
+                "PITLANE_REDIS_URL must start with redis://, rediss:// or unix://; this version does not speak to a Redis Cluster."
+            )
+        if self.base_url is not None and urlsplit(self.base_url).scheme not in ("http", "https"):
+            raise ConfigurationError("PITLANE_BASE_URL must start with http:// or https://.")
+        if self.env == "production":
+            self._check_production()
+
+    def _check_production(self) -> None:
+        if not self.secret_key or len(self.secret_key.encode()) < SECRET_LEN_MIN:
+            raise ConfigurationError(
+                f"PITLANE_SECRET_KEY must be set to at least {SECRET_LEN_MIN} bytes in production."
+            )
+        if not self.stripe_secret_key:
+            raise ConfigurationError(
+                "PITLANE_STRIPE_SECRET_KEY must be set in production, where no stand-in for Stripe runs."
+            )
+
+    @property
+    def resolved_base_url(self) -> str:
+        """Where browsers reach us, without a trailing slash."""
+        if self.base_url:
+            return self.base_url.rstrip("/")
+        return f"http://{_bracketed(self.reachable_host)}:{self.port}"
+
+    @property
+    def reachable_host(self) -> str:
+        """A host name under which this machine reaches its own server."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL; the embedded SQLite file unless one is set."""
+        if self.database_url:
+            return self.database_url
+        return f"sqlite:///{self.data_dir.absolute() / 'pitlane.sqlite3'}"
+
+    def signing_key(self) -> str:
+        """Return the key that signs tokens, generated once into the data directory if none is set."""
+        return self.secret_key or _kept_secret(self.data_dir / "secret_key")
+
+    def presence(self) -> PresenceSettings:
+        """The section for ``presence``."""
+        return PresenceSettings(
+            heartbeat_interval_ms=_ms(self.heartbeat_interval_s),
+            timeout_ms=_ms(self.presence_timeout_s),
+            grace_ms=_ms(self.disconnect_grace_s),
+        )
+
+    def dispatch(self) -> DispatchSettings:
+        """The section for ``dispatch``."""
+        return DispatchSettings(
+            priority_window_ms=_ms(self.priority_window_s), broadcast_window_ms=_ms(self.broadcast_window_s)
+        )
+
+    def stripe(self) -> StripeSettings:
+        """The section for payments; the stand-in's, mounted into this very server, where no key is set."""
+        if self.stripe_secret_key and self.stripe_webhook_secret:
+            signing = tuple(part.strip() for part in self.stripe_webhook_secret.split(",") if part.strip())
+            base = self.stripe_api_base.rstrip("/") if self.stripe_api_base else None
+            return StripeSettings(self.stripe_secret_key, signing, base, is_standin=False)
+        # Derived, so that every node of an installation that shares a secret shares these, too.
+        derived = hmac.new(self.signing_key().encode(), b"stripe stand-in", hashlib.sha256).hexdigest()
+        api_base = self.stripe_api_base or f"http://{_bracketed(self.reachable_host)}:{self.port}/stripe-standin"
+        return StripeSettings(
+            f"sk_test_{derived[:32]}", (f"whsec_{derived[32:]}",), api_base.rstrip("/"), is_standin=True
+        )
+
+    def doors(self, *, is_demo: bool = False) -> DoorSettings:
+        """The section for ``http_api``."""
+        base_url = self.resolved_base_url
+        origin = urlsplit(base_url)
+        origins = {f"{origin.scheme}://{origin.netloc}"}
+        if self.base_url is None and self.reachable_host in ("127.0.0.1", "localhost", "::1"):
+            # Without an address of its own this is a developer's machine, and these all name it.
+            origins |= {f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+        return DoorSettings(
+            base_url=base_url,
+            own_origins=frozenset(origins),
+            secret_key=self.signing_key(),
+            secure_cookie=origin.scheme == "https",
+            heartbeat_interval_ms=_ms(self.heartbeat_interval_s),
+            presence_timeout_ms=_ms(self.presence_timeout_s),
+            priority_window_ms=_ms(self.priority_window_s),
+            broadcast_window_ms=_ms(self.broadcast_window_s),
+            is_demo=is_demo,
+        )
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000)) if seconds else 0
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _kept_secret(path: Path) -> str:
+    """Return the secret in ``path``, creating it (readable by the owner only) if this is the first start."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written aside and linked into place: of two first starts at once, both end with the same key.
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    if not path.exists():
+        aside.touch(mode=0o600)
+        aside.write_text(secrets.token_urlsafe(48))
+        try:
+            path.hardlink_to(aside)
+        except FileExistsError:
+            pass
+        finally:
+            aside.unlink()
+    return path.read_text().strip()

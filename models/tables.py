@@ -1,0 +1,274 @@
+"""What SQL keeps: the truth about accounts, requests and money. Instants are integers, milliseconds since the epoch.
+
+Uniqueness that a rule depends on is written here as a constraint, so that no code path can break it:
+one request per checkout, one open offer per request, one session per mechanic, one refund per checkout.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, text
+from sqlmodel import Field, SQLModel
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata: MetaData = SQLModel.metadata
+
+
+def instant(**options: Any) -> Any:
+    """A column of milliseconds since the epoch."""
+    return Field(sa_type=BigInteger, **options)
+
+
+class Role(StrEnum):
+    CUSTOMER = "customer"
+    MECHANIC = "mechanic"
+    ADMIN = "admin"
+
+
+class Account(SQLModel, table=True):
+    """Somebody who may sign in."""
+
+    __tablename__ = "accounts"
+
+    id: str = Field(primary_key=True)
+    role: str
+    email: str = Field(unique=True)
+    """Lower-case."""
+    name: str
+    password_hash: str | None = None
+    """Argon2id; ``None`` for an account that only tokens can use."""
+    free_session_used: bool = False
+    created_at_ms: int = instant()
+
+
+class Mechanic(SQLModel, table=True):
+    """What is true of a mechanic besides being here: on duty, in a session, reachable by push.
+
+    ``facts_version`` grows with every change of these, so that a late copy in Redis never overwrites a newer one.
+    """
+
+    __tablename__ = "mechanics"
+
+    id: str = Field(primary_key=True, foreign_key="accounts.id")
+    provider_type: str
+    on_duty: bool = True
+    active_request_id: str | None = None
+    """The one session they are in. Set only by an update that requires it to be empty."""
+    has_push: bool = False
+    facts_version: int = instant(default=1)
+    last_seen_at_ms: int | None = instant(default=None)
+
+
+class Plan(SQLModel, table=True):
+    """What can be bought; an operator may change it."""
+
+    __tablename__ = "plans"
+
+    id: str = Field(primary_key=True)
+    name: str
+    price_cents: int
+    currency: str
+    duration_min: int
+    session_type: str
+    first_time_only: bool
+    position: int
+
+
+class Favorite(SQLModel, table=True):
+    """A customer's mark on a mechanic they trust."""
+
+    __tablename__ = "favorites"
+
+    customer_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    mechanic_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    created_at_ms: int = instant()
+
+
+class Checkout(SQLModel, table=True):
+    """What a customer asked to pay for, as it was when they asked."""
+
+    __tablename__ = "checkouts"
+    __table_args__ = (Index("uq_checkouts_idempotency", "customer_id", "idempotency_key", unique=True),)
+
+    id: str = Field(primary_key=True)
+    customer_id: str = Field(foreign_key="accounts.id")
+    plan_id: str
+    price_cents: int
+    currency: str
+    duration_min: int
+    session_type: str
+    routing_type: str
+    preferred_mechanic_id: str | None = None
+    status: str = "open"
+    """``open`` | ``paid`` | ``expired`` | ``failed``, as in the contract."""
+    stripe_session_id: str | None = Field(default=None, unique=True)
+    url: str | None = None
+    expires_at_ms: int | None = instant(default=None, index=True)
+    payment_intent_id: str | None = None
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    idempotency_hash: str | None = None
+    created_at_ms: int = instant()
+
+
+class SessionRequest(SQLModel, table=True):
+    """A paid request, from the first offer to the end; see ``dispatch.request`` for its life."""
+
+    __tablename__ = "session_requests"
+    __table_args__ = (
+        Index(
+            "uq_session_requests_one_session_per_mechanic",
+            "assigned_mechanic_id",
+            unique=True,
+            sqlite_where=text("status IN ('accepted', 'in_progress')"),
+            postgresql_where=text("status IN ('accepted', 'in_progress')"),
+        ),
+        Index("ix_session_requests_customer", "customer_id", "id"),
+        Index("ix_session_requests_assigned", "assigned_mechanic_id", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    version: int = instant()
+    checkout_id: str = Field(unique=True, foreign_key="checkouts.id")
+    customer_id: str = Field(foreign_key="accounts.id")
+    plan_id: str
+    session_type: str
+    duration_min: int
+    price_cents: int
+    currency: str
+    routing_type: str
+    preferred_mechanic_id: str | None = Field(default=None, foreign_key="accounts.id")
+    assigned_mechanic_id: str | None = Field(default=None, foreign_key="accounts.id")
+    status: str = Field(index=True)
+    fallback_reason: str | None = None
+    priority_offer_id: str | None = Field(default=None, unique=True)
+    """The favourite's offer, also after its window: a late accept of it counts as one of the broadcast."""
+    created_at_ms: int = instant()
+    accepted_at_ms: int | None = instant(default=None)
+    started_at_ms: int | None = instant(default=None)
+    completed_at_ms: int | None = instant(default=None)
+    settled_at_ms: int | None = instant(default=None)
+
+
+class Offer(SQLModel, table=True):
+    """One window in which a request may be taken: by one mechanic (priority) or by any (broadcast)."""
+
+    __tablename__ = "offers"
+    __table_args__ = (
+        Index(
+            "uq_offers_one_open_per_request",
+            "request_id",
+            unique=True,
+            sqlite_where=text("closed_at_ms IS NULL"),
+            postgresql_where=text("closed_at_ms IS NULL"),
+        ),
+        Index(
+            "ix_offers_open",
+            "expires_at_ms",
+            sqlite_where=text("closed_at_ms IS NULL"),
+            postgresql_where=text("closed_at_ms IS NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="session_requests.id", index=True)
+    kind: str
+    mechanic_id: str | None = None
+    """Whom a priority offer is for; ``None`` for a broadcast."""
+    opened_at_ms: int = instant()
+    expires_at_ms: int = instant()
+    closed_at_ms: int | None = instant(default=None)
+    close_reason: str | None = None
+    delivered_at_ms: int | None = instant(default=None)
+    """When the favourite's app first acknowledged a priority offer."""
+
+
+class Exclusion(SQLModel, table=True):
+    """A mechanic who will not be asked for this request again: they declined it, or gave it back."""
+
+    __tablename__ = "exclusions"
+
+    request_id: str = Field(primary_key=True, foreign_key="session_requests.id")
+    mechanic_id: str = Field(primary_key=True)
+    because: str
+
+
+class TimelineEntry(SQLModel, table=True):
+    """One line of a request's story."""
+
+    __tablename__ = "timeline"
+
+    id: int | None = Field(default=None, primary_key=True)
+    request_id: str = Field(foreign_key="session_requests.id", index=True)
+    at_ms: int = instant()
+    event: str
+    details: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+
+class OutboxMessage(SQLModel, table=True):
+    """What a committed transaction still has to tell somebody; deleted once told, so told at least once."""
+
+    __tablename__ = "outbox"
+
+    id: str = Field(primary_key=True)
+    kind: str
+    payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    leased_until_ms: int = instant(index=True)
+    """Whose lease this is tells it; after that any node may."""
+
+
+class StripeEvent(SQLModel, table=True):
+    """A verified webhook, stored before it is answered and worked on afterwards."""
+
+    __tablename__ = "stripe_events"
+
+    id: str = Field(primary_key=True)
+    type: str
+    object_id: str | None = None
+    payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    received_at_ms: int = instant()
+    processed_at_ms: int | None = instant(default=None)
+    attempts: int = 0
+    next_attempt_at_ms: int = instant(index=True)
+
+
+class Refund(SQLModel, table=True):
+    """Money that we owe or have given back: always the whole of one checkout, once."""
+
+    __tablename__ = "refunds"
+
+    id: str = Field(primary_key=True)
+    checkout_id: str = Field(unique=True, foreign_key="checkouts.id")
+    request_id: str | None = Field(default=None, foreign_key="session_requests.id", index=True)
+    """``None`` for a payment that was never dispatched."""
+    payment_intent_id: str
+    amount_cents: int
+    currency: str
+    cause: str
+    status: str = "pending"
+    """``pending`` | ``succeeded`` | ``failed``, as in the contract."""
+    stripe_refund_id: str | None = Field(default=None, unique=True)
+    attempts: int = 0
+    next_attempt_at_ms: int | None = instant(default=None, index=True)
+    """``None`` once Stripe has taken it."""
+    created_at_ms: int = instant()
+    settled_at_ms: int | None = instant(default=None)
+
+
+class PushSubscription(SQLModel, table=True):
+    """Where a mechanic's browser can be woken (RFC 8030, RFC 8291)."""
+
+    __tablename__ = "push_subscriptions"
+
+    id: str = Field(primary_key=True)
+    mechanic_id: str = Field(foreign_key="accounts.id", index=True)
+    endpoint: str = Field(unique=True)
+    p256dh: str
+    auth: str
+    created_at_ms: int = instant()

@@ -1,0 +1,272 @@
+"""Everything that travels on the sockets, grouped by direction; parsed once at the socket, typed ever after.
+
+The published AsyncAPI document is generated from these. Unknown members are ignored, both ways (contract).
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import json as msgspec_json
+
+from models.ids import ID_PATTERN
+
+PROTOCOL = 1
+WATCH_MAX = 100
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN)]
+Timestamp = Annotated[
+    str,
+    Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-22T09:30:00.000Z"], description="RFC 3339 UTC"),
+]
+Availability = Literal["available", "busy", "off_duty", "offline"]
+Reachable = Literal["socket", "push", "none"]
+OfferKind = Literal["priority", "broadcast"]
+WithdrawReason = Literal["taken", "expired", "cancelled", "skipped", "declined"]
+RequestStatus = Literal[
+    "priority_offered", "broadcasting", "accepted", "in_progress", "completed", "unfilled", "cancelled"
+]
+RoutingType = Literal["priority_broadcast", "broadcast"]
+
+
+# --- shared objects ---------------------------------------------------------------------------------------------------
+
+
+class Person(Struct):
+    """A mechanic as others see them."""
+
+    id: str
+    name: str
+
+
+class OfferDeadline(Struct):
+    """The open offer of a request, as its customer sees it."""
+
+    id: str
+    kind: OfferKind
+    expires_at: Timestamp
+    expires_in_ms: int
+
+
+class RefundState(Struct):
+    """Where the money is on its way back."""
+
+    status: Literal["pending", "succeeded", "failed"]
+    amount_cents: int
+
+
+class RequestView(Struct):
+    """A session request. ``version`` only grows: an older one never overwrites a newer."""
+
+    id: str
+    version: int
+    plan: str
+    session_type: str
+    routing_type: RoutingType
+    status: RequestStatus
+    customer_name: str
+    preferred_mechanic: Person | None
+    assigned_mechanic: Person | None
+    offer: OfferDeadline | None
+    fallback_reason: Literal["declined", "expired", "skipped"] | None
+    created_at: Timestamp
+    accepted_at: Timestamp | None
+    completed_at: Timestamp | None
+    refund: RefundState | None
+    timeline: list[dict[str, Any]]
+
+
+class OfferView(Struct):
+    """An offer as the mechanic sees it; ``offer_id`` is the key, it may arrive more than once."""
+
+    offer_id: str
+    request_id: str
+    kind: OfferKind
+    customer_name: str
+    plan: str
+    session_type: str
+    duration_min: int
+    expires_at: Timestamp
+    expires_in_ms: int
+
+
+class StatusView(Struct):
+    """What is true of a mechanic at ``as_of``. ``last_seen`` is ``None`` if never seen."""
+
+    mechanic_id: str
+    is_online: bool
+    last_seen: Timestamp | None
+    availability: Availability
+    reachable: Reachable
+    as_of: Timestamp
+    version: int
+
+
+# --- mechanic -> server -----------------------------------------------------------------------------------------------
+
+
+class Heartbeat(Struct, tag_field="type", tag="heartbeat"):
+    """I am here. Any other frame and the pong to the server's ping say so, too."""
+
+
+class SetAvailability(Struct, tag_field="type", tag="set_availability"):
+    """Go on or off duty; remembered across connections and restarts."""
+
+    on_duty: bool
+
+
+class OfferAck(Struct, tag_field="type", tag="offer_ack"):
+    """The offer reached the app; it need not be sent again."""
+
+    offer_id: Id
+
+
+class Accept(Struct, tag_field="type", tag="accept"):
+    """Take the request that this offer is for."""
+
+    offer_id: Id
+
+
+class Decline(Struct, tag_field="type", tag="decline"):
+    """Do not offer this request to me again."""
+
+    offer_id: Id
+    reason: Annotated[str, Meta(max_length=200)] | None = None
+
+
+MechanicMessage = Heartbeat | SetAvailability | OfferAck | Accept | Decline
+
+
+# --- server -> mechanic -----------------------------------------------------------------------------------------------
+
+
+class MechanicWelcome(Struct, tag_field="type", tag="welcome"):
+    """The snapshot after every (re)connect."""
+
+    protocol: int
+    mechanic_id: str
+    connection_id: str
+    server_time: Timestamp
+    heartbeat_interval_s: float
+    on_duty: bool
+    offers: list[OfferView]
+    request: RequestView | None
+
+
+class HeartbeatAck(Struct, tag_field="type", tag="heartbeat_ack"):
+    server_time: Timestamp
+
+
+class AvailabilityChanged(Struct, tag_field="type", tag="availability"):
+    """The answer to ``set_availability``."""
+
+    on_duty: bool
+    availability: Availability
+
+
+class OfferMade(Struct, tag_field="type", tag="offer"):
+    """Sent again every five seconds until acknowledged, while it is open."""
+
+    offer: OfferView
+
+
+class OfferAccepted(Struct, tag_field="type", tag="offer_accepted"):
+    """You have it."""
+
+    offer_id: str
+    request: RequestView
+
+
+class OfferWithdrawn(Struct, tag_field="type", tag="offer_withdrawn"):
+    """The offer is no longer open to you."""
+
+    offer_id: str
+    reason: WithdrawReason
+
+
+class RequestUpdate(Struct, tag_field="type", tag="request_update"):
+    """A request of yours has changed."""
+
+    request: RequestView
+
+
+class ErrorMessage(Struct, tag_field="type", tag="error"):
+    """Something you sent was not done; ``ref`` is the id it was about."""
+
+    code: str
+    message: str
+    ref: str | UnsetType = UNSET
+
+
+ToMechanic = (
+    MechanicWelcome
+    | HeartbeatAck
+    | AvailabilityChanged
+    | OfferMade
+    | OfferAccepted
+    | OfferWithdrawn
+    | RequestUpdate
+    | ErrorMessage
+)
+
+
+# --- customer -> server -----------------------------------------------------------------------------------------------
+
+
+class Watch(Struct, tag_field="type", tag="watch"):
+    """Tell me about these mechanics: now, and at every change. Adds to what is watched."""
+
+    mechanic_ids: Annotated[list[Id], Meta(max_length=WATCH_MAX)]
+
+
+class Unwatch(Struct, tag_field="type", tag="unwatch"):
+    """No longer about these."""
+
+    mechanic_ids: Annotated[list[Id], Meta(max_length=WATCH_MAX)]
+
+
+CustomerMessage = Heartbeat | Watch | Unwatch
+
+
+# --- server -> customer -----------------------------------------------------------------------------------------------
+
+
+class CustomerWelcome(Struct, tag_field="type", tag="welcome"):
+    """The snapshot after every (re)connect; ``requests`` are the open ones."""
+
+    protocol: int
+    account_id: str
+    server_time: Timestamp
+    heartbeat_interval_s: float
+    requests: list[RequestView]
+
+
+class Status(Struct, tag_field="type", tag="status"):
+    """``StatusView`` as a message: the current one after ``watch``, then every change."""
+
+    mechanic_id: str
+    is_online: bool
+    last_seen: Timestamp | None
+    availability: Availability
+    reachable: Reachable
+    as_of: Timestamp
+    version: int
+
+
+class FavoritePrompt(Struct, tag_field="type", tag="favorite_prompt"):
+    """The session is completed and the mechanic not yet a favourite: would you like them to be?"""
+
+    request_id: str
+    mechanic: Person
+
+
+ToCustomer = CustomerWelcome | HeartbeatAck | Status | RequestUpdate | FavoritePrompt | ErrorMessage
+
+
+_encoder = msgspec_json.Encoder()
+mechanic_decoder = msgspec_json.Decoder(MechanicMessage)
+customer_decoder = msgspec_json.Decoder(CustomerMessage)
+
+
+def encode(message: ToMechanic | ToCustomer) -> bytes:
+    """Return ``message`` as the payload of one text frame."""
+    return _encoder.encode(message)
