@@ -1,0 +1,424 @@
+"""Puts the process inside the project's own environment, setting that up when it is missing.
+
+``run.py`` calls ``enter()`` before it imports anything else. Standard library only, and nothing slow at import time: a
+start whose set-up is already done hashes two small files, compares them with a stamp and replaces the process.
+
+The environment is ``.venv`` beside this file; what belongs in it is a hashed lock file per group of packages:
+``requirements.lock`` to run, ``requirements-<group>.lock`` for more. Each group's lock contains the runtime's, so an
+installed group satisfies the runtime too, and nothing is ever taken out again.
+
+``ensure_browser()`` and ``ensure_postgres()`` look for what only the tests need, and install it where they may.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - an older Python parses this far, and deserves a sentence
+    sys.stderr.write("Pitlane needs Python 3.11 or newer; %s is %d.%d.\n" % (sys.executable, *sys.version_info[:2]))  # noqa: UP031
+    sys.exit(2)
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent
+RUNTIME_LOCK = "requirements.lock"
+APT_TIMEOUT_S = 900
+BROWSER_DOWNLOAD_TIMEOUT_S = 300
+LOG_TAIL_LINES = 25
+
+# Survives the exec, to tell "entered, but Python does not see the environment" from "not entered yet".
+_ENTERED = "_PITLANE_ENTERED"
+# Each of these would lead Python or pip away from the environment that is being set up.
+_MISLEADING = ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")
+_MISLEADING_PIP = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIREMENT", "PIP_CONSTRAINT")
+
+
+class SetupError(Exception):
+    """The environment could not be set up; the message is for the user, and trying again is safe."""
+
+    def __init__(self, message, exit_code=1):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def enter(groups=()):
+    """Return once this process runs in the project's environment with every lock that ``groups`` need installed.
+
+    When it does not yet, set up what is missing and replace the process by the same command line inside (``execv``).
+    ``groups`` names extra locks: ``("test",)`` means ``requirements-test.lock``. Safe to interrupt and to run at the
+    same time as another start. Exits 1 when packages cannot be installed, 2 when the machine lacks what it takes.
+    """
+    if isinstance(groups, str):
+        groups = (groups,)
+    environment = Environment(REPO)
+    locks = [lock_name(group) for group in groups] or [RUNTIME_LOCK]
+    try:
+        ready = environment.satisfies(locks)
+        if not ready:
+            environment.set_up(locks)
+        # After a set-up this interpreter may have been replaced under us, so even inside a new one takes over.
+        if ready and environment.is_current():
+            os.environ.pop(_ENTERED, None)
+            return
+        if os.environ.get(_ENTERED) == str(os.getpid()):
+            raise SetupError(f"{environment.python} does not use its own environment; remove {environment.path}.")
+    except SetupError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted; the next start sets up what is missing.\n")
+        sys.exit(130)
+    for name in _MISLEADING:
+        os.environ.pop(name, None)
+    os.environ[_ENTERED] = str(os.getpid())
+    os.execv(environment.python, [str(environment.python), *sys.orig_argv[1:]])
+
+
+def lock_name(group):
+    """Return the lock file's name for a group of packages."""
+    return f"requirements-{group}.lock"
+
+
+class Environment:
+    """The virtual environment of one checkout, and the stamp that says which locks it holds.
+
+    The stamp is written last, so an environment without one was never finished: it is thrown away and built again.
+    While more is added to a finished one its stamp says ``unfinished``: good for what it held, but not to build on.
+    """
+
+    def __init__(self, repo):
+        self.repo = repo
+        self.path = repo / ".venv"
+        self.python = self.path / "bin" / "python"
+        self.stamp = self.path / "pitlane-stamp.json"
+
+    def satisfies(self, locks):
+        """Say whether every lock, as it reads now, is installed for a Python that is still there."""
+        stamp = self.read_stamp()
+        if not self.is_intact(stamp):
+            return False
+        return all(stamp["locks"].get(lock) == self.digest(lock) for lock in locks)
+
+    def is_intact(self, stamp):
+        """Say whether the environment was finished and its interpreter has not been replaced or removed since."""
+        # The link's target, not its version: asking for the version would cost a process at every start, and an
+        # upgraded system Python (whose packages would lie in another folder) has another target.
+        return bool(stamp) and stamp["python"] == os.path.realpath(self.python) and self.python.exists()
+
+    def is_current(self):
+        """Say whether this process runs inside the environment."""
+        return os.path.realpath(sys.prefix) == os.path.realpath(self.path)
+
+    def read_stamp(self):
+        """Return the stamp as a dict, or ``{}`` when there is none that can be read."""
+        try:
+            stamp = json.loads(self.stamp.read_text())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(stamp, dict) or not isinstance(stamp.get("locks"), dict) or "python" not in stamp:
+            return {}
+        return stamp
+
+    def digest(self, lock):
+        """Return the lock's SHA-256 in hex; raises ``SetupError`` when there is no such lock."""
+        try:
+            return hashlib.sha256((self.repo / lock).read_bytes()).hexdigest()
+        except FileNotFoundError:
+            raise SetupError(f"{lock} is missing; this checkout is not complete.", exit_code=2) from None
+
+    def write_stamp(self, locks, unfinished=False):
+        """Record the locks (name: digest) as installed; replaces the file in one step."""
+        stamp = {
+            "python": os.path.realpath(self.python),
+            "locks": locks,
+            "unfinished": unfinished,
+        }
+        scratch = self.stamp.with_suffix(".new")
+        scratch.write_text(json.dumps(stamp, indent=1) + "\n")
+        scratch.replace(self.stamp)
+
+    def set_up(self, locks):
+        """Build the environment, or add what it lacks; one process at a time, the others wait for it."""
+        with _OneAtATime(self.repo) as holder:
+            if self.satisfies(locks):
+                return
+            stamp = self.read_stamp()
+            keep = self.is_intact(stamp) and not stamp.get("unfinished")
+            # What a finished environment holds and the checkout still asks for stays as it is: all locks come from one
+            # resolution, so adding one group changes nothing of another, and a failure half-way costs nothing.
+            held = {lock: was for lock, was in stamp["locks"].items() if self._still_reads(lock, was)} if keep else {}
+            # Read before the installation: a lock that changes meanwhile must not count as installed.
+            wanted = {lock: self.digest(lock) for lock in (RUNTIME_LOCK, *locks)}
+            if held:
+                self.write_stamp(held, unfinished=True)
+            else:
+                self.stamp.unlink(missing_ok=True)
+            try:
+                _install(self, locks, keep=keep, run=_Runner(self.repo, holder))
+            except SetupError:
+                if held:
+                    self.write_stamp(held)
+                raise
+            self.write_stamp({**held, **wanted})
+            _say("environment ready")
+
+    def _still_reads(self, lock, digest):
+        return (self.repo / lock).exists() and self.digest(lock) == digest
+
+
+def _install(environment, locks, keep, run):
+    """Fill the environment from the locks by the first way that works; raises ``SetupError`` with the logs' tails."""
+    from shutil import rmtree, which
+
+    _say("updating the environment…" if keep else "setting up the environment (once)…")
+    requirements = [argument for lock in locks for argument in ("-r", lock)]
+    # The interpreter below any virtual environment: one that lies in .venv itself is about to be replaced.
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    # uv first, as it is ten times faster. It does not read pip's configuration, so where the packages can only be
+    # reached through that, pip is the way that works.
+    uv = which("uv")
+    failures = []
+    for way in [_with_uv, _with_pip] if uv else [_with_pip]:
+        try:
+            if not keep and environment.path.exists():
+                rmtree(environment.path)
+            failure = way(environment, requirements, base, run, uv)
+        except OSError as error:
+            raise SetupError(f"The environment could not be set up: {error}") from error
+        if failure is None:
+            return
+        failures.append(failure)
+    raise SetupError(
+        "\n\n".join([*failures, "The environment could not be set up; the installer's last words are above."])
+    )
+
+
+def _with_uv(environment, requirements, base, run, uv):
+    """Create and fill by uv; return ``None``, or the tail of its log when it failed."""
+    # Without a home to write to, uv has no place for its cache and would stop.
+    cache = [] if os.access(_home(), os.W_OK) or "UV_CACHE_DIR" in os.environ else ["--no-cache"]
+    if not environment.python.exists():
+        failure = run([uv, "venv", *cache, "--quiet", "--python", base, environment.path])
+        if failure:
+            return failure
+    into = ["--python", environment.python]
+    return run([uv, "pip", "install", *cache, "--quiet", "--require-hashes", *into, *requirements])
+
+
+def _with_pip(environment, requirements, base, run, _uv):
+    """Create by venv and fill by pip; return ``None``, or the tail of the log when one of them failed."""
+    python = environment.python
+    own_pip = [python, "-m", "pip"]
+    if not python.exists():
+        failure = run([base, "-m", "venv", "--without-pip", environment.path])
+        if failure:
+            return failure
+    if run([*own_pip, "--version"]):
+        # Debian splits ensurepip off its Python, into a package of the same version.
+        debian_package = "python{}.{}-venv".format(*sys.version_info[:2])
+        if _has_module(base, "ensurepip", run) or _apt_install(debian_package):
+            run([python, "-m", "ensurepip", "--default-pip"])
+    # A pip of the system's can fill an environment that has none itself.
+    for pip in (own_pip, [base, "-m", "pip", "--python", python]):
+        if run([*pip, "--version"]) is None:
+            # Modules are compiled as they are first imported: compiling all of them would take longer.
+            return run([*pip, "install", "--quiet", "--no-compile", "--no-input", "--require-hashes", *requirements])
+    raise SetupError("Python's venv and pip are missing on this machine: apt install python3-venv", exit_code=2)
+
+
+def _has_module(python, name, run):
+    return not run([python, "-c", f"import {name}"])
+
+
+class _Runner:
+    """Runs installers with their output kept back, in an environment that leads them nowhere else."""
+
+    def __init__(self, repo, holder):
+        self.repo = repo
+        # Inherited by each installer, so that the lock outlives us for as long as one of them still writes.
+        self.holder = holder
+        self.variables = {
+            name: value for name, value in os.environ.items() if name not in _MISLEADING and name not in _MISLEADING_PIP
+        }
+        # "0" also overrules a `user = true` in pip's configuration, which fails inside a virtual environment.
+        self.variables.update(PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_REQUIRE_VIRTUALENV="0")
+        # Behind a proxy with a certificate of its own uv fails on those it brings along; the system's are right there.
+        self.variables.setdefault("UV_SYSTEM_CERTS", "1")
+
+    def __call__(self, command):
+        """Return ``None`` when the command succeeds, else its name and the tail of its output."""
+        import subprocess
+
+        words = [str(word) for word in command]
+        done = subprocess.run(
+            words,
+            cwd=self.repo,
+            env=self.variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(self.holder,),
+            check=False,
+        )
+        if done.returncode == 0:
+            return None
+        tail = done.stdout.decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return "\n".join([f"$ {' '.join(words)}  (exit {done.returncode})", *tail])
+
+
+class _OneAtATime:
+    """Holds the checkout's set-up lock, which the system releases when its last holder ends, however it ends."""
+
+    def __init__(self, repo):
+        # This very file serves as the lock: a file of its own would lie in .venv, which a set-up removes, or show up
+        # in `git status`.
+        self.path = repo / Path(__file__).name
+
+    def __enter__(self):
+        import fcntl
+
+        self.file = self.path.open("rb+")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("another start is setting up the environment; waiting for it…")
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+        return self.file.fileno()
+
+    def __exit__(self, *_exception):
+        self.file.close()
+
+
+def _home():
+    return Path(os.environ.get("HOME", "/"))
+
+
+def _say(message):
+    sys.stderr.write(f"pitlane: {message}\n")
+    sys.stderr.flush()
+
+
+# What only the tests need ------------------------------------------------------------------------------------------
+
+
+def ensure_browser():
+    """Return the path of a Chromium or Chrome that starts; install one where this machine allows it, else ``None``.
+
+    As root on a Debian-like machine the distribution's is installed; elsewhere Playwright is asked to download its own.
+    """
+    found = find_browser()
+    if found is None and _apt_install("chromium"):
+        found = find_browser()
+    if found is None and _playwright_install():
+        found = find_browser()
+    return found
+
+
+def ensure_postgres():
+    """Return the folder with PostgreSQL's server programs, installed as root on Debian, else ``None``."""
+    found = find_postgres()
+    if found is None and _apt_install("postgresql"):
+        found = find_postgres()
+    return found
+
+
+def find_browser():
+    """Return the path of a Chromium or Chrome that starts, or ``None``; installs nothing."""
+    from shutil import which
+
+    candidates = [which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome")]
+    candidates += ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"]
+    candidates += [str(path) for path in _playwright_browsers()]
+    return next((path for path in candidates if path and _starts(path)), None)
+
+
+def find_postgres():
+    """Return the folder with initdb, pg_ctl and postgres, on PATH or newest, or ``None``; installs nothing."""
+    from shutil import which
+
+    folders = []
+    on_path = which("initdb")
+    if on_path:
+        # Through the link first: beside a link there need not be one to each of the programs.
+        folders += [Path(on_path).resolve().parent, Path(on_path).parent]
+    for pattern in ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql*/bin"):
+        folders += sorted(Path("/").glob(pattern), key=_version_in, reverse=True)
+    programs = ("initdb", "pg_ctl", "postgres")
+    return next((str(folder) for folder in folders if all((folder / name).exists() for name in programs)), None)
+
+
+def _version_in(path):
+    """Return the numbers in a path, so that 15 sorts after 9."""
+    import re
+
+    return [int(digits) for digits in re.findall(r"\d+", str(path))]
+
+
+def _playwright_browsers():
+    """Return the browsers that Playwright has downloaded, newest first."""
+    chosen = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
+    roots = [Path(chosen)] if chosen else [_home() / ".cache/ms-playwright", _home() / "Library/Caches/ms-playwright"]
+    patterns = ("chromium-*/chrome-linux*/chrome", "chromium-*/chrome-mac*/*.app/Contents/MacOS/*")
+    found = [path for root in roots for pattern in patterns for path in root.glob(pattern)]
+    return sorted(found, key=_version_in, reverse=True)
+
+
+def _starts(path):
+    # Ubuntu's chromium-browser is a script that only tells to install a snap: being there is not enough.
+    import subprocess
+
+    asked = [path, "--version"]
+    try:
+        done = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _apt_install(package):
+    """Install a Debian package where that is possible without asking anybody; say whether it worked."""
+    from shutil import which
+
+    if os.geteuid() != 0 or not which("apt-get"):
+        return False
+    _say(f"installing {package}…")
+    apt_get = ["apt-get", "--quiet", "--yes", "-o", "DPkg::Lock::Timeout=120"]
+    variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # A machine whose lists cannot all be refreshed may still have the package.
+    _quietly([*apt_get, "update"], variables, APT_TIMEOUT_S)
+    return _quietly([*apt_get, "install", "--no-install-recommends", package], variables, APT_TIMEOUT_S)
+
+
+def _playwright_install():
+    """Let Playwright download its Chromium, if Playwright is in this environment; say whether it worked."""
+    from importlib.util import find_spec
+
+    if find_spec("playwright") is None:
+        return False
+    _say("downloading a browser for the tests…")
+    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    return _quietly(command, dict(os.environ), BROWSER_DOWNLOAD_TIMEOUT_S)
+
+
+def _quietly(command, variables, timeout_s):
+    """Run a command with its output shown only when it fails; say whether it succeeded."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        _say(f"{' '.join(command)}: {error}")
+        return False
+    if done.returncode != 0:
+        tail = done.stdout.decode(errors="replace").splitlines()[-5:]
+        _say(f"{' '.join(command)} failed:\n  " + "\n  ".join(tail))
+    return done.returncode == 0
