@@ -1,0 +1,67 @@
+"""What nodes tell each other's sockets: one channel, heard by every node, each delivering to the sockets it holds.
+
+Delivery is a hint, at least once: a socket that misses one gets a snapshot when it reconnects, and every state that it
+carries has a version.
+"""
+
+from msgspec import Raw, Struct, json
+
+from models.redis_link import RedisLink
+from models.wire import OfferView
+
+
+class ToCustomer(Struct, tag="customer"):
+    """Send ``frame`` (a ready text frame) to every socket of the customer."""
+
+    account_id: str
+    frame: Raw
+
+
+class ToMechanic(Struct, tag="mechanic"):
+    """Send ``frame`` (a ready text frame) to every socket of the mechanic."""
+
+    mechanic_id: str
+    frame: Raw
+
+
+class OfferTo(Struct, tag="offer"):
+    """Offer to one mechanic (priority), whatever their duty, or to everyone on duty and not busy, but the excluded.
+
+    ``offer.expires_in_ms`` is as of the delivery; ``expires_at_ms`` is there to count anew when it is sent again.
+    """
+
+    offer: OfferView
+    expires_at_ms: int
+    mechanic_id: str | None
+    excluded: list[str]
+
+
+class Withdraw(Struct, tag="withdraw"):
+    """The offer is gone: tell every socket that shows it, but not the one that took it.
+
+    ``only_mechanic_id``: just that mechanic's sockets (they declined a broadcast that stays open for others).
+    """
+
+    offer_id: str
+    reason: str
+    except_connection_id: str | None = None
+    only_mechanic_id: str | None = None
+
+
+class Facts(Struct, tag="facts"):
+    """A mechanic's duty or session has changed; sockets remember it to know whom a broadcast is for."""
+
+    mechanic_id: str
+    on_duty: bool
+    is_busy: bool
+
+
+Delivery = ToCustomer | ToMechanic | OfferTo | Withdraw | Facts
+
+encode = json.Encoder().encode
+decode = json.Decoder(Delivery).decode
+
+
+def channel(link: RedisLink) -> str:
+    """The channel that every node of this installation listens to."""
+    return link.key("dispatch", "deliveries")
