@@ -1,0 +1,195 @@
+"""A bare Python becomes the project's environment, once, whatever happens on the way.
+
+The set-up runs for real, with venv and pip, in a small checkout whose locks name two wheels made here.
+"""
+
+import ast
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import bootstrap
+
+REPO = Path(bootstrap.__file__).parent
+BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
+RUN = """
+import bootstrap
+import sys
+bootstrap.enter(groups=sys.argv[1:])
+import runtime_part
+print(sys.prefix, *sys.argv[1:])
+if "test" in sys.argv:
+    import test_part
+"""
+
+
+def pins(lock: str) -> set[str]:
+    return set(re.findall(r"^[\w.\[\]-]+==\S+", (REPO / lock).read_text(), re.MULTILINE))
+
+
+def write_wheel(folder: Path, name: str) -> str:
+    """Make an installable wheel of one empty module and return its line for a lock."""
+    wheel = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{name}.py", "")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return f"{name} @ {wheel.as_uri()} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+
+
+class Checkout:
+    """A small project with the real bootstrap.py, started by the Python below our environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.bin = folder / "bin"
+        self.repo = folder / "a checkout"
+        for made in (self.home, self.bin, self.repo):
+            made.mkdir()
+        shutil.copy(REPO / "bootstrap.py", self.repo)
+        (self.repo / "run.py").write_text(RUN)
+        runtime = write_wheel(folder, "runtime_part")
+        (self.repo / "requirements.lock").write_text(runtime)
+        (self.repo / "requirements-test.lock").write_text(runtime + write_wheel(folder, "test_part"))
+
+    def start(self, *groups: str, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [BASE_PYTHON, "run.py", *groups],
+            cwd=self.repo,
+            env={"PATH": f"{self.bin}:{os.defpath}", "HOME": str(self.home), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *groups: str, **variables: str) -> tuple[int, str, str]:
+        return finish(self.start(*groups, **variables))
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=100)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def test_a_bare_python_sets_itself_up_once_and_adds_the_test_group_later(checkout: Checkout) -> None:
+    # A PYTHONPATH from elsewhere must not lead imports away from what the lock pins.
+    stray = checkout.folder / "stray"
+    stray.mkdir()
+    (stray / "runtime_part.py").write_text("raise SystemExit('imported from PYTHONPATH')")
+
+    # Two starts at the same moment: one sets up, the other waits for it and uses the result.
+    starts = [checkout.start(PYTHONPATH=str(stray)) for _ in range(2)]
+    ended = [finish(process) for process in starts]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert sum("(once)" in err for _, _, err in ended) == 1
+    assert all(out.strip() == str(checkout.repo / ".venv") for _, out, _ in ended)
+
+    begun = time.monotonic()
+    assert checkout.run()[::2] == (0, ""), "a set-up that is done says nothing"
+    assert time.monotonic() - begun < 0.5
+
+    code, out, err = checkout.run("test")
+    assert (code, out.strip()) == (0, f"{checkout.repo / '.venv'} test"), err
+    assert "updating" in err
+    assert checkout.run("test")[2] == ""
+    assert checkout.run()[2] == "", "the test group contains the runtime"
+
+
+def test_an_installer_that_fails_shows_its_log_and_spoils_nothing(checkout: Checkout) -> None:
+    # A uv that cannot reach the packages is no reason to give up: pip has a configuration of its own.
+    uv = checkout.bin / "uv"
+    uv.write_text("#!/bin/sh\necho uv has failed\nexit 3\n")
+    uv.chmod(0o755)
+    assert checkout.run()[0] == 0
+
+    good = (checkout.repo / "requirements-test.lock").read_text()
+    (checkout.repo / "requirements-test.lock").write_text(re.sub(r"sha256:\w{8}", "sha256:00000000", good))
+    code, _, err = checkout.run("test")
+    assert code == 1
+    assert "uv has failed" in err
+    assert "HASH" in err.upper()
+    assert checkout.run()[::2] == (0, ""), "what was installed before still runs"
+
+    (checkout.repo / "requirements-test.lock").write_text(good)
+    assert checkout.run("test")[0] == 0
+
+
+def test_an_environment_that_was_never_finished_is_built_again(checkout: Checkout) -> None:
+    (checkout.repo / ".venv" / "bin").mkdir(parents=True)
+    (checkout.repo / ".venv" / "bin" / "python").write_text("half a file")
+    code, _, err = checkout.run()
+    assert code == 0, err
+    assert "setting up" in err
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> bootstrap.Environment:
+    """An environment stamped with the runtime lock, whose interpreter is a link as in a real one."""
+    (tmp_path / "requirements.lock").write_text("one")
+    (tmp_path / "requirements-test.lock").write_text("one two")
+    made = bootstrap.Environment(tmp_path)
+    made.python.parent.mkdir(parents=True)
+    made.python.symlink_to(sys.executable)
+    made.write_stamp({"requirements.lock": made.digest("requirements.lock")})
+    return made
+
+
+def test_a_changed_lock_is_noticed(environment: bootstrap.Environment) -> None:
+    assert environment.satisfies(["requirements.lock"])
+    assert not environment.satisfies(["requirements-test.lock"])
+    (environment.repo / "requirements.lock").write_text("another")
+    assert not environment.satisfies(["requirements.lock"])
+
+
+def test_an_upgraded_or_removed_system_python_is_noticed(environment: bootstrap.Environment, tmp_path: Path) -> None:
+    newer = tmp_path / "python3.99"
+    newer.write_text("")
+    environment.python.unlink()
+    environment.python.symlink_to(newer)
+    assert not environment.satisfies(["requirements.lock"])
+    newer.unlink()
+    assert not environment.satisfies(["requirements.lock"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"locks": {}}', '{"python": "x"}', "\x00\xff"])
+def test_a_damaged_stamp_counts_as_none(environment: bootstrap.Environment, content: str) -> None:
+    environment.stamp.write_text(content)
+    assert environment.read_stamp() == {}
+    assert not environment.satisfies(["requirements.lock"])
+
+
+def test_a_lock_that_does_not_exist_is_named(environment: bootstrap.Environment) -> None:
+    with pytest.raises(bootstrap.SetupError, match=r"requirements-nothing\.lock is missing") as caught:
+        environment.satisfies([bootstrap.lock_name("nothing")])
+    assert caught.value.exit_code == 2
+
+
+def test_every_group_contains_the_runtime_and_no_lock_names_an_address() -> None:
+    for lock in REPO.glob("requirements*.lock"):
+        assert pins("requirements.lock") <= pins(lock.name)
+        assert "://" not in lock.read_text()
+
+
+def test_an_old_python_gets_one_sentence_instead_of_a_syntax_error() -> None:
+    source = (REPO / "bootstrap.py").read_text()
+    ast.parse(source, feature_version=(3, 7))
+    pretend = "import sys; sys.version_info = (3, 9, 1); import bootstrap"
+    done = subprocess.run([BASE_PYTHON, "-c", pretend], cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"Pitlane needs Python 3\.11 or newer; .* is 3\.9\.\n", done.stderr)
