@@ -1,0 +1,121 @@
+/** Signing in and out, the same on both pages. */
+
+import { ApiError, getConfig, getMe, login, logout, messageOf, register } from "./api.js";
+import { tell } from "./announcer.js";
+
+/**
+ * @import {SignIn, FormProblem} from "./sign-in.js"
+ * @import {Store} from "./store.js"
+ */
+
+const RETRY_FIRST_MS = 1_000;
+const RETRY_MAX_MS = 15_000;
+
+/**
+ * Find out who is here; keeps asking, slower and slower, while the server cannot be reached.
+ * @param {Store} store
+ * @param {(problem: string) => void} onWaiting  told why it takes longer
+ */
+export async function recognise(store, onWaiting) {
+  for (let wait_ms = RETRY_FIRST_MS; ; wait_ms = Math.min(wait_ms * 2, RETRY_MAX_MS)) {
+    try {
+      store.dispatch({ type: "signed_in", me: await getMe() });
+      return;
+    } catch (error) {
+      if (error instanceof ApiError && !error.mayRetry) {
+        store.dispatch({ type: "signed_out" });
+        return;
+      }
+      onWaiting(messageOf(error));
+      await new Promise((resolve) => setTimeout(resolve, wait_ms * (0.5 + Math.random() / 2)));
+    }
+  }
+}
+
+/**
+ * Load the public settings; the page falls back to the flow's own numbers until they are known.
+ * @param {Store} store
+ */
+export async function loadConfig(store) {
+  try {
+    store.dispatch({ type: "config_loaded", config: await getConfig() });
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    console.warn("The settings could not be loaded:", error.message);
+  }
+}
+
+/**
+ * Let the form sign people in.
+ * @param {SignIn} form
+ * @param {Store} store
+ */
+export function handleSignIn(form, store) {
+  form.addEventListener("sign-in", (event) => enter(() => login(/** @type {CustomEvent} */ (event).detail)));
+  form.addEventListener("register", (event) => enter(() => register(/** @type {CustomEvent} */ (event).detail)));
+
+  /** @param {() => Promise<unknown>} knock */
+  async function enter(knock) {
+    form.busy = true;
+    form.show([]);
+    try {
+      await knock();
+      // `/api/me` and not the answer itself: it knows more about the account, and proves that the cookie was kept.
+      store.dispatch({ type: "signed_in", me: await getMe() });
+      form.clear();
+    } catch (error) {
+      form.show(problemsOf(error));
+    } finally {
+      form.busy = false;
+    }
+  }
+}
+
+/**
+ * End the session here and on the server.
+ * @param {Store} store
+ */
+export async function signOut(store) {
+  try {
+    await logout();
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 401) {
+      // Pretending would leave the session open on a shared machine.
+      tell(`You are still signed in. ${messageOf(error)}`);
+      return;
+    }
+  }
+  store.dispatch({ type: "signed_out" });
+}
+
+/**
+ * @param {unknown} error
+ * @returns {FormProblem[]}
+ */
+function problemsOf(error) {
+  if (!(error instanceof ApiError)) return [{ field: null, text: messageOf(error) }];
+  if (error.code === "bad_credentials")
+    return [{ field: null, text: "That email and password do not belong together." }];
+  if (error.code === "email_taken")
+    return [{ field: "email", text: "There is an account with this email already. Sign in instead." }];
+  if (error.status === 429) {
+    const wait = error.retry_after_s ? `in ${error.retry_after_s} s` : "in a minute";
+    return [{ field: null, text: `Too many attempts. Please try again ${wait}.` }];
+  }
+  const fields = fieldProblems(error.errors);
+  return fields.length ? fields : [{ field: null, text: error.message }];
+}
+
+/**
+ * @param {unknown} errors  the `errors` of a 422
+ * @returns {FormProblem[]}
+ */
+function fieldProblems(errors) {
+  if (!Array.isArray(errors)) return [];
+  return errors.flatMap((one) => {
+    const where = String(one?.field ?? one?.path ?? one?.pointer ?? one?.name ?? "");
+    const field = /** @type {const} */ (["name", "email", "password"]).find((name) => where.includes(name));
+    const text = one?.message ?? one?.detail;
+    return typeof text === "string" ? [{ field: field ?? null, text }] : [];
+  });
+}

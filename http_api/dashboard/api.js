@@ -1,0 +1,196 @@
+/** REST, with the session cookie. Every failure becomes one typed error that a person can be shown. */
+
+import { hearServerTime } from "./clock.js";
+
+/**
+ * @import {Account, Checkout, CheckoutState, Config, Favorite, MechanicStatus, Plan, RoutingType, SessionRequest} from "./wire.js"
+ */
+
+const TIMEOUT_MS = 10_000;
+/** Making a checkout waits for Stripe, which may retry. */
+const CHECKOUT_TIMEOUT_MS = 25_000;
+
+/**
+ * A call that did not succeed. `code` is the server's stable word, or one of ours: `network`, `timeout`, `unreadable`.
+ */
+export class ApiError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message  fit to be shown
+   * @param {{status?: number, retry_after_s?: number | null, errors?: unknown}} [more]  status 0: no answer
+   */
+  constructor(code, message, { status = 0, retry_after_s = null, errors = null } = {}) {
+    super(message);
+    this.name = "ApiError";
+    this.code = code;
+    this.status = status;
+    this.retry_after_s = retry_after_s;
+    this.errors = errors;
+  }
+
+  /** True when the same call may simply be made again: nobody knows, or nothing has been decided. */
+  get mayRetry() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+/**
+ * The message of anything thrown, for showing next to what was tried.
+ * @param {unknown} error
+ * @returns {string}
+ */
+export function messageOf(error) {
+  if (error instanceof ApiError) return error.message;
+  // Ours to fix, so leave the trace in the console as well as a sentence on the page.
+  console.error(error);
+  return "Something went wrong on this page. Please reload it.";
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {{body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, timeout_ms?: number}} [options]
+ * @returns {Promise<any>}  null for 204
+ * @throws {ApiError}
+ */
+async function call(method, path, { body, headers = {}, signal, timeout_ms = TIMEOUT_MS } = {}) {
+  const timeout = AbortSignal.timeout(timeout_ms);
+  /** @type {Response} */
+  let response;
+  /** @type {string} */
+  let text;
+  try {
+    response = await fetch(path, {
+      method,
+      credentials: "same-origin",
+      cache: "no-store",
+      headers: {
+        accept: "application/json",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+    });
+    text = await response.text();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    if (timeout.aborted) throw new ApiError("timeout", "The server is taking too long to answer. Please try again.");
+    throw new ApiError("network", "We cannot reach the server. Check your connection and try again.");
+  }
+  hearServerTime(response.headers.get("date"));
+  const data = parsed(text);
+  if (response.ok) {
+    if (data === undefined)
+      throw new ApiError("unreadable", "The server's answer could not be read. Please try again.");
+    return data;
+  }
+  const retry_after = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
+  throw new ApiError(String(data?.code ?? `http_${response.status}`), problemText(response.status, data), {
+    status: response.status,
+    retry_after_s: Number.isFinite(retry_after) ? retry_after : null,
+    errors: data?.errors ?? null,
+  });
+}
+
+/**
+ * @param {string} text
+ * @returns {any}  null for an empty text, undefined for one that is not JSON
+ */
+function parsed(text) {
+  if (text === "") return null;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * @param {number} status
+ * @param {any} problem  RFC 9457, or nothing readable (a proxy's page)
+ */
+function problemText(status, problem) {
+  const said = problem?.detail ?? problem?.title;
+  if (typeof said === "string" && said) return said;
+  return status >= 500
+    ? "The server has a problem just now. Please try again."
+    : `The server refused this (${status}).`;
+}
+
+const id = encodeURIComponent;
+
+/** @returns {Promise<Config>} */
+export const getConfig = () => call("GET", "/api/config");
+/** @returns {Promise<Account>} */
+export const getMe = () => call("GET", "/api/me");
+
+/**
+ * @param {{email: string, password: string}} credentials
+ * @returns {Promise<{account: Account}>}
+ */
+export const login = (credentials) => call("POST", "/api/auth/login", { body: credentials });
+/**
+ * @param {{email: string, password: string, name: string}} account
+ * @returns {Promise<{account: Account}>}
+ */
+export const register = (account) => call("POST", "/api/auth/register", { body: account });
+/** @returns {Promise<null>} */
+export const logout = () => call("POST", "/api/auth/logout");
+
+/** @returns {Promise<{favorites: Favorite[]}>} */
+export const getFavorites = () => call("GET", "/api/favorites");
+/** @param {string} mechanic_id */
+export const addFavorite = (mechanic_id) => call("PUT", `/api/favorites/${id(mechanic_id)}`);
+/** @param {string} mechanic_id */
+export const removeFavorite = (mechanic_id) => call("DELETE", `/api/favorites/${id(mechanic_id)}`);
+
+/**
+ * @param {string} mechanic_id
+ * @param {AbortSignal} signal
+ * @returns {Promise<MechanicStatus>}
+ */
+export const getStatus = (mechanic_id, signal) => call("GET", `/api/mechanics/${id(mechanic_id)}/status`, { signal });
+/** @returns {Promise<{available_count: number}>} */
+export const getAvailability = () => call("GET", "/api/mechanics/availability");
+/** @returns {Promise<{plans: Plan[]}>} */
+export const getPlans = () => call("GET", "/api/plans");
+
+/**
+ * @param {{plan: string, routing_type: RoutingType, preferred_mechanic_id?: string}} choice
+ * @param {string} idempotency_key  the same for every try of one choice, so that retrying is safe
+ * @returns {Promise<Checkout>}
+ */
+export const makeCheckout = (choice, idempotency_key) =>
+  call("POST", "/api/checkout", {
+    body: choice,
+    headers: { "idempotency-key": idempotency_key },
+    timeout_ms: CHECKOUT_TIMEOUT_MS,
+  });
+/**
+ * @param {string} checkout_id
+ * @returns {Promise<CheckoutState>}
+ */
+export const getCheckout = (checkout_id) => call("GET", `/api/checkout/${id(checkout_id)}`);
+
+/**
+ * @param {string | null} [cursor]
+ * @returns {Promise<{requests: SessionRequest[], next_cursor: string | null}>}
+ */
+export const getRequests = (cursor = null) =>
+  call("GET", `/api/requests?limit=10${cursor ? `&cursor=${id(cursor)}` : ""}`);
+/**
+ * @param {string} request_id
+ * @returns {Promise<SessionRequest>}
+ */
+export const getRequest = (request_id) => call("GET", `/api/requests/${id(request_id)}`).then(unwrapped);
+/**
+ * @param {string} request_id
+ * @param {"skip-wait" | "cancel" | "start" | "complete" | "release"} action
+ * @returns {Promise<SessionRequest>}
+ */
+export const actOnRequest = (request_id, action) =>
+  call("POST", `/api/requests/${id(request_id)}/${action}`).then(unwrapped);
+
+/** @param {any} answer  a request, or `{request}` */
+const unwrapped = (answer) => answer.request ?? answer;

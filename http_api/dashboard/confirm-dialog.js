@@ -1,0 +1,53 @@
+/** "Are you sure?", answered by a promise. */
+
+import { closeOnBackdrop } from "./availability-modal.js";
+import { Part, h, setText } from "./elements.js";
+
+export class ConfirmDialog extends Part {
+  #title = h("h2", { id: "confirm-title" });
+  #text = h("p", { id: "confirm-text" });
+  #yes = h("button", { type: "button", class: "danger wide", "data-testid": "confirm-yes" });
+  #no = h("button", { type: "button", class: "secondary wide", autofocus: true, "data-testid": "confirm-no" });
+  #dialog = h("dialog", {
+    class: "modal",
+    "aria-labelledby": "confirm-title",
+    "aria-describedby": "confirm-text",
+    "data-testid": "confirm-dialog",
+  });
+  /** @type {((answer: boolean) => void) | null} */
+  #answer = null;
+
+  build() {
+    this.#dialog.append(
+      h("div", { class: "modal-inner" }, this.#title, this.#text, h("div", { class: "choices" }, this.#yes, this.#no)),
+    );
+    this.append(this.#dialog);
+    this.#yes.addEventListener("click", () => this.#settle(true));
+    this.#no.addEventListener("click", () => this.#settle(false));
+    this.#dialog.addEventListener("close", () => this.#settle(false));
+    closeOnBackdrop(this.#dialog, () => this.#settle(false));
+  }
+
+  /**
+   * @param {{title: string, text: string, yes: string, no: string}} question
+   * @returns {Promise<boolean>}
+   */
+  ask({ title, text, yes, no }) {
+    this.#settle(false);
+    setText(this.#title, title);
+    setText(this.#text, text);
+    setText(this.#yes, yes);
+    setText(this.#no, no);
+    this.#dialog.showModal();
+    return new Promise((resolve) => (this.#answer = resolve));
+  }
+
+  /** @param {boolean} answer */
+  #settle(answer) {
+    const settle = this.#answer;
+    this.#answer = null;
+    if (this.#dialog.open) this.#dialog.close();
+    settle?.(answer);
+  }
+}
+customElements.define("confirm-dialog", ConfirmDialog);

@@ -1,0 +1,606 @@
+/**
+ * The customer's one page: favourites, modal, launcher, tracker. The elements draw and speak in events; this file owns
+ * the state, carries out what they ask for, and gives every element its part of the state after each change.
+ */
+
+import * as api from "./api.js";
+import { handleSignIn, loadConfig, recognise, signOut } from "./account.js";
+import { announce, tell } from "./announcer.js";
+import { AvailabilityModal } from "./availability-modal.js";
+import { bookingMemory, CheckoutKey } from "./booking.js";
+import { CheckoutReturn } from "./checkout-return.js";
+import { ConfirmDialog } from "./confirm-dialog.js";
+import { bringIntoView, found } from "./elements.js";
+import { FavoriteList } from "./favorite-list.js";
+import { FavoritePrompts } from "./favorite-prompt.js";
+import { PageHeader } from "./page-header.js";
+import { RecentRequests } from "./recent-requests.js";
+import { isOpen, newestFirst } from "./requests.js";
+import { TrackerList } from "./request-tracker.js";
+import { SessionLauncher } from "./session-launcher.js";
+import { SignIn } from "./sign-in.js";
+import { LiveSocket } from "./socket.js";
+import { createStore } from "./store.js";
+import { availabilityText, customerStory, shortName } from "./words.js";
+
+/**
+ * @import {Named} from "./wire.js"
+ * @import {State} from "./store.js"
+ * @import {TrackedRequest} from "./requests.js"
+ */
+
+const { ApiError, messageOf } = api;
+const WATCH_MAX = 100;
+/** After payment: ask often at first, then ever less, for about two minutes in all. */
+const POLL_FIRST_MS = 400;
+const POLL_MAX_MS = 8_000;
+const POLL_FOR_MS = 120_000;
+
+const store = createStore();
+const page = {
+  header: found("page-header", PageHeader),
+  boot: found("#boot", HTMLElement),
+  bootText: found("#boot-text", HTMLElement),
+  signIn: found("sign-in", SignIn),
+  otherRole: found("#other-role", HTMLElement),
+  dashboard: found("#dashboard", HTMLElement),
+  returned: found("checkout-return", CheckoutReturn),
+  prompts: found("favorite-prompts", FavoritePrompts),
+  trackers: found("tracker-list", TrackerList),
+  favorites: found("favorite-list", FavoriteList),
+  launcher: found("session-launcher", SessionLauncher),
+  recents: found("recent-requests", RecentRequests),
+  modal: found("availability-modal", AvailabilityModal),
+  confirm: found("confirm-dialog", ConfirmDialog),
+};
+
+/** Mechanics whose status this connection already streams. @type {Set<string>} */
+const watched = new Set();
+
+const socket = new LiveSocket("/ws/customer", {
+  message(message) {
+    store.dispatch(message);
+    if (message.type === "welcome") {
+      watched.clear();
+      watchFavorites(store.state);
+    }
+  },
+  state: (state) => store.dispatch({ type: "connection_changed", state }),
+  signedOut: () => store.dispatch({ type: "signed_out" }),
+  refused: () => void checkStillSignedIn(),
+});
+
+// ---- what to show -------------------------------------------------------------------------------------------------
+
+/** @param {State} state */
+function render(state) {
+  const customer = state.me?.role === "customer";
+  page.boot.hidden = state.me !== undefined;
+  page.signIn.hidden = state.me !== null;
+  page.otherRole.hidden = !state.me || customer;
+  page.dashboard.hidden = !customer;
+  page.header.update(state);
+  if (!customer) {
+    page.modal.update({ modal: null, mechanic: null, status: undefined, available_count: null, config: null });
+    return;
+  }
+
+  page.returned.update(state.returned);
+  page.prompts.update(state.prompts);
+  page.favorites.update({ favorites: state.favorites, problem: state.favorites_problem, statuses: state.statuses });
+  page.launcher.update({
+    preferredMechanicName: state.booking.favorite?.name ?? null,
+    routingType: state.booking.routing_type,
+    availableMechanics: state.available_count,
+    plans: state.plans,
+    plans_problem: state.plans_problem,
+    chosen: state.booking.plan,
+    checkout: state.checkout,
+  });
+
+  const favorite = state.favorites?.find((one) => one.provider_id === state.modal?.mechanic_id);
+  page.modal.update({
+    modal: state.modal,
+    mechanic: favorite ? { name: favorite.provider_name, type: favorite.provider_type } : null,
+    status: state.modal ? state.statuses[state.modal.mechanic_id] : undefined,
+    available_count: state.available_count,
+    config: state.config,
+  });
+
+  const requests = newestFirst(Object.values(state.requests));
+  page.trackers.update(
+    requests.filter((request) => isShown(state, request)).map((request) => trackerProps(state, request)),
+  );
+  const is_favorite = new Set(state.favorites?.filter((one) => !one.removed).map((one) => one.provider_id));
+  page.recents.update(
+    requests
+      .filter((request) => !isShown(state, request))
+      .map((request) => ({
+        request,
+        plans: state.plans,
+        side: "customer",
+        may_add:
+          request.status === "completed" &&
+          !!request.assigned_mechanic &&
+          state.favorites !== null &&
+          !is_favorite.has(request.assigned_mechanic.id),
+      })),
+    state.next_cursor !== null,
+  );
+}
+
+/**
+ * Requests get a card while open, and keep it once this page has shown them open.
+ * @param {State} state
+ * @param {TrackedRequest} request
+ */
+const isShown = (state, request) => isOpen(request) || !!state.followed[request.id];
+
+/**
+ * @param {State} state
+ * @param {TrackedRequest} request
+ */
+function trackerProps(state, request) {
+  const preferred_id = request.preferred_mechanic?.id ?? "";
+  return {
+    request,
+    plans: state.plans,
+    config: state.config,
+    status: state.statuses[preferred_id],
+    available_count: state.available_count,
+    preferred_type: state.favorites?.find((favorite) => favorite.provider_id === preferred_id)?.provider_type,
+    acting: state.acting[request.id],
+    problem: state.problems[request.id],
+  };
+}
+
+// ---- what follows from a change -----------------------------------------------------------------------------------
+
+/**
+ * @param {State} state
+ * @param {State} before
+ */
+function react(state, before) {
+  if (state.me !== before.me) meChanged(state);
+  if (state.me?.role !== "customer") return;
+  if (state.favorites !== before.favorites) watchFavorites(state);
+  if (state.booking !== before.booking) bookingMemory.keep(state.me.id, state.booking);
+  for (const request of Object.values(state.requests)) {
+    const old = before.requests[request.id];
+    if (request.unsure && !old?.unsure) void reload(request.id);
+    if (old && old.status !== request.status) requestMoved(state, request);
+  }
+  for (const favorite of state.favorites ?? []) {
+    const now = state.statuses[favorite.provider_id];
+    const old = before.statuses[favorite.provider_id];
+    // The modal has a live region of its own; behind it the page is inert and silent.
+    if (now && old && now.availability !== old.availability && !state.modal)
+      announce(`${favorite.provider_name}: ${availabilityText(now)}`);
+  }
+}
+
+/** @param {State} state */
+function meChanged(state) {
+  watched.clear();
+  if (state.me?.role === "customer") {
+    const booking = bookingMemory.recall(state.me.id);
+    if (booking) store.dispatch({ type: "booking_restored", booking });
+    socket.start();
+    void loadFavorites();
+    void loadPlans();
+    void loadRequests();
+    void countAvailable();
+    void followReturn();
+    return;
+  }
+  socket.stop();
+  if (state.me === null) bookingMemory.forget();
+}
+
+/**
+ * @param {State} state
+ * @param {TrackedRequest} request
+ */
+function requestMoved(state, request) {
+  const { preferred_type, status, config, available_count } = trackerProps(state, request);
+  const preferred = request.preferred_mechanic ? shortName(request.preferred_mechanic.name, preferred_type) : "";
+  const { headline, detail } = customerStory(request, { preferred, config, status, available_count });
+  announce(`${headline}. ${detail}`);
+  // The figures on the card have grown.
+  if (request.status === "completed") void loadFavorites();
+  if (request.status === "broadcasting") void countAvailable();
+  // A free diagnostic that was not given may be had again.
+  if (!isOpen(request)) void loadPlans();
+}
+
+/** @param {State} state */
+function watchFavorites(state) {
+  if (state.connection !== "live" && state.connection !== "connecting" && state.connection !== "reconnecting") return;
+  const wanted = new Set(
+    state.favorites?.filter((favorite) => !favorite.removed).map((favorite) => favorite.provider_id),
+  );
+  const added = [...wanted].filter((id) => !watched.has(id));
+  const gone = [...watched].filter((id) => !wanted.has(id));
+  for (let at = 0; at < added.length; at += WATCH_MAX) {
+    const mechanic_ids = added.slice(at, at + WATCH_MAX);
+    if (socket.send({ type: "watch", mechanic_ids })) mechanic_ids.forEach((id) => watched.add(id));
+  }
+  if (gone.length && socket.send({ type: "unwatch", mechanic_ids: gone.slice(0, WATCH_MAX) }))
+    gone.slice(0, WATCH_MAX).forEach((id) => watched.delete(id));
+}
+
+// ---- loading ------------------------------------------------------------------------------------------------------
+
+/**
+ * True if the failure is that nobody is signed in any more; then the page has gone to the sign-in.
+ * @param {unknown} error
+ */
+function signedOutBy(error) {
+  if (!(error instanceof ApiError) || error.status !== 401) return false;
+  store.dispatch({ type: "signed_out" });
+  return true;
+}
+
+async function loadFavorites() {
+  try {
+    store.dispatch({ type: "favorites_loaded", ...(await api.getFavorites()) });
+  } catch (error) {
+    if (!signedOutBy(error)) store.dispatch({ type: "favorites_failed", problem: messageOf(error) });
+  }
+}
+
+async function loadPlans() {
+  try {
+    store.dispatch({ type: "plans_loaded", ...(await api.getPlans()) });
+  } catch (error) {
+    if (!store.state.plans) store.dispatch({ type: "plans_failed", problem: messageOf(error) });
+  }
+}
+
+/** @param {string | null} [cursor] */
+async function loadRequests(cursor = null) {
+  try {
+    const answer = await api.getRequests(cursor);
+    store.dispatch({ type: "requests_loaded", ...answer, received_ms: performance.now() });
+  } catch (error) {
+    // The socket brings what is open; the past can wait for the next visit.
+    if (!signedOutBy(error)) console.warn("Past requests could not be loaded:", messageOf(error));
+  }
+}
+
+async function countAvailable() {
+  try {
+    store.dispatch({ type: "availability_counted", ...(await api.getAvailability()) });
+  } catch (error) {
+    if (!signedOutBy(error)) console.warn("Available mechanics could not be counted:", messageOf(error));
+  }
+}
+
+/** @param {string} request_id */
+async function reload(request_id) {
+  try {
+    store.dispatch({
+      type: "request_loaded",
+      request: await api.getRequest(request_id),
+      received_ms: performance.now(),
+    });
+  } catch (error) {
+    if (signedOutBy(error)) return;
+    if (error instanceof ApiError && error.status === 404) store.dispatch({ type: "request_lost", request_id });
+    else console.warn("A request could not be loaded:", messageOf(error));
+  }
+}
+
+async function checkStillSignedIn() {
+  try {
+    await api.getMe();
+  } catch (error) {
+    signedOutBy(error);
+  }
+}
+
+// ---- the flow -----------------------------------------------------------------------------------------------------
+
+/** @type {AbortController | null} */
+let asking = null;
+
+/**
+ * "Book Again": the modal at once, the real-time status right after.
+ * @param {string} mechanic_id
+ */
+async function handleBookFavorite(mechanic_id) {
+  asking?.abort();
+  const { signal } = (asking = new AbortController());
+  store.dispatch({ type: "modal_opened", mechanic_id });
+  void countAvailable();
+  try {
+    store.dispatch({ type: "status_fetched", status: await api.getStatus(mechanic_id, signal) });
+  } catch (error) {
+    if (signal.aborted || signedOutBy(error)) return;
+    const gone = error instanceof ApiError && error.code === "mechanic_not_found";
+    store.dispatch({
+      type: "modal_failed",
+      mechanic_id,
+      problem: gone ? "This mechanic has left Pitlane." : messageOf(error),
+    });
+  }
+}
+
+function closeModal() {
+  asking?.abort();
+  store.dispatch({ type: "modal_closed" });
+}
+
+/** @param {Named | null} favorite  null: anyone */
+function choose(favorite) {
+  closeModal();
+  store.dispatch({ type: "booking_chosen", routing_type: favorite ? "priority_broadcast" : "broadcast", favorite });
+  // After the redraw, in which the closing modal gives the focus back to its button first.
+  queueMicrotask(() => page.launcher.callAttention());
+}
+
+const checkoutKey = new CheckoutKey();
+
+async function checkout() {
+  const { booking, checkout: progress } = store.state;
+  if (progress.phase !== "idle" || !booking.plan) return;
+  const choice = {
+    plan: booking.plan,
+    routing_type: booking.routing_type,
+    ...(booking.favorite ? { preferred_mechanic_id: booking.favorite.id } : {}),
+  };
+  store.dispatch({ type: "checkout_moved", phase: "sending" });
+  try {
+    const made = await api.makeCheckout(choice, checkoutKey.for(choice));
+    checkoutKey.spent();
+    if (made.kind === "stripe") {
+      store.dispatch({ type: "checkout_moved", phase: "leaving" });
+      location.assign(made.url);
+      return;
+    }
+    store.dispatch({ type: "checkout_moved", phase: "idle" });
+    store.dispatch({ type: "request_loaded", request: made.request, received_ms: performance.now(), follow: true });
+    booked(made.request.id);
+  } catch (error) {
+    if (error instanceof ApiError && !error.mayRetry) checkoutKey.spent();
+    if (signedOutBy(error)) return;
+    store.dispatch({ type: "checkout_moved", phase: "idle", problem: checkoutProblem(error) });
+  }
+}
+
+/** @param {unknown} error */
+function checkoutProblem(error) {
+  const code = error instanceof ApiError ? error.code : "";
+  switch (code) {
+    case "stripe_unavailable":
+      return "The payment service does not answer just now. Nothing was charged; please try again.";
+    case "free_session_used":
+      void loadPlans();
+      return "You have already used your free diagnostic. Please choose another plan.";
+    case "unknown_plan":
+      void loadPlans();
+      return "This plan is no longer offered. Please choose another.";
+    case "mechanic_not_found":
+    case "preferred_mechanic_required":
+      store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null });
+      return "This mechanic can no longer be booked. Continue to ask any available mechanic instead.";
+    case "idempotency_key_reused":
+      return "Your choice changed on the way. Please try again.";
+    default:
+      return messageOf(error);
+  }
+}
+
+/**
+ * A request has come of it: the next booking starts afresh, and the eye goes to the tracker.
+ * @param {string} request_id
+ */
+function booked(request_id) {
+  store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null });
+  void loadPlans();
+  queueMicrotask(() => {
+    const tracker = page.trackers.tracker(request_id);
+    if (tracker) bringIntoView(tracker);
+  });
+}
+
+// ---- coming back from the payment page ----------------------------------------------------------------------------
+
+/** The checkout named in the address, until it is settled. @type {string | null} */
+let following = null;
+
+async function followReturn() {
+  const address = new URL(location.href);
+  const checkout_id = address.searchParams.get("checkout");
+  if (!checkout_id || following === checkout_id) return;
+  following = checkout_id;
+  const left = address.searchParams.has("cancelled");
+  if (!left) store.dispatch({ type: "return_moved", returned: { checkout_id, phase: "confirming", problem: null } });
+  try {
+    await pollCheckout(checkout_id, left);
+  } finally {
+    following = null;
+  }
+}
+
+/**
+ * Ask until the payment is settled.
+ * @param {string} checkout_id
+ * @param {boolean} left  the visitor says they did not pay: asked once all the same, for money is not a matter of belief
+ */
+async function pollCheckout(checkout_id, left) {
+  const until_ms = performance.now() + POLL_FOR_MS;
+  for (let wait_ms = POLL_FIRST_MS; store.state.me; wait_ms = Math.min(wait_ms * 1.6, POLL_MAX_MS)) {
+    /** @type {string | null} */
+    let problem = null;
+    try {
+      const { status, request_id } = await api.getCheckout(checkout_id);
+      if (status === "paid" && request_id) {
+        store.dispatch({
+          type: "request_loaded",
+          request: await api.getRequest(request_id),
+          received_ms: performance.now(),
+          follow: true,
+        });
+        settleReturn(null);
+        booked(request_id);
+        return;
+      }
+      if (status === "expired" || status === "failed") {
+        settleReturn({ checkout_id, phase: status, problem: null });
+        return;
+      }
+      if (left && status === "open") {
+        settleReturn({ checkout_id, phase: "left", problem: null });
+        return;
+      }
+    } catch (error) {
+      if (signedOutBy(error)) return;
+      if (error instanceof ApiError && error.status === 404) {
+        settleReturn(null);
+        return;
+      }
+      problem = messageOf(error);
+    }
+    if (performance.now() > until_ms) {
+      store.dispatch({ type: "return_moved", returned: { checkout_id, phase: "slow", problem } });
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, wait_ms * (0.75 + Math.random() / 2)));
+  }
+}
+
+/** @param {State["returned"]} returned */
+function settleReturn(returned) {
+  store.dispatch({ type: "return_moved", returned });
+  // A reload must not ask about this payment again.
+  history.replaceState(null, "", location.pathname);
+}
+
+// ---- actions ------------------------------------------------------------------------------------------------------
+
+/**
+ * @param {string} request_id
+ * @param {"skip-wait" | "cancel"} action
+ */
+async function act(request_id, action) {
+  if (store.state.acting[request_id]) return;
+  store.dispatch({ type: "action_sent", request_id, action });
+  try {
+    store.dispatch({
+      type: "request_loaded",
+      request: await api.actOnRequest(request_id, action),
+      received_ms: performance.now(),
+    });
+    store.dispatch({ type: "action_answered", request_id });
+  } catch (error) {
+    if (signedOutBy(error)) return;
+    store.dispatch({ type: "action_answered", request_id, problem: messageOf(error) });
+    // Refused because the request has moved on: show where it is now.
+    if (error instanceof ApiError && error.status === 409) void reload(request_id);
+  }
+}
+
+/** @param {{request_id: string, paid: boolean}} wish */
+async function cancelRequest({ request_id, paid }) {
+  const sure = await page.confirm.ask({
+    title: paid ? "Cancel and refund?" : "Cancel this request?",
+    text: paid ? "Your request ends now and what you paid is refunded in full." : "Your request ends now.",
+    yes: paid ? "Yes, cancel and refund" : "Yes, cancel",
+    no: "Keep waiting",
+  });
+  if (sure) await act(request_id, "cancel");
+}
+
+/**
+ * @param {string} mechanic_id
+ * @param {boolean} removed
+ */
+async function markFavorite(mechanic_id, removed) {
+  store.dispatch({ type: "favorite_marked", mechanic_id, removed });
+  try {
+    await (removed ? api.removeFavorite(mechanic_id) : api.addFavorite(mechanic_id));
+  } catch (error) {
+    if (signedOutBy(error)) return;
+    store.dispatch({ type: "favorite_marked", mechanic_id, removed: !removed });
+    tell(messageOf(error));
+  }
+}
+
+/** @param {string} request_id */
+async function acceptPrompt(request_id) {
+  const prompt = store.state.prompts.find((one) => one.request_id === request_id);
+  if (!prompt || prompt.phase !== "asking") return;
+  store.dispatch({ type: "prompt_moved", request_id, phase: "adding" });
+  try {
+    await api.addFavorite(prompt.mechanic.id);
+    store.dispatch({ type: "prompt_moved", request_id, phase: "gone" });
+    tell(`${prompt.mechanic.name} is now one of your favorites.`);
+    await loadFavorites();
+  } catch (error) {
+    if (!signedOutBy(error))
+      store.dispatch({ type: "prompt_moved", request_id, phase: "asking", problem: messageOf(error) });
+  }
+}
+
+/** @param {Named} mechanic */
+async function addFavorite(mechanic) {
+  try {
+    await api.addFavorite(mechanic.id);
+    tell(`${mechanic.name} is now one of your favorites.`);
+    await loadFavorites();
+  } catch (error) {
+    if (!signedOutBy(error)) tell(messageOf(error));
+  }
+}
+
+// ---- wiring -------------------------------------------------------------------------------------------------------
+
+/** @type {Record<string, (detail: any) => unknown>} */
+const verbs = {
+  "sign-out": () => signOut(store),
+  "book-again": handleBookFavorite,
+  "retry-status": () => store.state.modal && handleBookFavorite(store.state.modal.mechanic_id),
+  "choose-priority": () => {
+    const favorite = store.state.favorites?.find((one) => one.provider_id === store.state.modal?.mechanic_id);
+    if (favorite) choose({ id: favorite.provider_id, name: favorite.provider_name });
+  },
+  "choose-broadcast": () => choose(null),
+  "choose-cancel": closeModal,
+  "clear-favorite": () => store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null }),
+  "plan-chosen": (plan) => store.dispatch({ type: "plan_chosen", plan }),
+  checkout,
+  "check-again": followReturn,
+  "dismiss-return": () => settleReturn(null),
+  "skip-wait": (request_id) => act(request_id, "skip-wait"),
+  "cancel-request": cancelRequest,
+  "close-request": (request_id) => store.dispatch({ type: "request_closed", request_id }),
+  "remove-favorite": (mechanic_id) => markFavorite(mechanic_id, true),
+  "restore-favorite": (mechanic_id) => markFavorite(mechanic_id, false),
+  "accept-prompt": acceptPrompt,
+  "dismiss-prompt": (request_id) => store.dispatch({ type: "prompt_moved", request_id, phase: "gone" }),
+  "add-favorite": addFavorite,
+  "load-more": () => loadRequests(store.state.next_cursor),
+  "reload-favorites": loadFavorites,
+  "reload-plans": loadPlans,
+};
+for (const [verb, carryOut] of Object.entries(verbs)) {
+  document.addEventListener(verb, (event) => void carryOut(/** @type {CustomEvent} */ (event).detail));
+}
+// Back from Stripe by the browser's own button, the page wakes up as it was left: let it be used again.
+window.addEventListener(
+  "pageshow",
+  (event) => event.persisted && store.dispatch({ type: "checkout_moved", phase: "idle" }),
+);
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible" && store.state.me?.role === "customer") void countAvailable();
+});
+
+store.subscribe((state, before) => {
+  render(state);
+  react(state, before);
+});
+handleSignIn(page.signIn, store);
+render(store.state);
+void loadConfig(store);
+void recognise(store, (problem) => (page.bootText.textContent = problem));

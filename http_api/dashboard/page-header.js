@@ -1,0 +1,54 @@
+/** The top of both pages: whose page it is, whether it is live, and the way out. */
+
+import { Part, glyph, h, setAttribute, setText } from "./elements.js";
+
+/**
+ * @import {Account} from "./wire.js"
+ * @import {ConnectionState} from "./socket.js"
+ */
+
+/** @type {Record<ConnectionState, string>} */
+const CONNECTION = {
+  connecting: "Connecting…",
+  live: "Live",
+  reconnecting: "Reconnecting…",
+  offline: "Offline",
+  closed: "Not connected",
+};
+
+/** @fires sign-out */
+export class PageHeader extends Part {
+  #name = h("span", { class: "who-name" });
+  #state = h("span", { class: "connection-text" });
+  #connection = h(
+    "span",
+    { class: "connection", "data-testid": "connection-state", title: "Connection to Pitlane" },
+    h("span", { class: "dot", "aria-hidden": "true" }),
+    this.#state,
+  );
+  #signOut = h("button", { type: "button", class: "quiet", "data-testid": "sign-out" }, "Sign out");
+  #stale = h(
+    "p",
+    { class: "stale" },
+    "No live connection just now. What you see may be out of date; we are reconnecting.",
+  );
+  #account = h("div", { class: "who" }, this.#connection, this.#name, this.#signOut);
+
+  build() {
+    const home = h("a", { class: "brand", href: location.pathname }, glyph("logo"), h("span", {}, "Pitlane"));
+    if (this.dataset.role) home.append(h("span", { class: "brand-role" }, this.dataset.role));
+    this.append(h("div", { class: "bar" }, home, this.#account), this.#stale);
+    this.#signOut.addEventListener("click", () => this.say("sign-out"));
+  }
+
+  /** @param {{me: Account | null | undefined, connection: ConnectionState}} props */
+  update({ me, connection }) {
+    this.#account.hidden = !me;
+    // Shown late, by a transition: most interruptions are over before anybody has read it.
+    this.#stale.classList.toggle("shown", !!me && (connection === "reconnecting" || connection === "offline"));
+    setText(this.#name, me?.name ?? "");
+    setText(this.#state, CONNECTION[connection]);
+    setAttribute(this.#connection, "data-state", connection);
+  }
+}
+customElements.define("page-header", PageHeader);

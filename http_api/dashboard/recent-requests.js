@@ -1,0 +1,97 @@
+/** Requests that are over: one line each, the story on demand. */
+
+import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
+import { RequestTimeline } from "./request-timeline.js";
+import { dateAndTime, planName, refundText, shortName, shortStatus } from "./words.js";
+
+/**
+ * @import {Named, Plan} from "./wire.js"
+ * @import {TrackedRequest} from "./requests.js"
+ */
+
+/**
+ * @typedef {object} RecentProps
+ * @property {TrackedRequest} request
+ * @property {readonly Plan[] | null} plans
+ * @property {"customer" | "mechanic"} side  whose list this is
+ * @property {boolean} may_add  the mechanic could become a favourite
+ */
+
+/** @fires add-favorite  `{id, name}` */
+class RecentRequest extends Part {
+  /** @type {Named | null} */
+  #mechanic = null;
+  #title = h("span", { class: "recent-title" });
+  #when = h("time", { class: "recent-when" });
+  #state = h("span", { class: "recent-state" });
+  #refund = h("p", { class: "recent-refund" });
+  #timeline = new RequestTimeline();
+  #addText = h("span", {});
+  #add = h("button", { type: "button", class: "secondary small" }, glyph("heart-outline"), " ", this.#addText);
+
+  build() {
+    this.append(
+      h(
+        "details",
+        {},
+        h("summary", {}, this.#title, " ", this.#when, " ", this.#state),
+        this.#refund,
+        this.#timeline,
+        this.#add,
+      ),
+    );
+    this.#add.addEventListener("click", () => this.#mechanic && this.say("add-favorite", this.#mechanic));
+  }
+
+  /** @param {RecentProps} props */
+  update({ request, plans, side, may_add }) {
+    const other = side === "customer" ? request.assigned_mechanic?.name : request.customer_name;
+    const refund = refundText(request);
+    this.#mechanic = request.assigned_mechanic;
+    setAttribute(this, "data-status", request.status);
+    setText(this.#title, other ? `${planName(plans, request.plan)} with ${other}` : planName(plans, request.plan));
+    setAttribute(this.#when, "datetime", request.created_at);
+    setText(this.#when, dateAndTime(request.created_at));
+    setText(
+      this.#state,
+      request.refund?.status === "succeeded" ? `${shortStatus(request)}, refunded` : shortStatus(request),
+    );
+    this.#refund.hidden = !refund || side === "mechanic";
+    setText(this.#refund, refund);
+    this.#timeline.update(request, side);
+    this.#add.hidden = !may_add;
+    setText(this.#addText, `Add ${shortName(this.#mechanic?.name ?? "")} to favorites`);
+  }
+}
+customElements.define("recent-request", RecentRequest);
+
+/** @fires load-more */
+export class RecentRequests extends Part {
+  #list = h("div", { class: "recents" });
+  #more = h("button", { type: "button", class: "quiet" }, "Show more");
+  #section = h("section", { "aria-labelledby": "recent-title" });
+
+  build() {
+    const title = this.dataset.title ?? "Recent requests";
+    this.#section.append(h("h2", { id: "recent-title" }, title), h("div", { class: "panel" }, this.#list, this.#more));
+    this.append(this.#section);
+    this.#more.addEventListener("click", () => this.say("load-more"));
+  }
+
+  /**
+   * @param {RecentProps[]} recents
+   * @param {boolean} more  there are older ones to load
+   */
+  update(recents, more) {
+    this.#section.hidden = recents.length === 0;
+    this.#more.hidden = !more;
+    keyed(
+      this.#list,
+      recents,
+      ({ request }) => request.id,
+      () => new RecentRequest(),
+      (line, props) => line.update(props),
+    );
+  }
+}
+customElements.define("recent-requests", RecentRequests);

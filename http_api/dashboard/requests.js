@@ -1,0 +1,106 @@
+/** Requests and offers as the page keeps them. Pure: values in, values out; `received_ms` is `performance.now()` at receipt. */
+
+/** @import {Offer, RequestStatus, SessionRequest} from "./wire.js" */
+
+/**
+ * A request with its own deadline: `deadline_ms` on the `performance.now()` scale, null while nothing is offered.
+ * `unsure` after a reconnect whose welcome no longer names it: it ended while we were away.
+ * @typedef {SessionRequest & {deadline_ms: number | null, unsure: boolean}} TrackedRequest
+ */
+
+/** @type {RequestStatus[]} */
+const OPEN = ["priority_offered", "broadcasting", "accepted", "in_progress"];
+
+/** @param {{status: RequestStatus}} request */
+export const isOpen = (request) => OPEN.includes(request.status);
+
+/** @param {{status: RequestStatus}} request */
+export const isCancellable = (request) => isOpen(request) && request.status !== "in_progress";
+
+/**
+ * Take in a request unless a newer version is known already.
+ * @param {Readonly<Record<string, TrackedRequest>>} known
+ * @param {SessionRequest} request
+ * @param {number} received_ms
+ * @returns {Readonly<Record<string, TrackedRequest>>}
+ */
+export function withRequest(known, request, received_ms) {
+  const old = known[request.id];
+  if (old && old.version > request.version) return known;
+  let deadline_ms = request.offer ? received_ms + request.offer.expires_in_ms : null;
+  if (deadline_ms !== null && old?.deadline_ms != null && old.offer?.id === request.offer?.id) {
+    // One deadline heard twice: transit only ever makes it seem later, so the earlier reading is nearer the truth.
+    deadline_ms = Math.min(deadline_ms, old.deadline_ms);
+  }
+  return { ...known, [request.id]: { ...request, deadline_ms, unsure: false } };
+}
+
+/**
+ * Take in the open requests of a welcome; open ones that it no longer names become `unsure`.
+ * @param {Readonly<Record<string, TrackedRequest>>} known
+ * @param {SessionRequest[]} requests
+ * @param {number} received_ms
+ */
+export function withSnapshot(known, requests, received_ms) {
+  const named = new Set(requests.map((request) => request.id));
+  /** @type {Record<string, TrackedRequest>} */
+  const checked = {};
+  for (const [id, request] of Object.entries(known)) {
+    checked[id] = isOpen(request) && !named.has(id) ? { ...request, unsure: true } : request;
+  }
+  return requests.reduce(
+    (all, request) => withRequest(all, request, received_ms),
+    /** @type {typeof known} */ (checked),
+  );
+}
+
+/**
+ * Newest first: ids sort by creation time.
+ * @template {{id: string}} Item
+ * @param {Item[]} items
+ */
+export const newestFirst = (items) => [...items].sort((a, b) => (a.id < b.id ? 1 : -1));
+
+/**
+ * An offer on the mechanic's page. `pending` while our answer is on its way; `problem` what the server said to it;
+ * `ended` why the offer is gone, while the card still says so.
+ * @typedef {Offer & {deadline_ms: number, pending: "accept" | "decline" | null, problem: string | null, ended: string | null}} OfferCard
+ */
+
+/**
+ * @param {Readonly<Record<string, OfferCard>>} known
+ * @param {Offer} offer  may be one we have: offers are sent again until acknowledged
+ * @param {number} received_ms
+ * @returns {Readonly<Record<string, OfferCard>>}
+ */
+export function withOffer(known, offer, received_ms) {
+  const old = known[offer.offer_id];
+  const deadline_ms = received_ms + offer.expires_in_ms;
+  const card = old
+    ? { ...old, ...offer, deadline_ms: Math.min(old.deadline_ms, deadline_ms), ended: null }
+    : { ...offer, deadline_ms, pending: null, problem: null, ended: null };
+  return { ...known, [offer.offer_id]: card };
+}
+
+/**
+ * Change one offer, if it is still known.
+ * @param {Readonly<Record<string, OfferCard>>} known
+ * @param {string} offer_id
+ * @param {Partial<OfferCard>} change
+ */
+export function changeOffer(known, offer_id, change) {
+  const old = known[offer_id];
+  return old ? { ...known, [offer_id]: { ...old, ...change } } : known;
+}
+
+/**
+ * The record without one entry.
+ * @template Value
+ * @param {Readonly<Record<string, Value>>} record
+ * @param {string} key
+ * @returns {Readonly<Record<string, Value>>}
+ */
+export function without(record, key) {
+  const { [key]: _gone, ...rest } = record;
+  return rest;
+}

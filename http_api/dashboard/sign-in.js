@@ -1,0 +1,168 @@
+/** Sign in or, for customers, make an account. Errors are summed up above the form and tied to their fields. */
+
+import { Part, glyph, h, setAttribute, setText } from "./elements.js";
+
+/** @typedef {{field: "name" | "email" | "password" | null, text: string}} FormProblem */
+
+const PASSWORD_MIN = 8;
+
+const CUSTOMER_PITCH = {
+  claim: "Back on the road with a mechanic you already trust.",
+  points: [
+    "See who is available this minute",
+    "Your favorite is asked first, alone",
+    "Served, or refunded in full by itself",
+  ],
+};
+const MECHANIC_PITCH = {
+  claim: "Your regulars, one tap away.",
+  points: [
+    "Priority offers from customers who chose you",
+    "You decide when you are on duty",
+    "First to accept gets the session",
+  ],
+};
+
+/**
+ * @fires sign-in  `{email, password}`
+ * @fires register  `{email, password, name}`
+ */
+export class SignIn extends Part {
+  /** @type {"sign-in" | "register"} */
+  #mode = "sign-in";
+  #busy = false;
+  #name = field("name", "Your name", { type: "text", autocomplete: "name", maxlength: 100 });
+  #email = field("email", "Email", { type: "email", autocomplete: "username", inputmode: "email", maxlength: 254 });
+  #password = field("password", "Password", { type: "password", maxlength: 256 });
+  #summary = h("div", { class: "notice notice-bad", role: "alert", tabindex: "-1", "data-testid": "sign-in-error" });
+  #submit = h("button", { type: "submit", class: "primary wide" });
+  #title = h("h1", {});
+  #swap = h("button", { type: "button", class: "link" });
+  #swapText = h("span", {});
+
+  build() {
+    const form = h(
+      "form",
+      { novalidate: true, "data-testid": "sign-in-form" },
+      this.#summary,
+      this.#name.row,
+      this.#email.row,
+      this.#password.row,
+      this.#submit,
+    );
+    const aside = this.dataset.audience === "mechanic" ? MECHANIC_PITCH : CUSTOMER_PITCH;
+    const swap = h("p", { class: "swap" }, this.#swapText, " ", this.#swap);
+    swap.hidden = this.dataset.audience === "mechanic";
+    this.append(
+      h(
+        "div",
+        { class: "door" },
+        h(
+          "div",
+          { class: "door-pitch" },
+          glyph("logo"),
+          h("p", { class: "door-claim" }, aside.claim),
+          points(aside.points),
+        ),
+        h("div", { class: "door-form" }, this.#title, form, swap),
+      ),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#send();
+    });
+    this.#swap.addEventListener("click", () => {
+      this.#mode = this.#mode === "sign-in" ? "register" : "sign-in";
+      this.show([]);
+      this.#draw();
+      (this.#mode === "register" ? this.#name : this.#email).input.focus();
+    });
+    this.show([]);
+    this.#draw();
+  }
+
+  /**
+   * The sign-in is on its way, or was answered.
+   * @param {boolean} busy
+   */
+  set busy(busy) {
+    this.#busy = busy;
+    this.#draw();
+  }
+
+  /** Forget what was typed, for the next visitor. */
+  clear() {
+    this.#password.input.value = "";
+    this.show([]);
+  }
+
+  /**
+   * Show what is wrong; nothing clears it.
+   * @param {FormProblem[]} problems
+   */
+  show(problems) {
+    this.#summary.hidden = problems.length === 0;
+    this.#summary.replaceChildren(...problems.map(({ text }) => h("p", {}, text)));
+    for (const [name, { input, hint }] of Object.entries({
+      name: this.#name,
+      email: this.#email,
+      password: this.#password,
+    })) {
+      const problem = problems.find((one) => one.field === name);
+      setText(hint, problem?.text ?? "");
+      hint.hidden = !problem;
+      setAttribute(input, "aria-invalid", problem ? "true" : null);
+    }
+    const first = problems.find((one) => one.field)?.field;
+    if (first) ({ name: this.#name, email: this.#email, password: this.#password })[first].input.focus();
+    else if (problems.length) this.#summary.focus();
+  }
+
+  #draw() {
+    const registering = this.#mode === "register";
+    this.#name.row.hidden = !registering;
+    setAttribute(this.#password.input, "autocomplete", registering ? "new-password" : "current-password");
+    setText(this.#title, registering ? "Create your account" : "Sign in");
+    setText(this.#submit, this.#busy ? "One moment…" : registering ? "Create account" : "Sign in");
+    setText(this.#swapText, registering ? "Already have an account?" : "New to Pitlane?");
+    setText(this.#swap, registering ? "Sign in instead" : "Create an account");
+    setAttribute(this.#submit, "aria-disabled", this.#busy ? "true" : null);
+  }
+
+  #send() {
+    if (this.#busy) return;
+    const email = this.#email.input.value.trim();
+    const password = this.#password.input.value;
+    const name = this.#name.input.value.trim();
+    const registering = this.#mode === "register";
+    /** @type {FormProblem[]} */
+    const problems = [];
+    if (registering && !name) problems.push({ field: "name", text: "Enter your name." });
+    if (!this.#email.input.validity.valid || !email)
+      problems.push({ field: "email", text: "Enter an email address, such as jo@example.com." });
+    if (!password) problems.push({ field: "password", text: "Enter your password." });
+    else if (registering && password.length < PASSWORD_MIN)
+      problems.push({ field: "password", text: `Use at least ${PASSWORD_MIN} characters.` });
+    this.show(problems);
+    if (problems.length) return;
+    if (registering) this.say("register", { email, password, name });
+    else this.say("sign-in", { email, password });
+  }
+}
+customElements.define("sign-in", SignIn);
+
+/** @param {string[]} texts */
+function points(texts) {
+  return h("ul", {}, ...texts.map((text) => h("li", {}, glyph("check"), h("span", {}, text))));
+}
+
+/**
+ * @param {string} name
+ * @param {string} label
+ * @param {Record<string, string | number>} attributes
+ */
+function field(name, label, attributes) {
+  const hint = h("p", { class: "field-problem", id: `${name}-problem` });
+  const input = h("input", { id: `field-${name}`, name, required: true, "aria-describedby": hint.id, ...attributes });
+  return { input, hint, row: h("div", { class: "field" }, h("label", { for: input.id }, label), input, hint) };
+}

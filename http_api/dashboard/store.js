@@ -1,0 +1,468 @@
+/**
+ * Everything the page knows, and the one pure function that changes it.
+ *
+ * `reduce(state, message)` takes the server's messages as they came off the socket, and the page's own in the past
+ * tense (`favorites_loaded`). An unknown message changes nothing. An older `version` never overwrites a newer one.
+ */
+
+import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } from "./requests.js";
+
+/**
+ * @import {Account, Availability, Config, Favorite, MechanicStatus, Named, Plan, RoutingType, ServerMessage, SessionRequest} from "./wire.js"
+ * @import {ConnectionState} from "./socket.js"
+ * @import {OfferCard, TrackedRequest} from "./requests.js"
+ */
+
+/**
+ * How far the visitor got with the choice of whom to book.
+ * @typedef {{routing_type: RoutingType, favorite: Named | null, plan: string | null}} Booking
+ */
+/** @typedef {{mechanic_id: string, phase: "checking" | "known" | "failed", problem: string | null}} AvailabilityModalState */
+/** @typedef {{phase: "idle" | "sending" | "leaving", problem: string | null}} CheckoutProgress */
+/**
+ * Coming back from the payment page.
+ * @typedef {{checkout_id: string, phase: "confirming" | "slow" | "expired" | "failed" | "left", problem: string | null}} CheckoutReturn
+ */
+/** @typedef {{request_id: string, mechanic: Named, phase: "asking" | "adding", problem: string | null}} FavoritePrompt */
+
+/**
+ * @typedef {object} State
+ * @property {Account | null | undefined} me  undefined: not asked yet; null: signed out
+ * @property {ConnectionState} connection
+ * @property {Config | null} config
+ * @property {readonly (Favorite & {removed: boolean})[] | null} favorites  null: not loaded yet
+ * @property {string | null} favorites_problem
+ * @property {Readonly<Record<string, MechanicStatus>>} statuses
+ * @property {AvailabilityModalState | null} modal
+ * @property {number | null} available_count
+ * @property {readonly Plan[] | null} plans
+ * @property {string | null} plans_problem
+ * @property {Booking} booking
+ * @property {CheckoutProgress} checkout
+ * @property {CheckoutReturn | null} returned
+ * @property {Readonly<Record<string, TrackedRequest>>} requests
+ * @property {Readonly<Record<string, boolean>>} followed  finished requests that keep their card: seen open on this page
+ * @property {string | null} next_cursor  of the list of past requests
+ * @property {Readonly<Record<string, string>>} acting  request id → the action on its way
+ * @property {Readonly<Record<string, string>>} problems  request id → why the last action failed
+ * @property {readonly FavoritePrompt[]} prompts
+ * @property {Readonly<Record<string, boolean>>} prompted  request ids asked about already: messages may come twice
+ * @property {boolean | null} on_duty  null: not known yet
+ * @property {boolean | null} duty_wanted  what the switch was set to, until the server answers
+ * @property {Availability | null} availability  our own, on the mechanic's page
+ * @property {Readonly<Record<string, OfferCard>>} offers
+ */
+
+/**
+ * @typedef {{type: "signed_in", me: Account}
+ *   | {type: "signed_out"}
+ *   | {type: "connection_changed", state: ConnectionState}
+ *   | {type: "config_loaded", config: Config}
+ *   | {type: "favorites_loaded", favorites: Favorite[]}
+ *   | {type: "favorites_failed", problem: string}
+ *   | {type: "favorite_marked", mechanic_id: string, removed: boolean}
+ *   | {type: "modal_opened", mechanic_id: string}
+ *   | {type: "modal_failed", mechanic_id: string, problem: string}
+ *   | {type: "modal_closed"}
+ *   | {type: "status_fetched", status: MechanicStatus}
+ *   | {type: "availability_counted", available_count: number}
+ *   | {type: "plans_loaded", plans: Plan[]}
+ *   | {type: "plans_failed", problem: string}
+ *   | {type: "booking_chosen", routing_type: RoutingType, favorite: Named | null}
+ *   | {type: "booking_restored", booking: Booking}
+ *   | {type: "plan_chosen", plan: string}
+ *   | {type: "checkout_moved", phase: CheckoutProgress["phase"], problem?: string | null}
+ *   | {type: "return_moved", returned: CheckoutReturn | null}
+ *   | {type: "request_loaded", request: SessionRequest, received_ms: number, follow?: boolean}
+ *   | {type: "requests_loaded", requests: SessionRequest[], next_cursor: string | null, received_ms: number}
+ *   | {type: "request_closed", request_id: string}
+ *   | {type: "request_lost", request_id: string}
+ *   | {type: "action_sent", request_id: string, action: string}
+ *   | {type: "action_answered", request_id: string, problem?: string | null}
+ *   | {type: "prompt_moved", request_id: string, phase: "adding" | "asking" | "gone", problem?: string | null}
+ *   | {type: "duty_wanted", on_duty: boolean | null}
+ *   | {type: "offer_answered", offer_id: string, answer: "accept" | "decline"}
+ *   | {type: "offer_unanswered", offer_id: string, problem: string}
+ *   | {type: "offer_left", offer_id: string}} LocalMessage
+ */
+
+/** @typedef {(ServerMessage & {received_ms: number}) | LocalMessage} Message */
+
+/** @type {Readonly<State>} */
+export const initialState = {
+  me: undefined,
+  connection: "closed",
+  config: null,
+  favorites: null,
+  favorites_problem: null,
+  statuses: {},
+  modal: null,
+  available_count: null,
+  plans: null,
+  plans_problem: null,
+  booking: { routing_type: "broadcast", favorite: null, plan: null },
+  checkout: { phase: "idle", problem: null },
+  returned: null,
+  requests: {},
+  followed: {},
+  next_cursor: null,
+  acting: {},
+  problems: {},
+  prompts: [],
+  prompted: {},
+  on_duty: null,
+  duty_wanted: null,
+  availability: null,
+  offers: {},
+};
+
+/**
+ * @param {State} state
+ * @param {Message} message
+ * @returns {State}
+ */
+export function reduce(state, message) {
+  switch (message.type) {
+    case "signed_in":
+      return { ...state, me: message.me };
+    case "signed_out":
+      // Nothing of one account may be seen by the next; only what is public, and a payment to come back to, stays.
+      return { ...initialState, me: null, config: state.config, returned: state.returned };
+    case "connection_changed":
+      return state.connection === message.state ? state : { ...state, connection: message.state };
+    case "config_loaded":
+      return { ...state, config: message.config };
+
+    case "welcome":
+      return "mechanic_id" in message ? welcomeMechanic(state, message) : welcomeCustomer(state, message);
+    case "request_update":
+      return followOpen(state, message.request, message.received_ms);
+    case "status":
+      return known(withStatus(state, message), message.mechanic_id);
+    case "status_fetched":
+      return known(withStatus(state, message.status), message.status.mechanic_id);
+
+    case "favorites_loaded":
+      return withFavorites(state, message.favorites);
+    case "favorites_failed":
+      return { ...state, favorites_problem: message.problem };
+    case "favorite_marked":
+      return {
+        ...state,
+        favorites:
+          state.favorites?.map((favorite) =>
+            favorite.provider_id === message.mechanic_id ? { ...favorite, removed: message.removed } : favorite,
+          ) ?? null,
+      };
+
+    case "modal_opened":
+      return { ...state, modal: { mechanic_id: message.mechanic_id, phase: "checking", problem: null } };
+    case "modal_failed":
+      // The socket may have answered meanwhile; then nothing is missing.
+      return state.modal?.mechanic_id === message.mechanic_id && state.modal.phase === "checking"
+        ? { ...state, modal: { ...state.modal, phase: "failed", problem: message.problem } }
+        : state;
+    case "modal_closed":
+      return state.modal ? { ...state, modal: null } : state;
+    case "availability_counted":
+      return { ...state, available_count: message.available_count };
+
+    case "plans_loaded":
+      return withValidPlan({ ...state, plans: message.plans, plans_problem: null });
+    case "plans_failed":
+      return { ...state, plans_problem: message.problem };
+    case "booking_chosen":
+      return {
+        ...state,
+        booking: { ...state.booking, routing_type: message.routing_type, favorite: message.favorite },
+        checkout: { phase: "idle", problem: null },
+      };
+    case "booking_restored":
+      return withValidPlan({ ...state, booking: message.booking });
+    case "plan_chosen":
+      return {
+        ...state,
+        booking: { ...state.booking, plan: message.plan },
+        checkout: { phase: "idle", problem: null },
+      };
+    case "checkout_moved":
+      return { ...state, checkout: { phase: message.phase, problem: message.problem ?? null } };
+    case "return_moved":
+      return { ...state, returned: message.returned };
+
+    case "request_loaded":
+      return message.follow
+        ? followed(withLoaded(state, message.request, message.received_ms), message.request.id)
+        : followOpen(state, message.request, message.received_ms);
+    case "requests_loaded":
+      return {
+        ...message.requests.reduce((next, request) => followOpen(next, request, message.received_ms), state),
+        next_cursor: message.next_cursor,
+      };
+    case "request_closed":
+      return { ...state, followed: without(state.followed, message.request_id) };
+    case "request_lost":
+      return {
+        ...state,
+        requests: without(state.requests, message.request_id),
+        followed: without(state.followed, message.request_id),
+      };
+    case "action_sent":
+      return {
+        ...state,
+        acting: { ...state.acting, [message.request_id]: message.action },
+        problems: without(state.problems, message.request_id),
+      };
+    case "action_answered":
+      return {
+        ...state,
+        acting: without(state.acting, message.request_id),
+        problems: message.problem ? { ...state.problems, [message.request_id]: message.problem } : state.problems,
+      };
+
+    case "favorite_prompt":
+      return withPrompt(state, message.request_id, message.mechanic);
+    case "prompt_moved":
+      return {
+        ...state,
+        prompts: state.prompts.flatMap((prompt) => {
+          if (prompt.request_id !== message.request_id) return [prompt];
+          return message.phase === "gone"
+            ? []
+            : [{ ...prompt, phase: message.phase, problem: message.problem ?? null }];
+        }),
+      };
+
+    case "availability":
+      return { ...state, on_duty: message.on_duty, duty_wanted: null, availability: message.availability };
+    case "duty_wanted":
+      return { ...state, duty_wanted: message.on_duty };
+    case "offer":
+      return { ...state, offers: withOffer(state.offers, message.offer, message.received_ms) };
+    case "offer_accepted":
+      return followOpen(
+        { ...state, offers: without(state.offers, message.offer_id) },
+        message.request,
+        message.received_ms,
+      );
+    case "offer_withdrawn":
+      return withdrawn(state, message.offer_id, message.reason);
+    case "offer_answered":
+      return {
+        ...state,
+        offers: changeOffer(state.offers, message.offer_id, { pending: message.answer, problem: null }),
+      };
+    case "offer_unanswered":
+      return state.offers[message.offer_id]?.pending
+        ? { ...state, offers: changeOffer(state.offers, message.offer_id, { pending: null, problem: message.problem }) }
+        : state;
+    case "offer_left":
+      return { ...state, offers: without(state.offers, message.offer_id) };
+    case "error":
+      return refused(state, message);
+    default:
+      return state;
+  }
+}
+
+/**
+ * @param {State} state
+ * @param {import("./wire.js").CustomerWelcome & {received_ms: number}} welcome
+ */
+function welcomeCustomer(state, { requests, received_ms }) {
+  const next = { ...state, requests: withSnapshot(state.requests, requests, received_ms) };
+  return requests.reduce((all, request) => followed(all, request.id), next);
+}
+
+/**
+ * @param {State} state
+ * @param {import("./wire.js").MechanicWelcome & {received_ms: number}} welcome
+ * @returns {State}
+ */
+function welcomeMechanic(state, { on_duty, offers, request, received_ms }) {
+  // The snapshot says which offers are open; cards that are only still saying goodbye may finish doing so.
+  const open = new Set(offers.map((offer) => offer.offer_id));
+  const kept = Object.fromEntries(
+    Object.entries(state.offers)
+      .filter(([offer_id, offer]) => open.has(offer_id) || offer.ended)
+      .map(([offer_id, offer]) => [offer_id, { ...offer, pending: null }]),
+  );
+  const next = {
+    ...state,
+    on_duty,
+    duty_wanted: null,
+    availability: request
+      ? /** @type {const} */ ("busy")
+      : on_duty
+        ? /** @type {const} */ ("available")
+        : /** @type {const} */ ("off_duty"),
+    offers: offers.reduce((all, offer) => withOffer(all, offer, received_ms), /** @type {State["offers"]} */ (kept)),
+    requests: withSnapshot(state.requests, request ? [request] : [], received_ms),
+  };
+  return request ? followed(next, request.id) : next;
+}
+
+/**
+ * @param {State} state
+ * @param {SessionRequest} request
+ * @param {number} received_ms
+ * @returns {State}
+ */
+function withLoaded(state, request, received_ms) {
+  const requests = withRequest(state.requests, request, received_ms);
+  return requests === state.requests ? state : { ...state, requests };
+}
+
+/**
+ * @param {State} state
+ * @param {string} request_id
+ * @returns {State}
+ */
+function followed(state, request_id) {
+  return state.followed[request_id] ? state : { ...state, followed: { ...state.followed, [request_id]: true } };
+}
+
+/**
+ * Take in a request, and keep showing it from now on if it is open.
+ * @param {State} state
+ * @param {SessionRequest} request
+ * @param {number} received_ms
+ */
+function followOpen(state, request, received_ms) {
+  const next = withLoaded(state, request, received_ms);
+  return isOpen(request) && next !== state ? followed(next, request.id) : next;
+}
+
+/**
+ * @param {State} state
+ * @param {MechanicStatus} status
+ * @returns {State}
+ */
+function withStatus(state, status) {
+  const old = state.statuses[status.mechanic_id];
+  if (old && (old.version > status.version || (old.version === status.version && old.as_of > status.as_of)))
+    return state;
+  return { ...state, statuses: { ...state.statuses, [status.mechanic_id]: status } };
+}
+
+/**
+ * @param {State} state
+ * @param {Favorite[]} favorites
+ * @returns {State}
+ */
+function withFavorites(state, favorites) {
+  /** @type {State} */
+  const next = {
+    ...state,
+    favorites_problem: null,
+    favorites: favorites.map((favorite) => ({ ...favorite, removed: false })),
+  };
+  return favorites.reduce((all, { status }) => (status ? withStatus(all, status) : all), next);
+}
+
+/**
+ * The open modal has its answer.
+ * @param {State} state
+ * @param {string} mechanic_id
+ * @returns {State}
+ */
+function known(state, mechanic_id) {
+  return state.modal?.mechanic_id === mechanic_id
+    ? { ...state, modal: { ...state.modal, phase: "known", problem: null } }
+    : state;
+}
+
+/** What the flow proposes to somebody who has not chosen. */
+const DEFAULT_PLAN = "expert_video";
+
+/**
+ * Keep the chosen plan if it can be had, else propose one.
+ * @param {State} state
+ * @returns {State}
+ */
+function withValidPlan(state) {
+  if (!state.plans) return state;
+  const eligible = state.plans.filter((plan) => plan.eligible);
+  const wanted = [state.booking.plan, DEFAULT_PLAN].find((id) => eligible.some((plan) => plan.id === id));
+  const plan = wanted ?? eligible[0]?.id ?? null;
+  return plan === state.booking.plan ? state : { ...state, booking: { ...state.booking, plan } };
+}
+
+/**
+ * @param {State} state
+ * @param {string} request_id
+ * @param {Named} mechanic
+ * @returns {State}
+ */
+function withPrompt(state, request_id, mechanic) {
+  if (state.prompted[request_id] || state.prompts.some((prompt) => prompt.mechanic.id === mechanic.id)) return state;
+  return {
+    ...state,
+    prompted: { ...state.prompted, [request_id]: true },
+    prompts: [...state.prompts, { request_id, mechanic, phase: "asking", problem: null }],
+  };
+}
+
+/**
+ * @param {State} state
+ * @param {string} offer_id
+ * @param {import("./wire.js").WithdrawReason} reason
+ * @returns {State}
+ */
+function withdrawn(state, offer_id, reason) {
+  // Our own decline needs no explanation.
+  if (reason === "declined") return { ...state, offers: without(state.offers, offer_id) };
+  return { ...state, offers: changeOffer(state.offers, offer_id, { pending: null, problem: null, ended: reason }) };
+}
+
+/**
+ * @param {State} state
+ * @param {{code: string, message: string, ref?: string | null}} error
+ * @returns {State}
+ */
+function refused(state, { code, message, ref }) {
+  const next = state.duty_wanted === null ? state : { ...state, duty_wanted: null };
+  if (!ref) return next;
+  const change =
+    code === "offer_gone" ? { pending: null, problem: message, ended: code } : { pending: null, problem: message };
+  return { ...next, offers: changeOffer(next.offers, ref, change) };
+}
+
+/**
+ * Holds the state and tells subscribers of changes, once for all messages of one turn of the event loop.
+ * @param {State} [state]
+ */
+export function createStore(state = initialState) {
+  /** @type {Set<(state: State, before: State) => void>} */
+  const subscribers = new Set();
+  let told = state;
+  let scheduled = false;
+
+  function tell() {
+    scheduled = false;
+    const before = told;
+    told = state;
+    subscribers.forEach((subscriber) => subscriber(told, before));
+  }
+
+  return {
+    get state() {
+      return state;
+    },
+    /** @param {Message} message */
+    dispatch(message) {
+      const next = reduce(state, message);
+      if (next === state) return;
+      state = next;
+      // A microtask and not an animation frame: hidden tabs draw no frames, and must be right when they are shown.
+      if (!scheduled) queueMicrotask(tell);
+      scheduled = true;
+    },
+    /** @param {(state: State, before: State) => void} subscriber  called at changes, with what it was told before */
+    subscribe(subscriber) {
+      subscribers.add(subscriber);
+    },
+  };
+}
+
+/** @typedef {ReturnType<typeof createStore>} Store */

@@ -1,0 +1,379 @@
+/** What the page says, as pure functions of what it knows. */
+
+/** @import {Availability, Config, MechanicStatus, Plan, ProviderType, Reachable, SessionRequest, TimelineEntry} from "./wire.js" */
+
+const LOCALE = "en-US";
+
+/**
+ * @param {number} cents
+ * @param {string} [currency]  ISO 4217, any case
+ */
+export function money(cents, currency = "usd") {
+  return new Intl.NumberFormat(LOCALE, { style: "currency", currency: currency.toUpperCase() }).format(cents / 100);
+}
+
+/**
+ * A length in the words of the flow: "10 min", "30 s", "1 min 30 s".
+ * @param {number} seconds
+ */
+export function span(seconds) {
+  if (seconds < 60) return `${Number(seconds.toFixed(1))} s`;
+  const rest = Math.round(seconds % 60);
+  const minutes = Math.floor(seconds / 60);
+  if (minutes >= 120 && rest === 0 && minutes % 60 === 0) return `${minutes / 60} hours`;
+  return rest ? `${minutes} min ${rest} s` : `${minutes} min`;
+}
+
+/**
+ * A countdown: "9:41"; hours appear only when there are any.
+ * @param {number} left_ms
+ */
+export function countdown(left_ms) {
+  const seconds = Math.ceil(left_ms / 1000);
+  const two = (/** @type {number} */ part) => String(part).padStart(2, "0");
+  const minutes = Math.floor(seconds / 60);
+  if (minutes >= 60) return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
+  return `${minutes}:${two(seconds % 60)}`;
+}
+
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "always" });
+
+/**
+ * "2 hours ago", "just now".
+ * @param {string} at  RFC 3339
+ * @param {number} now_ms  the server's time
+ */
+export function ago(at, now_ms) {
+  const seconds = Math.max(0, (now_ms - Date.parse(at)) / 1000);
+  if (!Number.isFinite(seconds)) return "some time ago";
+  if (seconds < 45) return "just now";
+  /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
+  const steps = [
+    ["year", 31_536_000],
+    ["month", 2_592_000],
+    ["week", 604_800],
+    ["day", 86_400],
+    ["hour", 3_600],
+    ["minute", 60],
+  ];
+  const [unit, size] = steps.find(([, length]) => seconds >= length) ?? ["minute", 60];
+  return relative.format(-Math.max(1, Math.floor(seconds / size)), unit);
+}
+
+const clock = new Intl.DateTimeFormat(LOCALE, { hour: "numeric", minute: "2-digit" });
+const calendar = new Intl.DateTimeFormat(LOCALE, {
+  month: "short",
+  day: "numeric",
+  hour: "numeric",
+  minute: "2-digit",
+});
+
+/** @param {string} at  RFC 3339 */
+export const timeOfDay = (at) => (Number.isNaN(Date.parse(at)) ? "" : clock.format(new Date(at)));
+/** @param {string} at  RFC 3339 */
+export const dateAndTime = (at) => (Number.isNaN(Date.parse(at)) ? "" : calendar.format(new Date(at)));
+
+const BUSINESS = /'s\b|’s\b|&|\d|garage|auto|motor|work|service|repair|tire|tyre|shop|center|centre|\b(inc|llc|ltd)\b/i;
+
+/**
+ * How to speak of a mechanic: "John" for a person, "Mike's Garage" for a workshop.
+ * @param {string} name
+ * @param {ProviderType} [type]  where the server did not say, the name itself decides
+ */
+export function shortName(name, type) {
+  const workshop = type ? type === "workshop" : BUSINESS.test(name);
+  return workshop ? name : (name.trim().split(/\s+/)[0] ?? name);
+}
+
+/** @param {ProviderType} type */
+export const providerType = (type) => (type === "workshop" ? "Workshop" : "Independent");
+
+/** @type {Record<Availability, string>} */
+const AVAILABILITY = {
+  available: "Available Now",
+  busy: "In a session right now",
+  off_duty: "Off duty",
+  offline: "Currently Offline",
+};
+
+/** @param {MechanicStatus | null | undefined} status */
+export const availabilityText = (status) =>
+  status ? (AVAILABILITY[status.availability] ?? "Status unknown") : "Checking status…";
+
+/**
+ * The second line of a status; empty where there is nothing to add.
+ * @param {MechanicStatus | null | undefined} status
+ * @param {number} now_ms
+ */
+export function lastSeenText(status, now_ms) {
+  if (!status || status.is_online) return "";
+  return status.last_seen ? `Last seen ${ago(status.last_seen, now_ms)}` : "Not seen online yet";
+}
+
+/**
+ * What happens after choosing the favourite, in the sentences of the flow.
+ * @param {string} name  the short one
+ * @param {MechanicStatus} status
+ * @param {string} window  how long the favourite is asked alone, such as "10 min"
+ * @returns {string[]}
+ */
+export function notificationNotes(name, status, window) {
+  if (status.availability === "available") return [`${name} will be notified immediately`];
+  /** @type {Record<Reachable, string>} */
+  const how = {
+    socket: `${name} has the app open and will be notified immediately.`,
+    push: `${name} will get a push notification.`,
+    none: `${name} cannot be reached right now, but will see your request if they open the app within ${window}.`,
+  };
+  return [
+    `${name} will get priority notification. If no response in ${window}, we'll find you another mechanic.`,
+    how[status.reachable] ?? "",
+  ].filter(Boolean);
+}
+
+/** @param {number} count */
+export function availableText(count) {
+  if (count === 0) return "No mechanic is available this minute";
+  return count === 1 ? "1 mechanic available now" : `${count} mechanics available now`;
+}
+
+/** @type {Record<string, string>} */
+const SESSION_TYPES = { text: "text", video: "video", diagnostic: "diagnostic" };
+
+/** @param {{duration_min: number, session_type: string}} plan */
+export const planLength = (plan) =>
+  `${plan.duration_min} min ${SESSION_TYPES[plan.session_type] ?? plan.session_type.replaceAll("_", " ")}`;
+
+/**
+ * The name of a plan, or its id made readable while the plans are not known.
+ * @param {readonly Plan[] | null} plans
+ * @param {string} id
+ */
+export function planName(plans, id) {
+  return plans?.find((plan) => plan.id === id)?.name ?? sentence(id);
+}
+
+/**
+ * @param {string} word  snake_case
+ */
+function sentence(word) {
+  const text = word.replaceAll("_", " ").trim();
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/**
+ * @typedef {object} Story  what the customer reads about a request
+ * @property {string} headline
+ * @property {string} detail
+ * @property {"waiting" | "good" | "calm" | "sad"} tone
+ */
+
+/**
+ * @param {SessionRequest} request
+ * @param {object} know
+ * @param {string} know.preferred  short name of the favourite, or ""
+ * @param {Config | null} know.config
+ * @param {MechanicStatus | undefined} know.status  of the favourite
+ * @param {number | null} know.available_count
+ * @returns {Story}
+ */
+export function customerStory(request, { preferred, config, status, available_count }) {
+  const assigned = request.assigned_mechanic?.name ?? "Your mechanic";
+  switch (request.status) {
+    case "priority_offered":
+      return {
+        tone: "waiting",
+        headline: `Waiting for ${preferred}`,
+        detail: waitingDetail(request, preferred, status, config),
+      };
+    case "broadcasting":
+      return {
+        tone: "waiting",
+        headline: "Finding you a mechanic…",
+        detail: broadcastDetail(request, preferred, available_count),
+      };
+    case "accepted":
+      return {
+        tone: "good",
+        headline: `${assigned} accepted`,
+        detail: "Your session starts as soon as they press start.",
+      };
+    case "in_progress":
+      return { tone: "good", headline: `In session with ${assigned}`, detail: "Your session is under way." };
+    case "completed":
+      return { tone: "calm", headline: `Completed with ${assigned}`, detail: "Thank you for using Pitlane." };
+    case "unfilled":
+      return {
+        tone: "sad",
+        headline: "No mechanic was free in time",
+        detail: refundText(request) || "You have not been charged.",
+      };
+    case "cancelled":
+      return { tone: "calm", headline: "Cancelled", detail: refundText(request) || "You have not been charged." };
+    default:
+      return { tone: "calm", headline: sentence(request.status), detail: "" };
+  }
+}
+
+/**
+ * @param {SessionRequest} request
+ * @param {string} preferred
+ * @param {MechanicStatus | undefined} status
+ * @param {Config | null} config
+ */
+function waitingDetail(request, preferred, status, config) {
+  const last = request.timeline.findLast(({ event }) => event === "seen" || event === "delivered");
+  const then = "If there is no answer in time, we'll find you another mechanic.";
+  if (last?.event === "seen") return `${preferred} has seen your request. ${then}`;
+  if (last?.event === "delivered") return `Your request has reached ${preferred}. ${then}`;
+  if (status?.reachable === "none") {
+    const window = config ? ` within ${span(config.priority_window_s)}` : "";
+    return `${preferred} cannot be reached right now, but will see your request if they open the app${window}.`;
+  }
+  return then;
+}
+
+/**
+ * @param {SessionRequest} request
+ * @param {string} preferred
+ * @param {number | null} available_count
+ */
+function broadcastDetail(request, preferred, available_count) {
+  const count = offeredTo(request.timeline.findLast(({ event }) => event === "broadcast")) ?? available_count;
+  const who =
+    count === 0
+      ? "Nobody is free this minute; whoever comes on duty gets your request at once."
+      : count
+        ? `Offered to ${count} available ${count === 1 ? "mechanic" : "mechanics"}; the first to accept gets it.`
+        : "Every available mechanic is asked; the first to accept gets it.";
+  /** @type {Record<string, string>} */
+  const because = {
+    declined: `${preferred || "Your favorite"} could not take it. `,
+    expired: `${preferred || "Your favorite"} did not answer in time. `,
+    skipped: "You skipped the wait. ",
+  };
+  return (because[request.fallback_reason ?? ""] ?? "") + who;
+}
+
+/**
+ * @param {TimelineEntry | undefined} entry
+ * @returns {number | null}
+ */
+function offeredTo(entry) {
+  const count = entry?.offered_to ?? entry?.mechanics ?? entry?.count ?? entry?.reached;
+  return typeof count === "number" && count > 0 ? count : null;
+}
+
+/**
+ * Where the money is; empty if none is owed.
+ * @param {SessionRequest} request
+ */
+export function refundText({ refund }) {
+  if (!refund) return "";
+  const amount = money(refund.amount_cents);
+  if (refund.status === "succeeded") return `${amount} refunded in full.`;
+  if (refund.status === "failed")
+    return `The refund of ${amount} has not gone through yet; we keep it on record and owe it to you.`;
+  return `Your refund of ${amount} is on its way.`;
+}
+
+/** @type {Record<string, string>} */
+const SHORT_STATUS = {
+  priority_offered: "Waiting",
+  broadcasting: "Finding a mechanic",
+  accepted: "Accepted",
+  in_progress: "In session",
+  completed: "Completed",
+  unfilled: "No mechanic free",
+  cancelled: "Cancelled",
+};
+
+/** @param {SessionRequest} request */
+export const shortStatus = (request) => SHORT_STATUS[request.status] ?? sentence(request.status);
+
+/**
+ * One line of a request's story.
+ * @param {TimelineEntry} entry
+ * @param {SessionRequest} request
+ * @param {"customer" | "mechanic"} side  who reads it
+ */
+export function timelineText(entry, request, side) {
+  const who = mechanicOf(entry, request);
+  const favorite = request.preferred_mechanic?.name ?? "The favorite";
+  const count = offeredTo(entry);
+  switch (entry.event) {
+    case "created":
+    case "requested":
+      return "Request made";
+    case "paid":
+      return "Payment received";
+    case "offered":
+      return request.routing_type === "priority_broadcast" ? `Offered to ${favorite} first` : "Offered to mechanics";
+    case "delivered":
+      return `Reached ${who ?? favorite}`;
+    case "seen":
+      return `${who ?? favorite} has seen it`;
+    case "declined":
+      return `${who ?? favorite} declined`;
+    case "expired":
+      return `No answer from ${favorite} in time`;
+    case "skipped":
+      return side === "customer" ? "You skipped the wait" : "The customer chose not to wait";
+    case "broadcast":
+      return count
+        ? `Offered to ${count} ${count === 1 ? "mechanic" : "mechanics"}`
+        : "Offered to every available mechanic";
+    case "accepted":
+      return `${who ?? request.assigned_mechanic?.name ?? "A mechanic"} accepted`;
+    case "started":
+      return "Session started";
+    case "completed":
+      return "Session completed";
+    case "released":
+      return `${who ?? "The mechanic"} gave the request back`;
+    case "cancelled":
+      return "Request cancelled";
+    case "unfilled":
+      return "No mechanic was free in time";
+    case "refund_requested":
+      return "Refund on its way";
+    case "refunded":
+      return request.refund ? `${money(request.refund.amount_cents)} refunded` : "Refunded";
+    case "refund_failed":
+      return "A refund attempt failed; trying again";
+    default:
+      return sentence(entry.event);
+  }
+}
+
+/**
+ * @param {TimelineEntry} entry
+ * @param {SessionRequest} request
+ * @returns {string | null}  null: the entry does not say, or names somebody whose name we were not told
+ */
+function mechanicOf(entry, request) {
+  const { mechanic, mechanic_name, mechanic_id } = /** @type {Record<string, any>} */ (entry);
+  if (typeof mechanic?.name === "string") return mechanic.name;
+  if (typeof mechanic_name === "string") return mechanic_name;
+  const id = mechanic?.id ?? mechanic_id;
+  return (
+    [request.preferred_mechanic, request.assigned_mechanic].find((named) => named && named.id === id)?.name ?? null
+  );
+}
+
+/**
+ * Why an offer left the mechanic's list.
+ * @param {string} reason
+ */
+export function withdrawnText(reason) {
+  /** @type {Record<string, string>} */
+  const texts = {
+    taken: "Another mechanic was faster.",
+    expired: "The time for this offer ran out.",
+    cancelled: "The customer cancelled this request.",
+    skipped: "The customer chose not to wait.",
+    declined: "Declined.",
+    offer_gone: "This offer is gone.",
+  };
+  return texts[reason] ?? "This offer was withdrawn.";
+}
