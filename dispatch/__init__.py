@@ -3,7 +3,8 @@
 Read first: ``request.py``, the pure life of a request; everything else carries out what it decides.
 
 request.py        the state machine (pure)            request_store.py  one transaction per transition
-service.py        what mechanics and customers do     deadlines.py      Redis-keyed windows that end on time
+service.py        what mechanics, customers and time do     telling.py  whom to tell what was committed
+deadlines.py      Redis-keyed windows that end on time
 outbox.py         telling whom, after the commit      deliveries.py     what nodes tell each other's sockets
 payments.py       checkout and fulfilment             refunds.py        money on its way back
 favorites.py      whom a customer trusts              plans.py          what can be bought

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -20,6 +22,10 @@ from models.errors import DatabaseUnavailable
 BUSY_TIMEOUT_MS = 10_000
 POOL_SIZE = 10
 POOL_TIMEOUT_S = 30
+
+_SQLITE_BROKEN = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+_BROKEN = (DBAPIError, PoolTimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError)
+"""What reaches us when the database is away; while connecting, asyncpg's own errors come unwrapped."""
 
 
 class Database:
@@ -49,7 +55,7 @@ class Database:
         try:
             async with self._writes() as session, session.begin():
                 yield session
-        except DBAPIError as error:
+        except _BROKEN as error:
             raise _translated(error) from error
 
     @asynccontextmanager
@@ -58,16 +64,13 @@ class Database:
         try:
             async with self._reads() as session:
                 yield session
-        except DBAPIError as error:
+        except _BROKEN as error:
             raise _translated(error) from error
 
     async def ping(self) -> None:
         """Raise ``DatabaseUnavailable`` unless the database answers."""
-        try:
-            async with self.read() as session:
-                await session.exec(text("SELECT 1"))
-        except OSError as error:
-            raise DatabaseUnavailable(str(error)) from error
+        async with self.read() as session:
+            await session.exec(text("SELECT 1"))
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
@@ -83,9 +86,12 @@ def async_url(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def _translated(error: DBAPIError) -> Exception:
-    # A lost connection and a database that stayed locked are the world's fault; everything else is ours.
-    if error.connection_invalidated or isinstance(error.orig, sqlite3.OperationalError):
+def _translated(error: Exception) -> Exception:
+    """Return what a caller should see: a lost or locked database is the world's fault; everything else is ours."""
+    if not isinstance(error, DBAPIError):
+        return DatabaseUnavailable(str(error))
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if error.connection_invalidated or (code is not None and code & 0xFF in _SQLITE_BROKEN):
         return DatabaseUnavailable(str(error.orig))
     return error
 

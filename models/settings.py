@@ -147,6 +147,10 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 "PITLANE_STRIPE_SECRET_KEY is missing, although PITLANE_STRIPE_WEBHOOK_SECRET is set."
             )
+        if self.stripe_api_base and not self.stripe_secret_key:
+            raise ConfigurationError(
+                "PITLANE_STRIPE_API_BASE needs PITLANE_STRIPE_SECRET_KEY: whose keys would it know?"
+            )
         if self.database_url is not None and urlsplit(self.database_url).scheme not in (
             "postgresql",
             "postgres",
@@ -177,6 +181,11 @@ class Settings(BaseSettings):
         """Where browsers reach us, without a trailing slash."""
         if self.base_url:
             return self.base_url.rstrip("/")
+        return self.loopback_url
+
+    @property
+    def loopback_url(self) -> str:
+        """Where this machine reaches its own server."""
         return f"http://{_bracketed(self.reachable_host)}:{self.port}"
 
     @property

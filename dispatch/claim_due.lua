@@ -1,0 +1,25 @@
+-- Claim offers whose window has ended, by Redis' own clock; nobody else gets them while the claim lasts.
+--
+-- KEYS[1]  zset  member: offer id, score: deadline (or end of a claim), ms since epoch
+-- ARGV[1]  prefix of the offers' own keys      ARGV[2]  length of a claim, ms      ARGV[3]  how many at most
+-- Returns  {now in ms, next score or -1, offer id...}
+-- An offer is due when its own key has expired: the zset says when to look, the key says whether it is time. So a score
+-- that is too early (a claim that ended, a restored index) never ends a window early.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local answer = {now, -1}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  local left = redis.call('PTTL', ARGV[1] .. id)
+  if left > 0 then
+    redis.call('ZADD', KEYS[1], now + left, id)
+  elseif left == 0 then
+    -- The key dies within this millisecond.
+    redis.call('ZADD', KEYS[1], now + 1, id)
+  else
+    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), id)
+    answer[#answer + 1] = id
+  end
+end
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if first[2] then answer[2] = math.floor(tonumber(first[2])) end
+return answer

@@ -1,0 +1,64 @@
+"""What a Checkout Session means for us. Pure: the Session as Stripe has it now, and what was asked for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the customer was asked to pay."""
+
+    price_cents: int
+    currency: str
+
+
+@dataclass(frozen=True)
+class PaidSession:
+    """The parts of Stripe's Session that decide (docs.stripe.com/api/checkout/sessions/object)."""
+
+    status: str | None
+    payment_status: str
+    mode: str
+    amount_total_cents: int | None
+    currency: str | None
+    payment_intent_id: str | None
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Make the request; ``paid_cents`` is what was really paid (zero with a full discount)."""
+
+    paid_cents: int
+
+
+@dataclass(frozen=True)
+class GiveBack:
+    """Something other than what was asked has been paid: never dispatched, refunded in full."""
+
+    paid_cents: int
+
+
+@dataclass(frozen=True)
+class Expire:
+    """It was never paid, and cannot be any more."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Not paid yet; also a complete Session whose asynchronous payment is still on its way."""
+
+
+Verdict = Serve | GiveBack | Expire | Wait
+
+
+def judge(asked: Asked, session: PaidSession) -> Verdict:
+    """Return what follows from the Session."""
+    if session.status == "expired":
+        return Expire()
+    if session.status != "complete" or session.payment_status == "unpaid":
+        return Wait()
+    paid_cents = session.amount_total_cents or 0
+    if session.payment_status == "no_payment_required":
+        return Serve(0) if paid_cents == 0 else GiveBack(paid_cents)
+    if session.mode == "payment" and paid_cents == asked.price_cents and session.currency == asked.currency:
+        return Serve(paid_cents)
+    return GiveBack(paid_cents)

@@ -1,0 +1,146 @@
+"""Telling whom, after the commit: each transaction leaves messages, which are told right away and swept if a crash came between.
+
+A message is leased to the node that wrote it; when it is still there after the lease, any node tells it. So everything is
+told at least once, and handlers must not mind telling twice.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import delete, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from models.clock import RedisClock
+from models.database import Database
+from models.errors import DatabaseUnavailable, RedisUnavailable
+from models.ids import new_id
+from models.settings import DispatchSettings
+from models.tables import OutboxMessage
+
+SWEEP_BATCH = 100
+TELL_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Message:
+    """``kind`` names the handler; ``payload`` is small and names rows, so that what is told is the state when it is told."""
+
+    id: str
+    kind: str
+    payload: dict[str, Any]
+
+    @classmethod
+    def of(cls, kind: str, **payload: Any) -> "Message":
+        """Return a new message."""
+        return cls(new_id(), kind, payload)
+
+
+Handler = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class Outbox:
+    """Write messages inside a transaction with ``add``, then ``post`` them once it has committed."""
+
+    def __init__(self, database: Database, clock: RedisClock, settings: DispatchSettings) -> None:
+        self._database = database
+        self._clock = clock
+        self._settings = settings
+        self._handlers: dict[str, Handler] = {}
+        self._send, self._receive = anyio.create_memory_object_stream[Message](settings.outbox_queue_len_max)
+        self._log = structlog.get_logger("outbox")
+
+    def on(self, kind: str, handler: Handler) -> None:
+        """Let ``handler`` tell messages of this kind."""
+        self._handlers[kind] = handler
+
+    def add(self, session: AsyncSession, messages: Iterable[Message]) -> None:
+        """Write the messages with the transaction, leased to this node."""
+        leased_until_ms = self._clock.now_ms() + self._settings.outbox_lease_ms
+        for message in messages:
+            session.add(
+                OutboxMessage(
+                    id=message.id, kind=message.kind, payload=message.payload, leased_until_ms=leased_until_ms
+                )
+            )
+
+    def post(self, messages: Iterable[Message]) -> None:
+        """Tell what has been committed, soon and in order; never waits."""
+        for message in messages:
+            try:
+                self._send.send_nowait(message)
+            except anyio.WouldBlock:
+                # Nothing is lost: the row is there, and the sweep takes it when its lease has ended.
+                self._log.warning("outbox_queue_full", left_to_sweep=message.id)
+
+    @property
+    def depth(self) -> int:
+        """Messages that this node still has to tell."""
+        return self._send.statistics().current_buffer_used
+
+    async def run(self) -> None:
+        """Tell and sweep until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._tell_posted)
+            tasks.start_soon(self._sweep)
+
+    async def _tell_posted(self) -> None:
+        while True:
+            batch = [await self._receive.receive()]
+            while len(batch) < TELL_BATCH:
+                try:
+                    batch.append(self._receive.receive_nowait())
+                except anyio.WouldBlock:
+                    break
+            await self._tell(batch)
+
+    async def _sweep(self) -> None:
+        while True:
+            await anyio.sleep(self._settings.outbox_lease_ms / 2000)
+            try:
+                batch = await self._take_over()
+            except (DatabaseUnavailable, OSError) as error:
+                self._log.warning("outbox_not_swept", error=str(error))
+                continue
+            if batch:
+                self._log.info("outbox_taken_over", messages=len(batch))
+                await self._tell(batch)
+
+    async def _take_over(self) -> list[Message]:
+        now_ms = self._clock.now_ms()
+        async with self._database.read() as session:
+            left_behind = select(OutboxMessage.id).where(OutboxMessage.leased_until_ms < now_ms)
+            ids = (await session.exec(left_behind.order_by(OutboxMessage.id).limit(SWEEP_BATCH))).all()
+        if not ids:
+            return []
+        async with self._database.write() as session:
+            rows = await session.exec(
+                update(OutboxMessage)
+                # The lease is checked again: of two nodes that saw the same rows, one takes each.
+                .where(col(OutboxMessage.id).in_(ids), col(OutboxMessage.leased_until_ms) < now_ms)
+                .values(leased_until_ms=now_ms + self._settings.outbox_lease_ms)
+                .returning(col(OutboxMessage.id), col(OutboxMessage.kind), col(OutboxMessage.payload))
+            )
+            return [Message(*row) for row in sorted(rows)]
+
+    async def _tell(self, batch: list[Message]) -> None:
+        told = []
+        for message in batch:
+            try:
+                await self._handlers[message.kind](message.payload)
+            except (RedisError, RedisUnavailable, DatabaseUnavailable, OSError) as error:
+                self._log.warning("not_told_yet", kind=message.kind, id=message.id, error=str(error))
+            else:
+                told.append(message.id)
+        if not told:
+            return
+        try:
+            async with self._database.write() as session:
+                await session.exec(delete(OutboxMessage).where(col(OutboxMessage.id).in_(told)))
+        except (DatabaseUnavailable, OSError) as error:
+            # They will be told again after their lease; that is what at least once means.
+            self._log.warning("outbox_not_cleared", error=str(error))

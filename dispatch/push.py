@@ -1,0 +1,187 @@
+"""Waking an app that is not connected: Web Push (RFC 8030) with VAPID (RFC 8292), for priority offers only."""
+
+import base64
+import hashlib
+
+import anyio
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import delete, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from dispatch.outbox import Message, Outbox
+from models.clock import RedisClock
+from models.database import Database
+from models.errors import DatabaseUnavailable
+from models.ids import new_id
+from models.rest import PushSubscribeBody
+from models.tables import Mechanic, PushSubscription
+from models.wire import OfferMade, OfferView
+
+QUEUE_LEN_MAX = 1_000
+SENDERS = 4
+SEND_TIMEOUT_S = 10
+TRIES_MAX = 3
+RETRY_S = 1.0
+SUBSCRIPTIONS_MAX = 10
+"""Per mechanic; the oldest goes when an eleventh device subscribes."""
+GONE = (404, 410)
+"""The push service says that the subscription is over (RFC 8030 §7.3)."""
+
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+class Push:
+    """Subscriptions of mechanics' browsers, and sending to them.
+
+    The VAPID key is derived from the installation's secret key: a subscription is bound to the key that it was made with, so
+    every node must sign with the same one.
+    """
+
+    def __init__(self, *, database: Database, clock: RedisClock, outbox: Outbox, secret_key: str, contact: str) -> None:
+        """``contact`` is a URL that a push service's operator may use (the VAPID ``sub`` claim)."""
+        self._database = database
+        self._clock = clock
+        self._outbox = outbox
+        self._contact = contact
+        digest = hashlib.sha512(b"pitlane vapid " + secret_key.encode()).digest()
+        self._key = ec.derive_private_key(int.from_bytes(digest, "big") % (_P256_ORDER - 1) + 1, ec.SECP256R1())
+        self._send, self._receive = anyio.create_memory_object_stream[tuple[str, OfferView, int]](QUEUE_LEN_MAX)
+        self._log = structlog.get_logger("push")
+
+    @property
+    def public_key(self) -> str:
+        """The ``applicationServerKey`` for browsers: base64url of the uncompressed point."""
+        point = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        return _base64url(point)
+
+    async def subscribe(self, mechanic_id: str, body: PushSubscribeBody) -> bool:
+        """Remember a browser; return whether it is new. A known endpoint is updated and may change hands."""
+        async with self._database.write() as session:
+            by_endpoint = select(PushSubscription).where(PushSubscription.endpoint == body.endpoint)
+            known = (await session.exec(by_endpoint)).first()
+            messages = []
+            if known is None:
+                session.add(
+                    PushSubscription(
+                        id=new_id(),
+                        mechanic_id=mechanic_id,
+                        endpoint=body.endpoint,
+                        p256dh=body.keys.p256dh,
+                        auth=body.keys.auth,
+                        created_at_ms=self._clock.now_ms(),
+                    )
+                )
+            else:
+                former = known.mechanic_id
+                known.mechanic_id, known.p256dh, known.auth = mechanic_id, body.keys.p256dh, body.keys.auth
+                if former != mechanic_id:
+                    await session.flush()
+                    messages += await self._facts_after_change(session, former)
+            await session.flush()
+            await self._drop_oldest(session, mechanic_id)
+            messages += await self._facts_after_change(session, mechanic_id)
+            self._outbox.add(session, messages)
+        self._outbox.post(messages)
+        return known is None
+
+    async def unsubscribe(self, mechanic_id: str, endpoint: str) -> None:
+        """Forget a browser. Idempotent."""
+        async with self._database.write() as session:
+            await session.exec(
+                delete(PushSubscription).where(
+                    col(PushSubscription.endpoint) == endpoint, col(PushSubscription.mechanic_id) == mechanic_id
+                )
+            )
+            messages = await self._facts_after_change(session, mechanic_id)
+            self._outbox.add(session, messages)
+        self._outbox.post(messages)
+
+    def send_soon(self, mechanic_id: str, offer: OfferView, *, expires_at_ms: int) -> None:
+        """Send the offer to the mechanic's browsers, in the background; never waits. A push is a hint, like a socket."""
+        try:
+            self._send.send_nowait((mechanic_id, offer, expires_at_ms))
+        except anyio.WouldBlock:
+            self._log.warning("push_queue_full", offer_id=offer.offer_id)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(SENDERS):
+                tasks.start_soon(self._send_queued)
+
+    async def _send_queued(self) -> None:
+        while True:
+            mechanic_id, offer, expires_at_ms = await self._receive.receive()
+            try:
+                async with self._database.read() as session:
+                    found = await session.exec(
+                        select(PushSubscription).where(PushSubscription.mechanic_id == mechanic_id)
+                    )
+                    subscriptions = list(found)
+                for subscription in subscriptions:
+                    await self._send_to(subscription, offer, expires_at_ms)
+            except (DatabaseUnavailable, OSError) as error:
+                self._log.warning("push_not_sent", offer_id=offer.offer_id, error=str(error))
+
+    async def _send_to(self, subscription: PushSubscription, offer: OfferView, expires_at_ms: int) -> None:
+        # Imported here: it costs 0.3 s, and most nodes never push.
+        import aiohttp
+        from py_vapid import Vapid
+        from pywebpush import WebPushException, webpush_async
+
+        for attempt in range(TRIES_MAX):
+            left_ms = expires_at_ms - self._clock.now_ms()
+            if left_ms <= 0:
+                return
+            try:
+                with anyio.fail_after(SEND_TIMEOUT_S):
+                    await webpush_async(
+                        {
+                            "endpoint": subscription.endpoint,
+                            "keys": {"p256dh": subscription.p256dh, "auth": subscription.auth},
+                        },
+                        data=msgspec.json.encode(OfferMade(offer)),
+                        vapid_private_key=Vapid(self._key),
+                        vapid_claims={"sub": self._contact},
+                        # When the window has ended the offer is no use any more (RFC 8030 §5.2).
+                        ttl=max(1, left_ms // 1000),
+                        headers={"Urgency": "high", "Topic": offer.request_id},
+                    )
+                return
+            except WebPushException as error:
+                status = getattr(error.response, "status", None) or getattr(error.response, "status_code", None)
+                if status in GONE:
+                    await self.unsubscribe(subscription.mechanic_id, subscription.endpoint)
+                    return
+                self._log.warning("push_refused", status=status, attempt=attempt, error=str(error))
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                self._log.warning("push_failed", attempt=attempt, error=str(error))
+            await anyio.sleep(RETRY_S * 2**attempt)
+
+    async def _drop_oldest(self, session: AsyncSession, mechanic_id: str) -> None:
+        newest = select(PushSubscription.id).where(PushSubscription.mechanic_id == mechanic_id)
+        keep = (await session.exec(newest.order_by(col(PushSubscription.id).desc()).limit(SUBSCRIPTIONS_MAX))).all()
+        await session.exec(
+            delete(PushSubscription).where(
+                col(PushSubscription.mechanic_id) == mechanic_id, col(PushSubscription.id).not_in(keep)
+            )
+        )
+
+    async def _facts_after_change(self, session: AsyncSession, mechanic_id: str) -> list[Message]:
+        """Let ``has_push`` follow the subscriptions; return what has to be told."""
+        has_any = select(PushSubscription.id).where(PushSubscription.mechanic_id == mechanic_id).exists()
+        changed = await session.exec(
+            update(Mechanic)
+            .where(col(Mechanic.id) == mechanic_id, col(Mechanic.has_push) != has_any)
+            .values(has_push=~col(Mechanic.has_push), facts_version=Mechanic.facts_version + 1)
+            .returning(col(Mechanic.id))
+        )
+        return [] if changed.first() is None else [Message.of("facts_changed", mechanic_id=mechanic_id)]
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,168 @@
+"""Money on its way back: durable rows, tried until Stripe has taken them, under one idempotency key each."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import structlog
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from dispatch import request_store
+from dispatch.outbox import Message, Outbox
+from dispatch.stripe_api import StripeApi
+from models.clock import RedisClock
+from models.database import Database
+from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
+from models.settings import DispatchSettings
+from models.tables import Refund
+
+POLL_S = 0.5
+ATTEMPT_LEASE_MS = 15_000
+"""Longer than an attempt may take, so that two nodes do not ask Stripe at once; a dead node's attempt is repeated after it."""
+BATCH = 20
+AT_ONCE = 4
+
+OUTCOMES = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
+"""Stripe's final statuses (docs.stripe.com/api/refunds/object) in the contract's words; others are still pending."""
+
+
+def retry_delay_ms(attempts: int, settings: DispatchSettings) -> int:
+    """Return how long to wait after ``attempts`` failed ones: exponential, bounded (contract: first within two seconds)."""
+    doublings = min(attempts - 1, math.ceil(math.log2(settings.refund_retry_max_ms / settings.refund_retry_first_ms)))
+    return min(settings.refund_retry_first_ms * 2**doublings, settings.refund_retry_max_ms)
+
+
+class Refunds:
+    """Asks Stripe for every refund that is owed, and takes note of what became of it."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: RedisClock,
+        outbox: Outbox,
+        stripe_api: StripeApi,
+        settings: DispatchSettings,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._outbox = outbox
+        self._stripe = stripe_api
+        self._settings = settings
+        self._owed = anyio.Event()
+        self._log = structlog.get_logger("refunds")
+        outbox.on("refund_owed", self._wake)
+
+    async def run(self) -> None:
+        """Ask for what is due until cancelled; a new refund is asked for at once, others are looked for twice a second."""
+        while True:
+            self._owed = anyio.Event()
+            try:
+                due = await self._claim_due()
+            except (DatabaseUnavailable, OSError) as error:
+                self._log.warning("refunds_not_read", error=str(error))
+                due = []
+            if due:
+                at_once = anyio.CapacityLimiter(AT_ONCE)
+                async with anyio.create_task_group() as tasks:
+                    for refund in due:
+                        tasks.start_soon(self._ask, refund, at_once)
+                continue
+            with anyio.move_on_after(POLL_S):
+                await self._owed.wait()
+
+    async def confirm(self, stripe_refund_id: str) -> None:
+        """Take note of what Stripe says of a refund (after a webhook). Unknown ones are not ours; repeating is harmless."""
+        async with self._database.read() as session:
+            refund = (await session.exec(select(Refund).where(Refund.stripe_refund_id == stripe_refund_id))).first()
+        if refund is not None and refund.status != "failed":
+            now = await self._stripe.refund_now(stripe_refund_id)
+            await self._settle(refund, stripe_refund_id, now.status)
+
+    async def _wake(self, _payload: Mapping[str, Any]) -> None:
+        self._owed.set()
+
+    async def _claim_due(self) -> list[Refund]:
+        now_ms = self._clock.now_ms()
+        async with self._database.read() as session:
+            due = select(Refund.id).where(col(Refund.next_attempt_at_ms) <= now_ms)
+            ids = (await session.exec(due.order_by(col(Refund.next_attempt_at_ms)).limit(BATCH))).all()
+        if not ids:
+            return []
+        async with self._database.write() as session:
+            # The condition is checked again: of two nodes, one claims each.
+            claimed = await session.exec(
+                update(Refund)
+                .where(col(Refund.id).in_(ids), col(Refund.next_attempt_at_ms) <= now_ms)
+                .values(next_attempt_at_ms=now_ms + ATTEMPT_LEASE_MS, attempts=Refund.attempts + 1)
+                .returning(Refund)
+            )
+            return list(claimed.scalars())
+
+    async def _ask(self, refund: Refund, at_once: anyio.CapacityLimiter) -> None:
+        async with at_once:
+            try:
+                answer = await self._stripe.refund(
+                    {
+                        "payment_intent": refund.payment_intent_id,
+                        "amount": refund.amount_cents,
+                        "metadata": {"refund_id": refund.id, "checkout_id": refund.checkout_id, "cause": refund.cause},
+                    },
+                    idempotency_key=f"refund:{refund.checkout_id}",
+                )
+                await self._settle(refund, answer.id, answer.status)
+            except StripeRefused as error:
+                if error.code == "charge_already_refunded":
+                    # Somebody gave it back in Stripe's dashboard: the customer has their money.
+                    await self._settle(refund, None, "succeeded")
+                    return
+                self._log.error("refund_refused", refund_id=refund.id, error=str(error))
+                await self._retry_later(refund)
+            except StripeUnavailable:
+                await self._retry_later(refund)
+            except (DatabaseUnavailable, OSError) as error:
+                # The lease ends by itself, and the idempotency key makes asking again harmless.
+                self._log.warning("refund_not_noted", refund_id=refund.id, error=str(error))
+
+    async def _retry_later(self, refund: Refund) -> None:
+        delay_ms = retry_delay_ms(refund.attempts, self._settings)
+        try:
+            async with self._database.write() as session:
+                await session.exec(
+                    update(Refund)
+                    .where(col(Refund.id) == refund.id, col(Refund.next_attempt_at_ms).is_not(None))
+                    .values(next_attempt_at_ms=self._clock.now_ms() + delay_ms)
+                )
+        except (DatabaseUnavailable, OSError) as error:
+            self._log.warning("refund_not_noted", refund_id=refund.id, error=str(error))
+
+    async def _settle(self, refund: Refund, stripe_refund_id: str | None, stripe_status: str | None) -> None:
+        status = OUTCOMES.get(stripe_status or "", "pending")
+        now_ms = self._clock.now_ms()
+        messages: list[Message] = []
+        async with self._database.write() as session:
+            changed = await session.exec(
+                update(Refund)
+                .where(col(Refund.id) == refund.id, col(Refund.status).in_(["pending", "succeeded"]))
+                .where((col(Refund.status) != status) | col(Refund.next_attempt_at_ms).is_not(None))
+                .values(
+                    status=status,
+                    stripe_refund_id=stripe_refund_id or refund.stripe_refund_id,
+                    next_attempt_at_ms=None,
+                    settled_at_ms=None if status == "pending" else now_ms,
+                )
+                .returning(col(Refund.id))
+            )
+            if changed.first() is None:
+                return
+            if refund.request_id is not None:
+                if status != "pending":
+                    event = "refunded" if status == "succeeded" else "refund_failed"
+                    details = {"amount_cents": refund.amount_cents}
+                    await request_store.record(session, refund.request_id, event, details, now_ms=now_ms)
+                messages = [Message.of("request_changed", request_id=refund.request_id, tell=[])]
+                self._outbox.add(session, messages)
+        self._log.info("refund", refund_id=refund.id, status=status, amount_cents=refund.amount_cents)
+        self._outbox.post(messages)

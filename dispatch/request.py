@@ -1,0 +1,426 @@
+"""One session request, from paid to settled. Pure: no I/O, no clock, no randomness.
+
+    (paid) ─────────────────────────────► PRIORITY_OFFERED or BROADCASTING   OpenOffer
+    PRIORITY_OFFERED ─MechanicAccepted──► ACCEPTED        CloseOffer, Assign
+    PRIORITY_OFFERED ─MechanicDeclined──► BROADCASTING    CloseOffer, Exclude, OpenOffer      because DECLINED
+    PRIORITY_OFFERED ─WaitSkipped───────► BROADCASTING    CloseOffer, OpenOffer               because SKIPPED
+    PRIORITY_OFFERED ─WindowElapsed─────► BROADCASTING    CloseOffer, OpenOffer               because EXPIRED
+    BROADCASTING     ─MechanicAccepted──► ACCEPTED        CloseOffer, Assign
+    BROADCASTING     ─MechanicDeclined──► BROADCASTING    Exclude, WithdrawFrom
+    BROADCASTING     ─WindowElapsed─────► UNFILLED        CloseOffer, Refund
+    ACCEPTED         ─SessionStarted────► IN_PROGRESS
+    ACCEPTED         ─MechanicReleased──► BROADCASTING    Free, Exclude, OpenOffer
+    IN_PROGRESS      ─SessionCompleted──► COMPLETED       Free, PromptFavorite
+    before IN_PROGRESS ─RequestCancelled► CANCELLED       CloseOffer, Free, Refund
+
+Every other pair of status and event is refused and changes nothing: networks repeat themselves.
+
+The core cannot see other processes; that only one of two racing transitions happens is the database's part
+(``request_store``). What follows from a transition is decided here alone.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from models.outcomes import OfferGone, Refused
+
+
+class Status(StrEnum):
+    PRIORITY_OFFERED = "priority_offered"
+    BROADCASTING = "broadcasting"
+    ACCEPTED = "accepted"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    UNFILLED = "unfilled"
+    CANCELLED = "cancelled"
+
+
+class OfferKind(StrEnum):
+    PRIORITY = "priority"
+    BROADCAST = "broadcast"
+
+
+class Fallback(StrEnum):
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    SKIPPED = "skipped"
+
+
+OPEN = frozenset({Status.PRIORITY_OFFERED, Status.BROADCASTING, Status.ACCEPTED, Status.IN_PROGRESS})
+"""Statuses from which something will still follow by itself or by somebody."""
+
+
+# --- state ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpenWindow:
+    """An offer that can be taken until ``expires_at_ms``; ``mechanic_id`` ``None``: by anyone not excluded."""
+
+    offer_id: str
+    kind: OfferKind
+    mechanic_id: str | None
+    opened_at_ms: int
+    expires_at_ms: int
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How long each kind of offer stays open."""
+
+    priority_ms: int
+    broadcast_ms: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where a request stands. ``version`` grows by one with everything that its customer can see."""
+
+    id: str
+    version: int
+    status: Status
+    preferred_mechanic_id: str | None
+    assigned_mechanic_id: str | None
+    fallback: Fallback | None
+    offer: OpenWindow | None
+    priority_offer_id: str | None
+    excluded: frozenset[str] = field(default_factory=frozenset)
+    accepted_at_ms: int | None = None
+    started_at_ms: int | None = None
+    completed_at_ms: int | None = None
+    settled_at_ms: int | None = None
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MechanicAccepted:
+    """``received_at_ms`` is when the accept reached a server: before the deadline counts, whatever the timer does."""
+
+    mechanic_id: str
+    offer_id: str
+    received_at_ms: int
+
+
+@dataclass(frozen=True)
+class MechanicDeclined:
+    mechanic_id: str
+    offer_id: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class WindowElapsed:
+    offer_id: str
+
+
+@dataclass(frozen=True)
+class WaitSkipped:
+    """The customer no longer wants to wait for the favourite."""
+
+
+@dataclass(frozen=True)
+class RequestCancelled:
+    """The customer wants their money back instead."""
+
+
+@dataclass(frozen=True)
+class SessionStarted:
+    mechanic_id: str
+
+
+@dataclass(frozen=True)
+class SessionCompleted:
+    mechanic_id: str
+
+
+@dataclass(frozen=True)
+class MechanicReleased:
+    mechanic_id: str
+
+
+Event = (
+    MechanicAccepted
+    | MechanicDeclined
+    | WindowElapsed
+    | WaitSkipped
+    | RequestCancelled
+    | SessionStarted
+    | SessionCompleted
+    | MechanicReleased
+)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpenOffer:
+    window: OpenWindow
+
+
+@dataclass(frozen=True)
+class CloseOffer:
+    offer_id: str
+    reason: str
+    """A word of the wire's ``offer_withdrawn``."""
+
+
+@dataclass(frozen=True)
+class WithdrawFrom:
+    """The offer stays open for others, but this mechanic's card goes."""
+
+    offer_id: str
+    mechanic_id: str
+
+
+@dataclass(frozen=True)
+class Exclude:
+    mechanic_id: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Assign:
+    """Only if the mechanic is in no other session; else the whole transition is off."""
+
+    mechanic_id: str
+
+
+@dataclass(frozen=True)
+class Free:
+    mechanic_id: str
+
+
+@dataclass(frozen=True)
+class Refund:
+    """Give back what was paid; of the free plan, the right to the free session."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
+class PromptFavorite:
+    mechanic_id: str
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Somebody besides the customer and the assigned mechanic has to hear of the new state."""
+
+    mechanic_id: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of the timeline."""
+
+    event: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Command = OpenOffer | CloseOffer | WithdrawFrom | Exclude | Assign | Free | Refund | PromptFavorite | Tell | Record
+Transition = tuple[Request, list[Command]]
+
+
+# --- the core ---------------------------------------------------------------------------------------------------------
+
+
+def opened(
+    request_id: str,
+    *,
+    paid_cents: int,
+    preferred_mechanic_id: str | None,
+    is_priority: bool,
+    offer_id: str,
+    now_ms: int,
+    windows: Windows,
+) -> Transition:
+    """Return a new request and the commands that offer it for the first time."""
+    request = Request(
+        id=request_id,
+        version=1,
+        status=Status.BROADCASTING,
+        preferred_mechanic_id=preferred_mechanic_id,
+        assigned_mechanic_id=None,
+        fallback=None,
+        offer=None,
+        priority_offer_id=None,
+    )
+    paid = Record("paid", {"amount_cents": paid_cents}) if paid_cents else Record("requested")
+    if not is_priority:
+        broadcasting, commands = _broadcast(request, offer_id, now_ms, windows)
+        return broadcasting, [paid, *commands]
+    assert preferred_mechanic_id is not None, "a priority request names its favourite"
+    window = OpenWindow(offer_id, OfferKind.PRIORITY, preferred_mechanic_id, now_ms, now_ms + windows.priority_ms)
+    offered = replace(request, status=Status.PRIORITY_OFFERED, offer=window, priority_offer_id=offer_id)
+    return offered, [paid, OpenOffer(window), Record("offered", {"mechanic_id": preferred_mechanic_id})]
+
+
+def step(request: Request, event: Event, *, now_ms: int, next_offer_id: str, windows: Windows) -> Transition | Refused:
+    """Return the request after ``event`` and the commands it causes, in order; or why nothing happens.
+
+    ``next_offer_id`` names the offer that a widening opens; it is used at most once.
+    """
+    match event:
+        case MechanicAccepted():
+            return _accept(request, event, now_ms)
+        case MechanicDeclined():
+            return _decline(request, event, now_ms, next_offer_id, windows)
+        case WindowElapsed():
+            return _elapse(request, event, now_ms, next_offer_id, windows)
+        case WaitSkipped():
+            if request.status is not Status.PRIORITY_OFFERED:
+                return _wrong_state(request, "skip the wait for")
+            return _widen(request, Fallback.SKIPPED, now_ms, next_offer_id, windows)
+        case RequestCancelled():
+            return _cancel(request, now_ms)
+        case SessionStarted():
+            if request.status is not Status.ACCEPTED:
+                return _wrong_state(request, "start")
+            return _next(request, status=Status.IN_PROGRESS, started_at_ms=now_ms), [Record("started")]
+        case SessionCompleted():
+            if request.status is not Status.IN_PROGRESS:
+                return _wrong_state(request, "complete")
+            completed = _next(request, status=Status.COMPLETED, completed_at_ms=now_ms, settled_at_ms=now_ms)
+            return completed, [Free(event.mechanic_id), Record("completed"), PromptFavorite(event.mechanic_id)]
+        case MechanicReleased():
+            return _release(request, event, now_ms, next_offer_id, windows)
+
+
+def why_gone(request: Request, *, closed_because: str | None = None) -> OfferGone:
+    """Say why an offer of this request cannot be taken (any more)."""
+    if closed_because == "declined":
+        return OfferGone(detail="You declined this request.")
+    match request.status:
+        case Status.CANCELLED:
+            return OfferGone(detail="The customer cancelled the request.")
+        case Status.UNFILLED:
+            return OfferGone(detail="The offer expired before anyone accepted.")
+        case Status.PRIORITY_OFFERED | Status.BROADCASTING:
+            return OfferGone(detail="This offer has expired.")
+        case _:
+            return OfferGone(detail="Another mechanic was faster.")
+
+
+def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transition | OfferGone:
+    window = request.offer
+    if event.mechanic_id in request.excluded:
+        return why_gone(request, closed_because="declined")
+    if window is None or request.status not in (Status.PRIORITY_OFFERED, Status.BROADCASTING):
+        return why_gone(request)
+    # Only the favourite was shown the priority offer; when its window has ended, their tap counts in the broadcast.
+    is_late_priority = (
+        event.offer_id == request.priority_offer_id and event.mechanic_id == request.preferred_mechanic_id
+    )
+    if event.offer_id != window.offer_id and not is_late_priority:
+        return why_gone(request)
+    if window.mechanic_id not in (None, event.mechanic_id):
+        return OfferGone(detail="This offer is for another mechanic.")
+    if window.kind is OfferKind.BROADCAST and event.received_at_ms >= window.expires_at_ms:
+        return OfferGone(detail="This offer has expired.")
+    accepted = _next(
+        request,
+        status=Status.ACCEPTED,
+        assigned_mechanic_id=event.mechanic_id,
+        offer=None,
+        accepted_at_ms=now_ms,
+    )
+    return accepted, [
+        Assign(event.mechanic_id),
+        CloseOffer(window.offer_id, "taken"),
+        Record("accepted", {"mechanic_id": event.mechanic_id}),
+    ]
+
+
+def _decline(
+    request: Request, event: MechanicDeclined, now_ms: int, next_offer_id: str, windows: Windows
+) -> Transition | OfferGone:
+    window = request.offer
+    if window is None or event.offer_id not in (window.offer_id, request.priority_offer_id):
+        return why_gone(request)
+    if event.mechanic_id in request.excluded:
+        return why_gone(request, closed_because="declined")
+    if window.mechanic_id not in (None, event.mechanic_id):
+        return OfferGone(detail="This offer is for another mechanic.")
+    excluded = replace(request, excluded=request.excluded | {event.mechanic_id})
+    exclude = Exclude(event.mechanic_id, "declined")
+    if request.status is Status.BROADCASTING:
+        # Nobody but this mechanic has to know, so the version stays: a thousand declines are not a thousand updates.
+        return excluded, [exclude, WithdrawFrom(window.offer_id, event.mechanic_id)]
+    details: dict[str, Any] = {"mechanic_id": event.mechanic_id}
+    if event.reason:
+        details["reason"] = event.reason
+    # Waiting out the window would help nobody: widen at once.
+    widened, commands = _widen(excluded, Fallback.DECLINED, now_ms, next_offer_id, windows)
+    return widened, [exclude, Record("declined", details), *commands]
+
+
+def _elapse(
+    request: Request, event: WindowElapsed, now_ms: int, next_offer_id: str, windows: Windows
+) -> Transition | Refused:
+    window = request.offer
+    if window is None or window.offer_id != event.offer_id:
+        return Refused("wrong_state", "That window has ended already.")
+    if now_ms < window.expires_at_ms:
+        return Refused("wrong_state", "The window has not ended yet.")
+    if window.kind is OfferKind.PRIORITY:
+        return _widen(request, Fallback.EXPIRED, now_ms, next_offer_id, windows)
+    unfilled = _next(request, status=Status.UNFILLED, offer=None, settled_at_ms=now_ms)
+    return unfilled, [CloseOffer(window.offer_id, "expired"), Record("unfilled"), Refund("unfilled")]
+
+
+def _cancel(request: Request, now_ms: int) -> Transition | Refused:
+    if request.status not in (Status.PRIORITY_OFFERED, Status.BROADCASTING, Status.ACCEPTED):
+        return _wrong_state(request, "cancel")
+    commands: list[Command] = []
+    if request.offer is not None:
+        commands.append(CloseOffer(request.offer.offer_id, "cancelled"))
+    if request.assigned_mechanic_id is not None:
+        commands.append(Free(request.assigned_mechanic_id))
+    cancelled = _next(request, status=Status.CANCELLED, offer=None, settled_at_ms=now_ms)
+    return cancelled, [*commands, Record("cancelled"), Refund("cancelled")]
+
+
+def _release(
+    request: Request, event: MechanicReleased, now_ms: int, next_offer_id: str, windows: Windows
+) -> Transition | Refused:
+    if request.status is not Status.ACCEPTED:
+        return _wrong_state(request, "give back")
+    released = replace(
+        request, assigned_mechanic_id=None, accepted_at_ms=None, excluded=request.excluded | {event.mechanic_id}
+    )
+    broadcasting, commands = _broadcast(released, next_offer_id, now_ms, windows)
+    return broadcasting, [
+        Free(event.mechanic_id),
+        Exclude(event.mechanic_id, "released"),
+        Record("released", {"mechanic_id": event.mechanic_id}),
+        *commands,
+        Tell(event.mechanic_id),
+    ]
+
+
+def _widen(request: Request, because: Fallback, now_ms: int, next_offer_id: str, windows: Windows) -> Transition:
+    """End the priority window and offer the request to everyone."""
+    assert request.offer is not None and request.offer.kind is OfferKind.PRIORITY
+    close = CloseOffer(request.offer.offer_id, because.value)
+    broadcasting, commands = _broadcast(replace(request, fallback=because), next_offer_id, now_ms, windows)
+    # That somebody declined is in the timeline already.
+    record = [] if because is Fallback.DECLINED else [Record(because.value)]
+    return broadcasting, [close, *record, *commands]
+
+
+def _broadcast(request: Request, offer_id: str, now_ms: int, windows: Windows) -> Transition:
+    window = OpenWindow(offer_id, OfferKind.BROADCAST, None, now_ms, now_ms + windows.broadcast_ms)
+    broadcasting = _next(request, status=Status.BROADCASTING, offer=window)
+    return broadcasting, [OpenOffer(window), Record("broadcast")]
+
+
+def _next(request: Request, **changes: Any) -> Request:
+    return replace(request, version=request.version + 1, **changes)
+
+
+def _wrong_state(request: Request, verb: str) -> Refused:
+    return Refused("wrong_state", f"You cannot {verb} a request that is {request.status.value.replace('_', ' ')}.")

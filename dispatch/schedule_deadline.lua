@@ -1,0 +1,16 @@
+-- Put the windows of open offers on the clock; what is there already keeps its place and its claim.
+--
+-- KEYS[1]  zset  member: offer id, score: deadline (or end of a claim), ms since epoch
+-- KEYS[2..] string  one per offer, expiring at its deadline; value: the deadline
+-- ARGV     offer id, deadline in ms, for each of KEYS[2..]
+-- Returns  how many were new
+local added = 0
+for i = 2, #KEYS do
+  local id, deadline = ARGV[2 * i - 3], ARGV[2 * i - 2]
+  -- NX: restoring from SQL must not cut short a claim that a node is working on.
+  if redis.call('ZADD', KEYS[1], 'NX', deadline, id) == 1 then
+    added = added + 1
+    redis.call('SET', KEYS[i], deadline, 'PXAT', deadline)
+  end
+end
+return added

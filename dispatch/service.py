@@ -1,0 +1,400 @@
+"""What mechanics and customers do to requests, and what time does: gathers, asks the core, commits, tells.
+
+Every method is safe to repeat. Expected outcomes come back as ``Refused`` values; ``DatabaseUnavailable`` means that nothing
+happened, or that it happened and asking again will say so.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import structlog
+from msgspec import Struct
+from redis.exceptions import RedisError
+from sqlalchemy import func, update
+from sqlmodel import col, select
+
+from dispatch import request_store
+from dispatch.deadlines import Deadlines
+from dispatch.outbox import Message, Outbox
+from dispatch.request import (
+    OPEN,
+    Event,
+    MechanicAccepted,
+    MechanicDeclined,
+    MechanicReleased,
+    RequestCancelled,
+    SessionCompleted,
+    SessionStarted,
+    Status,
+    WaitSkipped,
+    WindowElapsed,
+    Windows,
+    step,
+)
+from dispatch.request_store import Cause, LostRace, MechanicBusy
+from dispatch.views import offer_views, request_view, request_views
+from models import tables
+from models.clock import RedisClock
+from models.database import Database
+from models.errors import DatabaseUnavailable
+from models.ids import new_id
+from models.metrics import FALLBACK_LATENESS
+from models.outcomes import NotFound, OfferGone, Refused
+from models.rest import OpsSnapshot, Requests
+from models.settings import DispatchSettings
+from models.timestamps import rfc3339
+from models.wire import OfferView, RequestView
+from presence.service import Presence
+
+OPEN_REQUESTS_MAX = 50
+OPEN_OFFERS_MAX = 100
+RECONCILE_BATCH = 10_000
+
+
+@dataclass(frozen=True)
+class MechanicState:
+    """A mechanic's own switches: ready to be asked, and in a session."""
+
+    on_duty: bool
+    is_busy: bool
+
+
+class OpenOffer(Struct):
+    """An offer open to a mechanic now, and its deadline in ms for counting anew."""
+
+    offer: OfferView
+    expires_at_ms: int
+
+
+class Dispatch:
+    """The request's life, on this node."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: RedisClock,
+        presence: Presence,
+        deadlines: Deadlines,
+        outbox: Outbox,
+        settings: DispatchSettings,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._presence = presence
+        self._outbox = outbox
+        self._settings = settings
+        self._deadlines = deadlines
+        self.windows = Windows(settings.priority_window_ms, settings.broadcast_window_ms)
+        self._log = structlog.get_logger("dispatch")
+
+    async def run(self) -> None:
+        """End windows on time, and restore from SQL what Redis has lost, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._deadlines.run, self._window_elapsed)
+            tasks.start_soon(self._reconcile)
+
+    # --- what mechanics do --------------------------------------------------------------------------------------------
+
+    async def accept(
+        self, mechanic_id: str, offer_id: str, *, received_at_ms: int, connection_id: str | None = None
+    ) -> RequestView | Refused:
+        """Take the request. Repeating it after having won answers the same again.
+
+        ``received_at_ms`` is when the accept reached a server; ``connection_id`` the socket that gets the answer.
+        """
+        event = MechanicAccepted(mechanic_id, offer_id, received_at_ms)
+        outcome = await self._on_offer(mechanic_id, offer_id, event, cause=Cause(connection_id))
+        if isinstance(outcome, OfferGone) and (own := await self._own_session(mechanic_id, offer_id)):
+            return own
+        return outcome
+
+    async def decline(self, mechanic_id: str, offer_id: str, reason: str | None = None) -> Refused | None:
+        """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing."""
+        outcome = await self._on_offer(mechanic_id, offer_id, MechanicDeclined(mechanic_id, offer_id, reason))
+        if isinstance(outcome, Refused) and not await self._has_declined(mechanic_id, offer_id):
+            return outcome
+        return None
+
+    async def acknowledge(self, mechanic_id: str, offer_id: str) -> None:
+        """Note, once, that a priority offer has reached the favourite's app, and tell the customer."""
+        now_ms = self._clock.now_ms()
+        async with self._database.write() as session:
+            first = await session.exec(
+                update(tables.Offer)
+                .where(
+                    col(tables.Offer.id) == offer_id,
+                    col(tables.Offer.mechanic_id) == mechanic_id,
+                    col(tables.Offer.closed_at_ms).is_(None),
+                    col(tables.Offer.delivered_at_ms).is_(None),
+                )
+                .values(delivered_at_ms=now_ms)
+                .returning(col(tables.Offer.request_id))
+            )
+            request_id = first.scalar_one_or_none()
+            if request_id is None:
+                return
+            await request_store.record(session, request_id, "delivered", {"mechanic_id": mechanic_id}, now_ms=now_ms)
+            messages = [Message.of("request_changed", request_id=request_id, tell=[])]
+            self._outbox.add(session, messages)
+        self._outbox.post(messages)
+
+    async def start(self, mechanic_id: str, request_id: str) -> RequestView | Refused:
+        """Begin the session."""
+        return await self._by_assigned(mechanic_id, request_id, SessionStarted(mechanic_id))
+
+    async def complete(self, mechanic_id: str, request_id: str) -> RequestView | Refused:
+        """End the session well."""
+        return await self._by_assigned(mechanic_id, request_id, SessionCompleted(mechanic_id))
+
+    async def release(self, mechanic_id: str, request_id: str) -> RequestView | Refused:
+        """Give the request back: it is broadcast again, without this mechanic."""
+        return await self._by_assigned(mechanic_id, request_id, MechanicReleased(mechanic_id))
+
+    async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> MechanicState | Refused:
+        """Remember whether the mechanic wants to be asked."""
+        async with self._database.write() as session:
+            mechanic = await session.get(tables.Mechanic, mechanic_id)
+            if mechanic is None:
+                return NotFound("mechanic_not_found", "There is no such mechanic.")
+            messages = []
+            if mechanic.on_duty != on_duty:
+                mechanic.on_duty = on_duty
+                mechanic.facts_version += 1
+                messages.append(Message.of("facts_changed", mechanic_id=mechanic_id))
+                self._outbox.add(session, messages)
+            state = MechanicState(on_duty, mechanic.active_request_id is not None)
+        self._outbox.post(messages)
+        return state
+
+    # --- what customers do --------------------------------------------------------------------------------------------
+
+    async def skip_wait(self, customer_id: str, request_id: str) -> RequestView | Refused:
+        """End the priority window now and ask everyone."""
+        return await self._by_customer(customer_id, request_id, WaitSkipped())
+
+    async def cancel(self, customer_id: str, request_id: str) -> RequestView | Refused:
+        """Cancel before the session starts; what was paid goes back."""
+        return await self._by_customer(customer_id, request_id, RequestCancelled())
+
+    # --- what can be seen ---------------------------------------------------------------------------------------------
+
+    async def mechanic_state(self, mechanic_id: str) -> MechanicState | None:
+        """Return a mechanic's switches, or ``None`` if there is no such mechanic."""
+        async with self._database.read() as session:
+            mechanic = await session.get(tables.Mechanic, mechanic_id)
+        return None if mechanic is None else MechanicState(mechanic.on_duty, mechanic.active_request_id is not None)
+
+    async def offers_for(self, mechanic_id: str) -> list[OpenOffer]:
+        """Return the offers open to a mechanic now: their own, and the broadcasts if they are on duty and free."""
+        async with self._database.read() as session:
+            mechanic = await session.get(tables.Mechanic, mechanic_id)
+            if mechanic is None:
+                return []
+            now_ms = self._clock.now_ms()
+            mine = col(tables.Offer.mechanic_id) == mechanic_id
+            if mechanic.on_duty and mechanic.active_request_id is None:
+                declined = select(tables.Exclusion.request_id).where(tables.Exclusion.mechanic_id == mechanic_id)
+                for_all = col(tables.Offer.mechanic_id).is_(None) & col(tables.Offer.request_id).not_in(declined)
+                mine |= for_all
+            found = await session.exec(
+                select(tables.Offer)
+                .where(mine, col(tables.Offer.closed_at_ms).is_(None), tables.Offer.expires_at_ms > now_ms)
+                .order_by(col(tables.Offer.mechanic_id).is_(None), col(tables.Offer.expires_at_ms))
+                .limit(OPEN_OFFERS_MAX)
+            )
+            offers = list(found)
+            views = await offer_views(session, offers, now_ms=now_ms)
+        return [OpenOffer(view, offer.expires_at_ms) for view, offer in zip(views, offers, strict=True)]
+
+    async def request_for(self, account_id: str, request_id: str) -> RequestView | Refused:
+        """Return a request to its customer or its assigned mechanic; to anyone else there is none."""
+        async with self._database.read() as session:
+            seen = await request_view(session, request_id, now_ms=self._clock.now_ms())
+        if seen is None or account_id not in (seen.customer_id, seen.assigned_mechanic_id):
+            return NotFound(detail="There is no such request.")
+        return seen.view
+
+    async def requests_of(
+        self, account_id: str, role: str, *, status: str | None = None, cursor: str | None = None, limit: int = 20
+    ) -> Requests | Refused:
+        """Return a page of one's own requests, newest first; ``cursor`` is the page before's ``next_cursor``."""
+        owner = (
+            tables.SessionRequest.assigned_mechanic_id
+            if role == tables.Role.MECHANIC
+            else tables.SessionRequest.customer_id
+        )
+        query = select(tables.SessionRequest).where(owner == account_id)
+        if status is not None:
+            query = query.where(tables.SessionRequest.status == status)
+        if cursor is not None:
+            query = query.where(col(tables.SessionRequest.id) < cursor)
+        async with self._database.read() as session:
+            rows = list(await session.exec(query.order_by(col(tables.SessionRequest.id).desc()).limit(limit + 1)))
+            page = rows[:limit]
+            seen = await request_views(session, page, now_ms=self._clock.now_ms())
+        return Requests([one.view for one in seen], page[-1].id if len(rows) > limit else None)
+
+    async def open_requests_of(self, customer_id: str) -> list[RequestView]:
+        """Return the customer's requests that are not settled, newest first."""
+        return await self._views_where(
+            col(tables.SessionRequest.customer_id) == customer_id,
+            col(tables.SessionRequest.status).in_([status.value for status in OPEN]),
+        )
+
+    async def active_request_of(self, mechanic_id: str) -> RequestView | None:
+        """Return the request that the mechanic is serving, or ``None``."""
+        active = (Status.ACCEPTED.value, Status.IN_PROGRESS.value)
+        views = await self._views_where(
+            col(tables.SessionRequest.assigned_mechanic_id) == mechanic_id,
+            col(tables.SessionRequest.status).in_(active),
+        )
+        return views[0] if views else None
+
+    async def ops_snapshot(self) -> OpsSnapshot:
+        """Return counts and lists for operators."""
+        async with self._database.read() as session:
+            by_status = await session.exec(
+                select(tables.SessionRequest.status, func.count()).group_by(tables.SessionRequest.status)
+            )
+            counts = {f"requests_{status}": count for status, count in by_status}
+            for name, table in (
+                ("mechanics", tables.Mechanic),
+                ("accounts", tables.Account),
+                ("outbox", tables.OutboxMessage),
+            ):
+                counts[name] = (await session.exec(select(func.count()).select_from(table))).one()
+            owed = await session.exec(
+                select(tables.Refund).where(tables.Refund.status != "succeeded").order_by(tables.Refund.id).limit(100)
+            )
+            refunds = [
+                {
+                    "refund_id": refund.id,
+                    "request_id": refund.request_id,
+                    "status": refund.status,
+                    "amount_cents": refund.amount_cents,
+                    "attempts": refund.attempts,
+                    "cause": refund.cause,
+                }
+                for refund in owed
+            ]
+        counts["mechanics_available"] = await self._presence.available_count()
+        open_requests = await self._views_where(
+            col(tables.SessionRequest.status).in_([status.value for status in OPEN])
+        )
+        now_ms = self._clock.now_ms()
+        return OpsSnapshot(rfc3339(now_ms), counts, open_requests, refunds, {"outbox_depth": self._outbox.depth})
+
+    async def _views_where(self, *conditions: Any) -> list[RequestView]:
+        newest = col(tables.SessionRequest.id).desc()
+        async with self._database.read() as session:
+            rows = await session.exec(
+                select(tables.SessionRequest).where(*conditions).order_by(newest).limit(OPEN_REQUESTS_MAX)
+            )
+            seen = await request_views(session, list(rows), now_ms=self._clock.now_ms())
+        return [one.view for one in seen]
+
+    # --- transitions --------------------------------------------------------------------------------------------------
+
+    async def _by_customer(self, customer_id: str, request_id: str, event: Event) -> RequestView | Refused:
+        async with self._database.read() as session:
+            row = await session.get(tables.SessionRequest, request_id)
+        if row is None or row.customer_id != customer_id:
+            return NotFound(detail="There is no such request.")
+        return await self._transition(request_id, event)
+
+    async def _by_assigned(self, mechanic_id: str, request_id: str, event: Event) -> RequestView | Refused:
+        return await self._transition(request_id, event, only_for=mechanic_id)
+
+    async def _on_offer(
+        self, mechanic_id: str, offer_id: str, event: Event, *, cause: Cause | None = None
+    ) -> RequestView | Refused:
+        async with self._database.read() as session:
+            offer = await session.get(tables.Offer, offer_id)
+        # An offer to somebody else looks like one that never was.
+        if offer is None or offer.mechanic_id not in (None, mechanic_id):
+            return OfferGone(detail="There is no such offer for you.")
+        return await self._transition(offer.request_id, event, cause=cause)
+
+    async def _transition(
+        self,
+        request_id: str,
+        event: Event,
+        *,
+        now_ms: int | None = None,
+        cause: Cause | None = None,
+        only_for: str | None = None,
+    ) -> RequestView | Refused:
+        """Take one step: reload and decide anew as often as somebody else was faster, within a bound."""
+        for _ in range(self._settings.race_tries_max):
+            try:
+                async with self._database.write() as session:
+                    before = await request_store.load(session, request_id)
+                    if before is None or (only_for is not None and before.assigned_mechanic_id != only_for):
+                        return NotFound(detail="There is no such request.")
+                    at_ms = self._clock.now_ms() if now_ms is None else now_ms
+                    outcome = step(before, event, now_ms=at_ms, next_offer_id=new_id(), windows=self.windows)
+                    if isinstance(outcome, Refused):
+                        return outcome
+                    after, commands = outcome
+                    messages = await request_store.commit_transition(
+                        session, before, after, commands, now_ms=at_ms, cause=cause or Cause()
+                    )
+                    self._outbox.add(session, messages)
+                    await session.flush()
+                    seen = await request_view(session, request_id, now_ms=at_ms)
+            except LostRace:
+                continue
+            except MechanicBusy:
+                return Refused("already_in_session", "You are in a session already; complete it or give it back first.")
+            self._outbox.post(messages)
+            assert seen is not None, "the request was there a moment ago, in this very transaction"
+            return seen.view
+        raise DatabaseUnavailable(f"Request {request_id} changed {self._settings.race_tries_max} times while deciding.")
+
+    async def _own_session(self, mechanic_id: str, offer_id: str) -> RequestView | None:
+        """Return the request of this offer if the mechanic has it: a repeated accept of the winner's is no loss."""
+        async with self._database.read() as session:
+            offer = await session.get(tables.Offer, offer_id)
+        active = await self.active_request_of(mechanic_id) if offer else None
+        return active if active and offer and active.id == offer.request_id else None
+
+    async def _has_declined(self, mechanic_id: str, offer_id: str) -> bool:
+        async with self._database.read() as session:
+            offer = await session.get(tables.Offer, offer_id)
+            return (
+                offer is not None and await session.get(tables.Exclusion, (offer.request_id, mechanic_id)) is not None
+            )
+
+    # --- what time does -----------------------------------------------------------------------------------------------
+
+    async def _window_elapsed(self, offer_id: str, now_ms: int) -> None:
+        async with self._database.read() as session:
+            offer = await session.get(tables.Offer, offer_id)
+        if offer is None:
+            self._log.warning("deadline_of_unknown_offer", offer_id=offer_id)
+            return
+        outcome = await self._transition(offer.request_id, WindowElapsed(offer_id), now_ms=now_ms)
+        if not isinstance(outcome, Refused):
+            lateness_ms = self._clock.now_ms() - offer.expires_at_ms
+            FALLBACK_LATENESS.observe(lateness_ms / 1000)
+            self._log.info("window_ended", request_id=offer.request_id, kind=offer.kind, late_ms=lateness_ms)
+
+    async def _reconcile(self) -> None:
+        """Put back on the clock what Redis does not know: at start, and after it has lost its memory."""
+        while True:
+            try:
+                async with self._database.read() as session:
+                    open_offers = await session.exec(
+                        select(tables.Offer.id, tables.Offer.expires_at_ms)
+                        .where(col(tables.Offer.closed_at_ms).is_(None))
+                        .order_by(col(tables.Offer.expires_at_ms))
+                        .limit(RECONCILE_BATCH)
+                    )
+                    deadlines = [(offer_id, expires_at_ms) for offer_id, expires_at_ms in open_offers]
+                if restored := await self._deadlines.schedule(*deadlines):
+                    self._log.info("deadlines_restored", count=restored)
+            except (DatabaseUnavailable, RedisError, OSError) as error:
+                self._log.warning("not_reconciled", error=str(error))
+            await anyio.sleep(self._settings.reconcile_interval_ms / 1000)

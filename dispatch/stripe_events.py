@@ -1,0 +1,122 @@
+"""The inbox for Stripe's webhooks: verify, store, answer; work afterwards, until it is done.
+
+Stripe may send an event twice, late and in any order, and waits for the answer (docs.stripe.com/webhooks). So an event is stored
+under its id, which is unique, before it is answered, and whatever the work costs comes after the answer, on any node.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import structlog
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+
+from dispatch.stripe_api import StripeApi
+from models.clock import RedisClock
+from models.database import Database
+from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
+from models.outcomes import Refused
+from models.tables import StripeEvent
+
+BATCH = 50
+AT_ONCE = 4
+LEASE_MS = 15_000
+"""Longer than one event's work may take, so that two nodes do not do it at once; a dead node's is done again after it."""
+RETRY_FIRST_MS = 500
+RETRY_MAX_MS = 60_000
+POLL_S = 0.5
+
+Handle = Callable[[str, str], Awaitable[None]]
+"""Called with an event's type and the id of its object; must be idempotent."""
+
+
+class StripeEvents:
+    """Stored events, each handed to ``handle`` until that has succeeded once."""
+
+    def __init__(self, database: Database, clock: RedisClock, stripe_api: StripeApi, handle: Handle) -> None:
+        self._database = database
+        self._clock = clock
+        self._stripe = stripe_api
+        self._handle = handle
+        self._arrived = anyio.Event()
+        self._log = structlog.get_logger("stripe_events")
+
+    async def receive(self, payload: bytes, signature: str | None) -> Refused | None:
+        """Store a verified event and return; the work comes afterwards. An event seen before is fine."""
+        event = self._stripe.verified_event(payload, signature) if signature else None
+        if event is None or not isinstance(event.get("id"), str):
+            return Refused("bad_signature", "The Stripe-Signature header does not match the body, or is too old.")
+        now_ms = self._clock.now_ms()
+        subject = event.get("data", {}).get("object", {})
+        try:
+            async with self._database.write() as session:
+                session.add(
+                    StripeEvent(
+                        id=event["id"],
+                        type=event.get("type", ""),
+                        object_id=subject.get("id"),
+                        payload={"created": event.get("created"), "livemode": event.get("livemode")},
+                        received_at_ms=now_ms,
+                        next_attempt_at_ms=now_ms,
+                    )
+                )
+        except IntegrityError:
+            return None
+        self._arrived.set()
+        return None
+
+    async def run(self) -> None:
+        """Work on what has arrived, until cancelled: at once, and again with exponential backoff while the world is broken."""
+        while True:
+            self._arrived = anyio.Event()
+            try:
+                due = await self._claim_due()
+            except (DatabaseUnavailable, OSError) as error:
+                self._log.warning("events_not_read", error=str(error))
+                due = []
+            if due:
+                at_once = anyio.CapacityLimiter(AT_ONCE)
+                async with anyio.create_task_group() as tasks:
+                    for event in due:
+                        tasks.start_soon(self._work_on, event, at_once)
+                continue
+            with anyio.move_on_after(POLL_S):
+                await self._arrived.wait()
+
+    async def _claim_due(self) -> list[StripeEvent]:
+        now_ms = self._clock.now_ms()
+        waiting = (
+            col(StripeEvent.processed_at_ms).is_(None),
+            col(StripeEvent.next_attempt_at_ms) <= now_ms,
+        )
+        async with self._database.read() as session:
+            due = select(StripeEvent.id).where(*waiting).order_by(StripeEvent.received_at_ms)
+            ids = (await session.exec(due.limit(BATCH))).all()
+        if not ids:
+            return []
+        async with self._database.write() as session:
+            claimed = await session.exec(
+                update(StripeEvent)
+                .where(col(StripeEvent.id).in_(ids), *waiting)
+                .values(next_attempt_at_ms=now_ms + LEASE_MS, attempts=StripeEvent.attempts + 1)
+                .returning(StripeEvent)
+            )
+            return list(claimed.scalars())
+
+    async def _work_on(self, event: StripeEvent, at_once: anyio.CapacityLimiter) -> None:
+        async with at_once:
+            try:
+                await self._handle(event.type, event.object_id or "")
+                values: dict[str, Any] = {"processed_at_ms": self._clock.now_ms()}
+            except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
+                self._log.warning("event_not_worked_on_yet", event_id=event.id, type=event.type, error=str(error))
+                delay_ms = min(RETRY_FIRST_MS * 2 ** min(event.attempts, 10), RETRY_MAX_MS)
+                values = {"next_attempt_at_ms": self._clock.now_ms() + delay_ms}
+            try:
+                async with self._database.write() as session:
+                    await session.exec(update(StripeEvent).where(col(StripeEvent.id) == event.id).values(**values))
+            except (DatabaseUnavailable, OSError) as error:
+                # Its lease ends by itself, and working on it again is harmless.
+                self._log.warning("event_not_noted", event_id=event.id, error=str(error))
