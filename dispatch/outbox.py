@@ -52,6 +52,7 @@ class Outbox:
         self._settings = settings
         self._handlers: dict[str, Handler] = {}
         self._send, self._receive = anyio.create_memory_object_stream[Message](settings.outbox_queue_len_max)
+        self._idle = anyio.Event()
         self._log = structlog.get_logger("outbox")
 
     def on(self, kind: str, handler: Handler) -> None:
@@ -71,11 +72,17 @@ class Outbox:
     def post(self, messages: Iterable[Message]) -> None:
         """Tell what has been committed, soon and in order; never waits."""
         for message in messages:
+            if self._idle.is_set():
+                self._idle = anyio.Event()
             try:
                 self._send.send_nowait(message)
             except anyio.WouldBlock:
                 # Nothing is lost: the row is there, and the sweep takes it when its lease has ended.
                 self._log.warning("outbox_queue_full", left_to_sweep=message.id)
+
+    async def drained(self) -> None:
+        """Return when everything posted so far has been told."""
+        await self._idle.wait()
 
     @property
     def depth(self) -> int:
@@ -90,6 +97,8 @@ class Outbox:
 
     async def _tell_posted(self) -> None:
         while True:
+            if not self.depth:
+                self._idle.set()
             batch = [await self._receive.receive()]
             while len(batch) < TELL_BATCH:
                 try:

@@ -1,23 +1,33 @@
 """Who may sign in: accounts and their passwords."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from msgspec import Struct, ValidationError, convert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
 from models.database import Database
+from models.errors import ConfigurationError, PitlaneError
 from models.ids import new_id
 from models.outcomes import Refused
+from models.rest import Email, Name, Password, ProviderType
 from models.tables import Account, Mechanic, Role
 
 _hasher = PasswordHasher()
 _NOBODY = _hasher.hash("nobody's password")
 HASHES_AT_ONCE = 2
 """Argon2 takes 64 MiB and a core for some 50 ms; more at once would only slow everything else."""
+
+
+class NewAccountRefused(PitlaneError):
+    """One of several accounts cannot be added; none of them was."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,29 @@ class NewAccount:
     name: str
     password: str | None = None
     provider_type: str | None = None
+
+    @classmethod
+    def checked(cls, row: Mapping[str, str | None], where: str) -> "NewAccount":
+        """Return the account that an operator wrote down in ``row``, or raise ``ConfigurationError`` naming ``where``."""
+        try:
+            fields = convert(
+                {"role": row["role"], "email": row["email"], "name": row["name"], "password": row["password"] or None}
+                | {"provider_type": row["provider_type"] or None},
+                _OperatorsRow,
+            )
+        except ValidationError as error:
+            raise ConfigurationError(f"{where}: {error}.") from error
+        if fields.provider_type is not None and fields.role != "mechanic":
+            raise ConfigurationError(f"{where}: only a mechanic has a provider type.")
+        return cls(Role(fields.role), fields.email, fields.name, fields.password, fields.provider_type)
+
+
+class _OperatorsRow(Struct):
+    role: Literal["customer", "mechanic", "admin"]
+    email: Email
+    name: Name
+    password: Password | None
+    provider_type: ProviderType | None
 
 
 class Accounts:
@@ -50,6 +83,30 @@ class Accounts:
         except IntegrityError:
             return Refused("email_taken", "There is already an account with this e-mail address.")
         return account
+
+    async def add_all(self, news: Sequence[NewAccount], *, now_ms: int) -> list[Account]:
+        """Add all of them, in order, or none: then ``NewAccountRefused`` says which one was in the way."""
+        async with anyio.create_task_group() as tasks:
+            accounts: list[Account | None] = [None] * len(news)
+
+            async def make(position: int, new: NewAccount) -> None:
+                accounts[position] = await self._account(new, now_ms=now_ms)
+
+            for position, new in enumerate(news):
+                tasks.start_soon(make, position, new)
+        made = [account for account in accounts if account is not None]
+        seen: set[str] = set()
+        async with self._database.write() as session:
+            for account, new in zip(made, news, strict=True):
+                taken = await session.exec(select(Account.id).where(Account.email == account.email))
+                if account.email in seen or taken.first() is not None:
+                    raise NewAccountRefused(f"There is already an account with the e-mail address {account.email}.")
+                seen.add(account.email)
+                session.add(account)
+                if account.role == Role.MECHANIC:
+                    await session.flush()
+                    session.add(Mechanic(id=account.id, provider_type=new.provider_type or "independent"))
+        return made
 
     async def find(self, account_id: str) -> Account | None:
         """Return the account, or ``None``."""

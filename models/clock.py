@@ -15,13 +15,18 @@ SAMPLES = 3
 RESYNC_S = 5.0
 
 
+def wall_clock_ms() -> int:
+    """This machine's own idea of now, for commands that run without Redis; never for deadlines or leases."""
+    return time.time_ns() // 1_000_000
+
+
 class RedisClock:
     """Milliseconds since the epoch as Redis sees them; call ``sync`` before the first ``now_ms``."""
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
         # Until Redis has answered once, the wall clock is the best guess; serving starts only after ``sync``.
-        self._offset_ms = time.time_ns() / 1e6 - time.monotonic_ns() / 1e6
+        self._offset_ms = wall_clock_ms() - time.monotonic_ns() / 1e6
 
     def now_ms(self) -> int:
         """Return the current instant; never awaits."""

@@ -122,10 +122,16 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64)
 
     @classmethod
-    def load(cls, **overrides: object) -> "Settings":
-        """Read and check everything; raise ``ConfigurationError`` with one sentence that names the setting."""
+    def load(cls, **defaults: object) -> "Settings":
+        """Read and check everything; raise ``ConfigurationError`` with one sentence that names the setting.
+
+        ``defaults`` stand in for what is not set in the environment (the demo's short windows).
+        """
         try:
-            settings = cls(**overrides)
+            settings = cls()
+            settings = settings.model_copy(
+                update={name: value for name, value in defaults.items() if name not in settings.model_fields_set}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             name = "PITLANE_" + "_".join(str(part) for part in first["loc"]).upper()

@@ -1,0 +1,411 @@
+#!/usr/bin/env python3
+"""Pitlane's one command, and the life of its process: the only file that knows all the parts.
+
+    python3 run.py demo | test [pytest arguments] | serve | migrate | account add … | account import FILE.csv
+
+Needs nothing but Python: ``bootstrap`` makes the environment and comes back here inside it. This file must stay readable
+for older Pythons, which are told so by ``bootstrap``; hence no ``match`` and no ``except*``.
+"""
+
+import sys
+
+import bootstrap
+
+if __name__ == "__main__":
+    bootstrap.enter(groups=("test",) if sys.argv[1:2] == ["test"] else ())
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import anyio
+import structlog
+import uvicorn
+from starlette.routing import Mount
+
+from dispatch.deadlines import Deadlines
+from dispatch.favorites import Favorites
+from dispatch.outbox import Outbox
+from dispatch.payments import Payments
+from dispatch.plans import Plans
+from dispatch.push import Push
+from dispatch.refunds import Refunds
+from dispatch.service import Dispatch
+from dispatch.stripe_api import StripeApi
+from dispatch.telling import Telling
+from embedded.redis_child import RedisChild
+from embedded.stripe_standin import StripeStandin
+from embedded.workers import Workers
+from http_api.app import create_app
+from http_api.auth import Tickets, Tokens
+from http_api.hub import Hub
+from http_api.services import Services
+from http_api.socket_protocol import uvicorn_options
+from models import logs, migrations
+from models.accounts import Accounts, NewAccount, NewAccountRefused
+from models.bus import Bus
+from models.clock import RedisClock, wall_clock_ms
+from models.database import Database
+from models.errors import ConfigurationError, PitlaneError
+from models.ids import new_id
+from models.redis_link import RedisLink
+from models.settings import Settings
+from presence.service import Presence
+
+DRAIN_S = 8.0
+"""Of the ten seconds that the contract gives a SIGTERM; the rest is for what is stopped after the server."""
+OUTBOX_DRAIN_S = 1.0
+BACKLOG = 4096
+DEMO_DEFAULTS = {"priority_window_s": 30.0, "broadcast_window_s": 90.0}
+"""Short, so that a visitor sees the fallback happen; the demo says so."""
+
+log = structlog.get_logger("pitlane")
+
+
+# --- the life of a serving process ------------------------------------------------------------------------------------
+
+
+def serve(settings, is_demo=False):
+    """Serve until SIGTERM or SIGINT: Redis first, then one node here, or several worker processes."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.signing_key()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(settings))
+        redis_child = None
+        if settings.redis_url is None:
+            # Before the event loop and in the main thread: the child is to end with this very thread's process.
+            redis_child = stack.enter_context(RedisChild.start(settings.data_dir))
+        redis_url = settings.redis_url or redis_child.url
+        if settings.workers > 1:
+            run_loop(supervise, settings, redis_child, redis_url, listener, is_demo)
+        else:
+            run_loop(node, settings, redis_child, redis_url, listener, is_demo)
+
+
+async def node(settings, redis_child, redis_url, listener, is_demo=False):
+    """One server process: what is inside starts first, everything stops in reverse, a crash of any part ends all."""
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(settings.resolved_database_url)
+        stack.push_async_callback(database.close)
+        await bring_up_to_date(database)
+
+        node_id = new_id()
+        link = RedisLink(redis_url, prefix=settings.redis_prefix)
+        stack.push_async_callback(link.close)
+        clock = RedisClock(link)
+        await clock.sync()
+        bus = Bus(link, node_id)
+
+        presence = Presence(link, bus, clock, database, settings.presence(), node_id)
+        outbox = Outbox(database, clock, settings.dispatch())
+        push = Push(
+            database=database,
+            clock=clock,
+            outbox=outbox,
+            secret_key=settings.signing_key(),
+            contact=settings.resolved_base_url,
+        )
+        deadlines = Deadlines(link, clock, settings.dispatch())
+        dispatch = Dispatch(
+            database=database,
+            clock=clock,
+            presence=presence,
+            deadlines=deadlines,
+            outbox=outbox,
+            settings=settings.dispatch(),
+        )
+        Telling(
+            database=database,
+            link=link,
+            bus=bus,
+            clock=clock,
+            presence=presence,
+            deadlines=deadlines,
+            push=push,
+            outbox=outbox,
+        )
+        stripe_api = StripeApi(settings.stripe())
+        refunds = Refunds(
+            database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, settings=settings.dispatch()
+        )
+        payments = Payments(
+            database=database,
+            clock=clock,
+            outbox=outbox,
+            refunds=refunds,
+            stripe_api=stripe_api,
+            settings=settings.stripe(),
+            windows=dispatch.windows,
+            base_url=settings.resolved_base_url,
+        )
+
+        doors = settings.doors(is_demo=is_demo)
+        services = Services(
+            settings=doors,
+            database=database,
+            link=link,
+            bus=bus,
+            clock=clock,
+            accounts=Accounts(database),
+            presence=presence,
+            dispatch=dispatch,
+            payments=payments,
+            favorites=Favorites(database, clock, presence),
+            plans=Plans(database),
+            push=push,
+            node_id=node_id,
+            tokens=Tokens(doors.secret_key, doors.token_lifetime_s),
+            tickets=Tickets(link, doors.ticket_lifetime_s),
+        )
+        loops = [clock.run, bus.run, presence.run, outbox.run, push.run, dispatch.run, refunds.run, payments.run]
+        mounts = []
+        if settings.stripe().is_standin:
+            standin = StripeStandin(
+                database.writer,
+                api_key=settings.stripe().secret_key,
+                webhook_secret=settings.stripe().webhook_secrets[0],
+                webhook_url=settings.loopback_url + "/api/stripe/webhook",
+                public_url=settings.resolved_base_url + "/stripe-standin",
+            )
+            await standin.prepare()
+            mounts.append(Mount("/stripe-standin", app=standin.app))
+            loops.append(standin.run)
+        if redis_child is not None:
+            loops.append(redis_child.run)
+        if is_demo:
+            from demo import Demo
+
+            demo = await Demo.prepare(services)
+            mounts += demo.routes
+            loops.append(demo.run)
+
+        hub = Hub(services)
+        server = Server(create_app(services, hub, mounts=mounts), doors)
+        async with anyio.create_task_group() as tasks:
+            for loop in loops:
+                tasks.start_soon(loop)
+            tasks.start_soon(hub.run)
+            tasks.start_soon(stop_on_signal, server)
+            tasks.start_soon(announce, settings, server, demo.banner() if is_demo else None)
+            await server.serve(sockets=[listener])
+            log.info("draining")
+            with anyio.move_on_after(OUTBOX_DRAIN_S):
+                await outbox.drained()
+            tasks.cancel_scope.cancel()
+
+
+class Server(uvicorn.Server):
+    """Uvicorn with the signals left to ``stop_on_signal``: its own handling would end the process before the rest."""
+
+    def __init__(self, app, doors):
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=int(DRAIN_S),
+                **uvicorn_options(doors),
+            )
+        )
+        self.is_up = anyio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        yield
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        self.is_up.set()
+
+
+async def stop_on_signal(server):
+    """Turn SIGTERM and SIGINT into a drain; the second of them into an end without waiting."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if server.should_exit:
+                server.force_exit = True
+            server.should_exit = True
+
+
+async def announce(settings, server, banner):
+    """Say, once it is true, that we are serving."""
+    await server.is_up.wait()
+    print(banner or f"Pitlane is serving at {settings.resolved_base_url}", flush=True)
+
+
+async def bring_up_to_date(database):
+    """Migrate the embedded database; of a PostgreSQL that is behind, only say so: its operator decides when."""
+    if database.is_sqlite:
+        await migrations.upgrade(database)
+    elif not await migrations.is_current(database):
+        raise ConfigurationError("The database's schema is not current; run: python3 run.py migrate")
+
+
+def listen(settings):
+    """Bind the address; everything after this may take its time, early clients wait in the backlog."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"Cannot listen on PITLANE_HOST {settings.host} PITLANE_PORT {settings.port}: {error.strerror}."
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+async def supervise(settings, redis_child, redis_url, listener, is_demo):
+    """Keep ``PITLANE_WORKERS`` server processes on one listening socket until a signal comes."""
+    database = Database(settings.resolved_database_url)
+    await bring_up_to_date(database)
+    await database.close()
+    command = [sys.executable, str(Path(__file__).resolve()), "worker", str(listener.fileno())]
+    workers = Workers(command, settings.workers, {"PITLANE_REDIS_URL": redis_url}, listener.fileno())
+    async with anyio.create_task_group() as tasks:
+        if redis_child is not None:
+            tasks.start_soon(redis_child.run)
+        await workers.run(first_extra=["--demo"] if is_demo else [])
+        tasks.cancel_scope.cancel()
+
+
+def run_loop(function, *arguments):
+    """Run an async function on the fast event loop where there is one."""
+    anyio.run(function, *arguments, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def main(arguments):
+    """Return the exit code: 0 done, 1 broken, 2 wrong usage or settings (one sentence on standard error)."""
+    parser = Parser(prog="run.py", description="Pitlane: real-time presence and dispatch.")
+    commands = parser.add_subparsers(dest="command", parser_class=Parser)
+    commands.add_parser("serve", help="the server alone, settings from the environment (the default)")
+    commands.add_parser("demo", help="the server with demo accounts and simulated mechanics")
+    commands.add_parser("migrate", help="bring the database to the current schema")
+    test = commands.add_parser("test", help="the whole test suite; takes pytest's arguments", add_help=False)
+    test.add_argument("pytest_arguments", nargs=argparse.REMAINDER)
+    worker = commands.add_parser("worker")
+    worker.add_argument("listener_fd", type=int)
+    worker.add_argument("--demo", action="store_true")
+    account = commands.add_parser("account", help="add or import accounts").add_subparsers(
+        dest="account_command", required=True, parser_class=Parser
+    )
+    add = account.add_parser("add")
+    add.add_argument("--role", required=True, choices=["mechanic", "customer", "admin"])
+    add.add_argument("--email", required=True)
+    add.add_argument("--name", required=True)
+    add.add_argument("--password", required=True)
+    add.add_argument("--provider-type", choices=["independent", "workshop"])
+    account.add_parser("import").add_argument("file", type=Path)
+
+    if arguments[:1] == ["test"]:
+        # Everything after it is pytest's, options included; argparse would want to understand them.
+        return run_tests(arguments[1:])
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "demo":
+            settings = Settings.load(**DEMO_DEFAULTS)
+            logs.configure(settings, is_quiet=True)
+            serve(settings, is_demo=True)
+            return 0
+        settings = Settings.load()
+        logs.configure(settings)
+        if options.command == "migrate":
+            run_loop(migrate, settings)
+        elif options.command == "account":
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            run_loop(add_accounts, settings, accounts_from(options), options.account_command == "import")
+        elif options.command == "worker":
+            listener = socket.socket(fileno=options.listener_fd)
+            run_loop(node, settings, None, settings.redis_url, listener, options.demo)
+        else:
+            serve(settings)
+    except ConfigurationError as error:
+        return complain(error, 2)
+    except PitlaneError as error:
+        return complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def complain(error, code):
+    """Print one sentence, and return the exit code."""
+    print(f"run.py: {error}", file=sys.stderr)
+    return code
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what to change in one sentence, without the usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"run.py: {message}; see run.py --help.\n")
+
+
+def run_tests(pytest_arguments):
+    """Install what the suite needs and the machine allows, then become pytest."""
+    bootstrap.ensure_browser()
+    bootstrap.ensure_postgres()
+    os.chdir(str(Path(__file__).resolve().parent))
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *pytest_arguments])
+
+
+async def migrate(settings):
+    """Bring the database to the current schema, and say whether there was anything to do."""
+    database = Database(settings.resolved_database_url)
+    changed = await migrations.upgrade(database)
+    await database.close()
+    print(
+        "The database is now at the current schema." if changed else "The database was at the current schema already."
+    )
+
+
+def accounts_from(options):
+    """Return the accounts that the command line, or the file that it names, asks for."""
+    if options.account_command == "add":
+        row = {
+            "role": options.role,
+            "email": options.email,
+            "name": options.name,
+            "password": options.password,
+            "provider_type": options.provider_type,
+        }
+        return [NewAccount.checked(row, "account add")]
+    try:
+        with options.file.open(newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines)
+            expected = ["role", "email", "name", "password", "provider_type"]
+            if rows.fieldnames != expected:
+                raise ConfigurationError("{} must begin with the line {}".format(options.file, ",".join(expected)))
+            return [NewAccount.checked(row, f"{options.file} line {rows.line_num}") for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"Cannot read {options.file}: {error}") from error
+
+
+async def add_accounts(settings, new_accounts, is_import):
+    """Add the accounts, all or none, and print each as a JSON line."""
+    database = Database(settings.resolved_database_url)
+    await bring_up_to_date(database)
+    try:
+        added = await Accounts(database).add_all(new_accounts, now_ms=wall_clock_ms())
+    except NewAccountRefused as error:
+        raise ConfigurationError(str(error)) from error
+    finally:
+        await database.close()
+    for account in added:
+        print(json.dumps({"id": account.id, "email": account.email} if is_import else {"id": account.id}))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
