@@ -1,0 +1,13 @@
+"""Who is here: leases in Redis, facts from SQL, and whoever wants to know. Knows the shared words only; not offers, not HTTP.
+
+Read first: ``liveness.py``, the rules as functions of values; the Lua files carry them out inside Redis, one script one step.
+
+liveness.py   what a status is, when it changes (pure)     service.py   the life of presence on one node
+leases.py     one Redis round trip per step, all keys      facts.py     duty, session, push and last_seen in SQL
+watch.py      who on this node wants to know of whom
+
+status.lua    shared by the three that announce            renew.lua        heartbeats and joins of a node
+release.lua   the last socket of a mechanic here closed    sweep.lua        what has lapsed, also of a node that died
+facts.lua     facts from SQL, never older over newer       renew_node.lua   the node's own lease
+                                                           retire_node.lua  a node that stops in good order
+"""

@@ -1,0 +1,64 @@
+"""What SQL knows of mechanics, as far as presence needs it; and ``last_seen``, which outlives Redis there.
+
+Both raise ``DatabaseUnavailable``; both may be repeated.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+from sqlalchemy import bindparam, or_, update
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
+from sqlmodel import col, select
+
+from models.database import Database
+from models.errors import DatabaseUnavailable
+from models.tables import Mechanic
+from presence.liveness import Facts
+
+IDS_LEN_MAX = 500
+"""Per query: SQLite takes 32,766 parameters, but nobody else should wait for long."""
+
+
+async def read_facts(database: Database, ids: Collection[str]) -> list[Facts]:
+    """Return the facts of those of ``ids`` who are mechanics, in no particular order."""
+    wanted = list(ids)
+    facts: list[Facts] = []
+    for start in range(0, len(wanted), IDS_LEN_MAX):
+        query = select(
+            Mechanic.id,
+            Mechanic.facts_version,
+            Mechanic.on_duty,
+            col(Mechanic.active_request_id).is_not(None),
+            Mechanic.has_push,
+            Mechanic.last_seen_at_ms,
+        ).where(col(Mechanic.id).in_(wanted[start : start + IDS_LEN_MAX]))
+        with _translated():
+            async with database.read() as session:
+                rows = (await session.exec(query)).all()
+        facts += [Facts(row[0], row[1], bool(row[2]), bool(row[3]), bool(row[4]), row[5]) for row in rows]
+    return facts
+
+
+async def save_last_seen(database: Database, last_seen_ms: Mapping[str, int]) -> None:
+    """Write the last heartbeats by mechanic id; one that is newer in SQL stays."""
+    rows = [{"mechanic": mechanic_id, "seen": at_ms} for mechanic_id, at_ms in sorted(last_seen_ms.items())]
+    table = Mechanic.__table__
+    later = (
+        update(table)
+        .where(table.c.id == bindparam("mechanic"))
+        .where(or_(table.c.last_seen_at_ms.is_(None), table.c.last_seen_at_ms < bindparam("seen")))
+        .values(last_seen_at_ms=bindparam("seen"))
+    )
+    for start in range(0, len(rows), IDS_LEN_MAX):
+        with _translated():
+            async with database.write() as session:
+                connection = await session.connection()
+                await connection.execute(later, rows[start : start + IDS_LEN_MAX])
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, NoFreeConnection) as error:
+        raise DatabaseUnavailable(str(error)) from error

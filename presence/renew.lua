@@ -1,0 +1,39 @@
+-- Renew the leases of mechanics whom one node has just heard; announce those who come online.
+--
+-- KEYS[1..4]  as in status.lua, which runs in front
+-- KEYS[5]  zset  this node's leases: mechanic_id, score: lease end, ms since epoch
+-- KEYS[6]  zset  nodes: node_id, score: the node's own lease end
+-- ARGV[1]  channel prefix     ARGV[2]  node_id     ARGV[3]  node's lease, ms     ARGV[4]  mechanic's lease, ms
+-- ARGV[5..]  mechanic_id, when last heard (ms since epoch), and so on in pairs
+-- Returns  {1 if Redis did not know this node (else 0), ids newly held here: their facts are worth reading again}
+-- GT: a heartbeat delayed on its way must not shorten a newer lease. Idempotent but for the ids returned.
+local LEASES, NODES = KEYS[5], KEYS[6]
+local lease_ms = tonumber(ARGV[4])
+
+local heard, ids, leases = {}, {}, {}
+for i = 5, #ARGV, 2 do
+  -- A node whose clock runs ahead must not make leases longer, nor the last heartbeat lie in the future.
+  local at_ms = math.min(tonumber(ARGV[i + 1]), now_ms)
+  heard[#heard + 1] = at_ms
+  heard[#heard + 1] = ARGV[i]
+  if at_ms + lease_ms > now_ms then
+    ids[#ids + 1] = ARGV[i]
+    leases[#leases + 1] = at_ms + lease_ms
+    leases[#leases + 1] = ARGV[i]
+  end
+end
+if #heard > 0 then redis.call('ZADD', SEEN, 'GT', unpack(heard)) end
+
+-- In the same script as the leases: whoever has leases is in the list of nodes, so that somebody will sweep them.
+local reply = {redis.call('ZADD', NODES, now_ms + ARGV[3], ARGV[2])}
+if #ids == 0 then return reply end
+
+local before = redis.call('ZMSCORE', LEASES, unpack(ids))
+redis.call('ZADD', LEASES, 'GT', unpack(leases))
+for i, mechanic_id in ipairs(ids) do
+  if not before[i] then
+    if redis.call('HINCRBY', HOLDERS, mechanic_id, 1) == 1 then turn(mechanic_id, '1') end
+    reply[#reply + 1] = mechanic_id
+  end
+end
+return reply
