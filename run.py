@@ -269,7 +269,7 @@ async def supervise(settings, redis_child, redis_url, listener, is_demo):
     database = Database(settings.resolved_database_url)
     await bring_up_to_date(database)
     await database.close()
-    command = [sys.executable, str(Path(__file__).resolve()), "worker", str(listener.fileno())]
+    command = [sys.executable, *sys.argv[:1], "worker", str(listener.fileno())]
     workers = Workers(command, settings.workers, {"PITLANE_REDIS_URL": redis_url}, listener.fileno())
     async with anyio.create_task_group() as tasks:
         if redis_child is not None:

@@ -77,6 +77,8 @@ class DoorSettings:
     """The HTTP and socket edge."""
 
     base_url: str
+    loopback_url: str
+    """Where this machine reaches its own server, whatever the public address."""
     own_origins: frozenset[str]
     secret_key: str = field(repr=False)
     secure_cookie: bool
@@ -247,6 +249,7 @@ class Settings(BaseSettings):
             origins |= {f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         return DoorSettings(
             base_url=base_url,
+            loopback_url=self.loopback_url,
             own_origins=frozenset(origins),
             secret_key=self.signing_key(),
             secure_cookie=origin.scheme == "https",

@@ -7,7 +7,8 @@ import * as api from "./api.js";
 import { handleSignIn, loadConfig, recognise, signOut } from "./account.js";
 import { announce, tell } from "./announcer.js";
 import { AvailabilityModal } from "./availability-modal.js";
-import { bookingMemory, CheckoutKey } from "./booking.js";
+import { bookingMemory } from "./booking.js";
+import { createCheckout } from "./checkout.js";
 import { CheckoutReturn } from "./checkout-return.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
 import { bringIntoView, found } from "./elements.js";
@@ -15,6 +16,7 @@ import { FavoriteList } from "./favorite-list.js";
 import { FavoritePrompts } from "./favorite-prompt.js";
 import { PageHeader } from "./page-header.js";
 import { RecentRequests } from "./recent-requests.js";
+import { createLoader } from "./loading.js";
 import { isOpen, newestFirst } from "./requests.js";
 import { TrackerList } from "./request-tracker.js";
 import { SessionLauncher } from "./session-launcher.js";
@@ -31,12 +33,9 @@ import { availabilityText, customerStory, shortName } from "./words.js";
 
 const { ApiError, messageOf } = api;
 const WATCH_MAX = 100;
-/** After payment: ask often at first, then ever less, for about two minutes in all. */
-const POLL_FIRST_MS = 400;
-const POLL_MAX_MS = 8_000;
-const POLL_FOR_MS = 120_000;
-
 const store = createStore();
+const load = createLoader(store);
+const checkout = createCheckout(store, load, booked);
 const page = {
   header: found("page-header", PageHeader),
   boot: found("#boot", HTMLElement),
@@ -67,7 +66,7 @@ const socket = new LiveSocket("/ws/customer", {
   },
   state: (state) => store.dispatch({ type: "connection_changed", state }),
   signedOut: () => store.dispatch({ type: "signed_out" }),
-  refused: () => void checkStillSignedIn(),
+  refused: () => void load.stillSignedIn(),
 });
 
 // ---- what to show -------------------------------------------------------------------------------------------------
@@ -167,7 +166,8 @@ function react(state, before) {
   if (state.booking !== before.booking) bookingMemory.keep(state.me.id, state.booking);
   for (const request of Object.values(state.requests)) {
     const old = before.requests[request.id];
-    if (request.unsure && !old?.unsure) void reload(request.id);
+    // At every snapshot that leaves it out, not only the first: the last question may have gone unanswered.
+    if (request.unsure && request !== old) void load.request(request.id);
     if (old && old.status !== request.status) requestMoved(state, request);
   }
   for (const favorite of state.favorites ?? []) {
@@ -186,15 +186,14 @@ function meChanged(state) {
     const booking = bookingMemory.recall(state.me.id);
     if (booking) store.dispatch({ type: "booking_restored", booking });
     socket.start();
-    void loadFavorites();
-    void loadPlans();
-    void loadRequests();
-    void countAvailable();
-    void followReturn();
+    void load.favorites();
+    void load.plans();
+    void load.requests();
+    void load.availableCount();
+    void checkout.followReturn();
     return;
   }
   socket.stop();
-  if (state.me === null) bookingMemory.forget();
 }
 
 /**
@@ -207,15 +206,14 @@ function requestMoved(state, request) {
   const { headline, detail } = customerStory(request, { preferred, config, status, available_count });
   announce(`${headline}. ${detail}`);
   // The figures on the card have grown.
-  if (request.status === "completed") void loadFavorites();
-  if (request.status === "broadcasting") void countAvailable();
+  if (request.status === "completed") void load.favorites();
+  if (request.status === "broadcasting") void load.availableCount();
   // A free diagnostic that was not given may be had again.
-  if (!isOpen(request)) void loadPlans();
+  if (!isOpen(request)) void load.plans();
 }
 
 /** @param {State} state */
 function watchFavorites(state) {
-  if (state.connection !== "live" && state.connection !== "connecting" && state.connection !== "reconnecting") return;
   const wanted = new Set(
     state.favorites?.filter((favorite) => !favorite.removed).map((favorite) => favorite.provider_id),
   );
@@ -227,76 +225,6 @@ function watchFavorites(state) {
   }
   if (gone.length && socket.send({ type: "unwatch", mechanic_ids: gone.slice(0, WATCH_MAX) }))
     gone.slice(0, WATCH_MAX).forEach((id) => watched.delete(id));
-}
-
-// ---- loading ------------------------------------------------------------------------------------------------------
-
-/**
- * True if the failure is that nobody is signed in any more; then the page has gone to the sign-in.
- * @param {unknown} error
- */
-function signedOutBy(error) {
-  if (!(error instanceof ApiError) || error.status !== 401) return false;
-  store.dispatch({ type: "signed_out" });
-  return true;
-}
-
-async function loadFavorites() {
-  try {
-    store.dispatch({ type: "favorites_loaded", ...(await api.getFavorites()) });
-  } catch (error) {
-    if (!signedOutBy(error)) store.dispatch({ type: "favorites_failed", problem: messageOf(error) });
-  }
-}
-
-async function loadPlans() {
-  try {
-    store.dispatch({ type: "plans_loaded", ...(await api.getPlans()) });
-  } catch (error) {
-    if (!store.state.plans) store.dispatch({ type: "plans_failed", problem: messageOf(error) });
-  }
-}
-
-/** @param {string | null} [cursor] */
-async function loadRequests(cursor = null) {
-  try {
-    const answer = await api.getRequests(cursor);
-    store.dispatch({ type: "requests_loaded", ...answer, received_ms: performance.now() });
-  } catch (error) {
-    // The socket brings what is open; the past can wait for the next visit.
-    if (!signedOutBy(error)) console.warn("Past requests could not be loaded:", messageOf(error));
-  }
-}
-
-async function countAvailable() {
-  try {
-    store.dispatch({ type: "availability_counted", ...(await api.getAvailability()) });
-  } catch (error) {
-    if (!signedOutBy(error)) console.warn("Available mechanics could not be counted:", messageOf(error));
-  }
-}
-
-/** @param {string} request_id */
-async function reload(request_id) {
-  try {
-    store.dispatch({
-      type: "request_loaded",
-      request: await api.getRequest(request_id),
-      received_ms: performance.now(),
-    });
-  } catch (error) {
-    if (signedOutBy(error)) return;
-    if (error instanceof ApiError && error.status === 404) store.dispatch({ type: "request_lost", request_id });
-    else console.warn("A request could not be loaded:", messageOf(error));
-  }
-}
-
-async function checkStillSignedIn() {
-  try {
-    await api.getMe();
-  } catch (error) {
-    signedOutBy(error);
-  }
 }
 
 // ---- the flow -----------------------------------------------------------------------------------------------------
@@ -312,11 +240,11 @@ async function handleBookFavorite(mechanic_id) {
   asking?.abort();
   const { signal } = (asking = new AbortController());
   store.dispatch({ type: "modal_opened", mechanic_id });
-  void countAvailable();
+  void load.availableCount();
   try {
     store.dispatch({ type: "status_fetched", status: await api.getStatus(mechanic_id, signal) });
   } catch (error) {
-    if (signal.aborted || signedOutBy(error)) return;
+    if (signal.aborted || load.signedOutBy(error)) return;
     const gone = error instanceof ApiError && error.code === "mechanic_not_found";
     store.dispatch({
       type: "modal_failed",
@@ -339,142 +267,17 @@ function choose(favorite) {
   queueMicrotask(() => page.launcher.callAttention());
 }
 
-const checkoutKey = new CheckoutKey();
-
-async function checkout() {
-  const { booking, checkout: progress } = store.state;
-  if (progress.phase !== "idle" || !booking.plan) return;
-  const choice = {
-    plan: booking.plan,
-    routing_type: booking.routing_type,
-    ...(booking.favorite ? { preferred_mechanic_id: booking.favorite.id } : {}),
-  };
-  store.dispatch({ type: "checkout_moved", phase: "sending" });
-  try {
-    const made = await api.makeCheckout(choice, checkoutKey.for(choice));
-    checkoutKey.spent();
-    if (made.kind === "stripe") {
-      store.dispatch({ type: "checkout_moved", phase: "leaving" });
-      location.assign(made.url);
-      return;
-    }
-    store.dispatch({ type: "checkout_moved", phase: "idle" });
-    store.dispatch({ type: "request_loaded", request: made.request, received_ms: performance.now(), follow: true });
-    booked(made.request.id);
-  } catch (error) {
-    if (error instanceof ApiError && !error.mayRetry) checkoutKey.spent();
-    if (signedOutBy(error)) return;
-    store.dispatch({ type: "checkout_moved", phase: "idle", problem: checkoutProblem(error) });
-  }
-}
-
-/** @param {unknown} error */
-function checkoutProblem(error) {
-  const code = error instanceof ApiError ? error.code : "";
-  switch (code) {
-    case "stripe_unavailable":
-      return "The payment service does not answer just now. Nothing was charged; please try again.";
-    case "free_session_used":
-      void loadPlans();
-      return "You have already used your free diagnostic. Please choose another plan.";
-    case "unknown_plan":
-      void loadPlans();
-      return "This plan is no longer offered. Please choose another.";
-    case "mechanic_not_found":
-    case "preferred_mechanic_required":
-      store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null });
-      return "This mechanic can no longer be booked. Continue to ask any available mechanic instead.";
-    case "idempotency_key_reused":
-      return "Your choice changed on the way. Please try again.";
-    default:
-      return messageOf(error);
-  }
-}
-
 /**
  * A request has come of it: the next booking starts afresh, and the eye goes to the tracker.
  * @param {string} request_id
  */
 function booked(request_id) {
   store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null });
-  void loadPlans();
+  void load.plans();
   queueMicrotask(() => {
     const tracker = page.trackers.tracker(request_id);
     if (tracker) bringIntoView(tracker);
   });
-}
-
-// ---- coming back from the payment page ----------------------------------------------------------------------------
-
-/** The checkout named in the address, until it is settled. @type {string | null} */
-let following = null;
-
-async function followReturn() {
-  const address = new URL(location.href);
-  const checkout_id = address.searchParams.get("checkout");
-  if (!checkout_id || following === checkout_id) return;
-  following = checkout_id;
-  const left = address.searchParams.has("cancelled");
-  if (!left) store.dispatch({ type: "return_moved", returned: { checkout_id, phase: "confirming", problem: null } });
-  try {
-    await pollCheckout(checkout_id, left);
-  } finally {
-    following = null;
-  }
-}
-
-/**
- * Ask until the payment is settled.
- * @param {string} checkout_id
- * @param {boolean} left  the visitor says they did not pay: asked once all the same, for money is not a matter of belief
- */
-async function pollCheckout(checkout_id, left) {
-  const until_ms = performance.now() + POLL_FOR_MS;
-  for (let wait_ms = POLL_FIRST_MS; store.state.me; wait_ms = Math.min(wait_ms * 1.6, POLL_MAX_MS)) {
-    /** @type {string | null} */
-    let problem = null;
-    try {
-      const { status, request_id } = await api.getCheckout(checkout_id);
-      if (status === "paid" && request_id) {
-        store.dispatch({
-          type: "request_loaded",
-          request: await api.getRequest(request_id),
-          received_ms: performance.now(),
-          follow: true,
-        });
-        settleReturn(null);
-        booked(request_id);
-        return;
-      }
-      if (status === "expired" || status === "failed") {
-        settleReturn({ checkout_id, phase: status, problem: null });
-        return;
-      }
-      if (left && status === "open") {
-        settleReturn({ checkout_id, phase: "left", problem: null });
-        return;
-      }
-    } catch (error) {
-      if (signedOutBy(error)) return;
-      if (error instanceof ApiError && error.status === 404) {
-        settleReturn(null);
-        return;
-      }
-      problem = messageOf(error);
-    }
-    if (performance.now() > until_ms) {
-      store.dispatch({ type: "return_moved", returned: { checkout_id, phase: "slow", problem } });
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, wait_ms * (0.75 + Math.random() / 2)));
-  }
-}
-
-/** @param {State["returned"]} returned */
-function settleReturn(returned) {
-  store.dispatch({ type: "return_moved", returned });
-  // A reload must not ask about this payment again.
-  history.replaceState(null, "", location.pathname);
 }
 
 // ---- actions ------------------------------------------------------------------------------------------------------
@@ -494,10 +297,10 @@ async function act(request_id, action) {
     });
     store.dispatch({ type: "action_answered", request_id });
   } catch (error) {
-    if (signedOutBy(error)) return;
+    if (load.signedOutBy(error)) return;
     store.dispatch({ type: "action_answered", request_id, problem: messageOf(error) });
     // Refused because the request has moved on: show where it is now.
-    if (error instanceof ApiError && error.status === 409) void reload(request_id);
+    if (error instanceof ApiError && error.status === 409) void load.request(request_id);
   }
 }
 
@@ -521,7 +324,7 @@ async function markFavorite(mechanic_id, removed) {
   try {
     await (removed ? api.removeFavorite(mechanic_id) : api.addFavorite(mechanic_id));
   } catch (error) {
-    if (signedOutBy(error)) return;
+    if (load.signedOutBy(error)) return;
     store.dispatch({ type: "favorite_marked", mechanic_id, removed: !removed });
     tell(messageOf(error));
   }
@@ -536,9 +339,9 @@ async function acceptPrompt(request_id) {
     await api.addFavorite(prompt.mechanic.id);
     store.dispatch({ type: "prompt_moved", request_id, phase: "gone" });
     tell(`${prompt.mechanic.name} is now one of your favorites.`);
-    await loadFavorites();
+    await load.favorites();
   } catch (error) {
-    if (!signedOutBy(error))
+    if (!load.signedOutBy(error))
       store.dispatch({ type: "prompt_moved", request_id, phase: "asking", problem: messageOf(error) });
   }
 }
@@ -548,17 +351,23 @@ async function addFavorite(mechanic) {
   try {
     await api.addFavorite(mechanic.id);
     tell(`${mechanic.name} is now one of your favorites.`);
-    await loadFavorites();
+    await load.favorites();
   } catch (error) {
-    if (!signedOutBy(error)) tell(messageOf(error));
+    if (!load.signedOutBy(error)) tell(messageOf(error));
   }
 }
 
 // ---- wiring -------------------------------------------------------------------------------------------------------
 
+/** Only whoever leaves on purpose leaves nothing behind: a session that merely ended is often taken up again. */
+async function leave() {
+  await signOut(store);
+  if (store.state.me === null) bookingMemory.forget();
+}
+
 /** @type {Record<string, (detail: any) => unknown>} */
 const verbs = {
-  "sign-out": () => signOut(store),
+  "sign-out": leave,
   "book-again": handleBookFavorite,
   "retry-status": () => store.state.modal && handleBookFavorite(store.state.modal.mechanic_id),
   "choose-priority": () => {
@@ -569,9 +378,9 @@ const verbs = {
   "choose-cancel": closeModal,
   "clear-favorite": () => store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null }),
   "plan-chosen": (plan) => store.dispatch({ type: "plan_chosen", plan }),
-  checkout,
-  "check-again": followReturn,
-  "dismiss-return": () => settleReturn(null),
+  checkout: checkout.pay,
+  "check-again": checkout.followReturn,
+  "dismiss-return": checkout.dismissReturn,
   "skip-wait": (request_id) => act(request_id, "skip-wait"),
   "cancel-request": cancelRequest,
   "close-request": (request_id) => store.dispatch({ type: "request_closed", request_id }),
@@ -580,9 +389,9 @@ const verbs = {
   "accept-prompt": acceptPrompt,
   "dismiss-prompt": (request_id) => store.dispatch({ type: "prompt_moved", request_id, phase: "gone" }),
   "add-favorite": addFavorite,
-  "load-more": () => loadRequests(store.state.next_cursor),
-  "reload-favorites": loadFavorites,
-  "reload-plans": loadPlans,
+  "load-more": () => load.requests(store.state.next_cursor),
+  "reload-favorites": load.favorites,
+  "reload-plans": load.plans,
 };
 for (const [verb, carryOut] of Object.entries(verbs)) {
   document.addEventListener(verb, (event) => void carryOut(/** @type {CustomEvent} */ (event).detail));
@@ -593,7 +402,7 @@ window.addEventListener(
   (event) => event.persisted && store.dispatch({ type: "checkout_moved", phase: "idle" }),
 );
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible" && store.state.me?.role === "customer") void countAvailable();
+  if (document.visibilityState === "visible" && store.state.me?.role === "customer") void load.availableCount();
 });
 
 store.subscribe((state, before) => {

@@ -3,7 +3,6 @@
 import { Part, h, setAttribute, setText } from "./elements.js";
 
 /**
- * @import {Availability} from "./wire.js"
  * @import {ConnectionState} from "./socket.js"
  */
 
@@ -49,18 +48,21 @@ export class DutySwitch extends Part {
    * @param {object} props
    * @param {boolean | null} props.on_duty  null: not known yet
    * @param {boolean | null} props.duty_wanted  on its way to the server
-   * @param {Availability | null} props.availability
    * @param {ConnectionState} props.connection
    * @param {boolean} props.in_session
    */
-  update({ on_duty, duty_wanted, availability, connection, in_session }) {
+  update({ on_duty, duty_wanted, connection, in_session }) {
     const live = connection === "live";
     this.#on = on_duty ?? false;
-    setAttribute(this, "data-availability", live ? (availability ?? "unknown") : "offline");
+    setAttribute(
+      this,
+      "data-availability",
+      !live ? "offline" : in_session ? "busy" : on_duty ? "available" : "off_duty",
+    );
     setAttribute(this.#switch, "aria-checked", String(duty_wanted ?? this.#on));
     setAttribute(this.#switch, "aria-disabled", !live || on_duty === null || duty_wanted !== null ? "true" : null);
     setAttribute(this.#switch, "aria-busy", duty_wanted !== null ? "true" : null);
-    const [title, text] = words({ live, on_duty, in_session: in_session || availability === "busy" });
+    const [title, text] = words({ live, on_duty, in_session });
     setText(this.#title, title);
     setText(this.#text, text);
   }

@@ -10,6 +10,7 @@ import { announce, tell } from "./announcer.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
 import { DutySwitch } from "./duty-switch.js";
 import { found } from "./elements.js";
+import { createLoader } from "./loading.js";
 import { OfferList } from "./offer-list.js";
 import { PageHeader } from "./page-header.js";
 import { RecentRequests } from "./recent-requests.js";
@@ -32,6 +33,7 @@ const ANSWER_TIMEOUT_MS = 8_000;
 const TITLE = document.title;
 
 const store = createStore();
+const load = createLoader(store);
 const page = {
   header: found("page-header", PageHeader),
   boot: found("#boot", HTMLElement),
@@ -56,7 +58,7 @@ const socket = new LiveSocket("/ws/mechanic", {
   },
   state: (state) => store.dispatch({ type: "connection_changed", state }),
   signedOut: () => store.dispatch({ type: "signed_out" }),
-  refused: () => void checkStillSignedIn(),
+  refused: () => void load.stillSignedIn(),
 });
 
 /** @param {string} offer_id */
@@ -140,7 +142,7 @@ function react(state, before) {
   }
   for (const request of Object.values(state.requests)) {
     const old = before.requests[request.id];
-    if (request.unsure && !old?.unsure) void reload(request.id);
+    if (request.unsure && request !== old) void load.request(request.id);
     if (old && isOpen(old) && request.status === "cancelled") tell("The customer cancelled this session.");
     if (old && old.status !== request.status && request.status === "completed") tell("Session completed. Well done.");
   }
@@ -180,63 +182,8 @@ function meChanged(state) {
     return;
   }
   socket.start();
-  void loadPlans();
-  void loadRequests();
-}
-
-// ---- loading ------------------------------------------------------------------------------------------------------
-
-/**
- * True if the failure is that nobody is signed in any more; then the page has gone to the sign-in.
- * @param {unknown} error
- */
-function signedOutBy(error) {
-  if (!(error instanceof ApiError) || error.status !== 401) return false;
-  store.dispatch({ type: "signed_out" });
-  return true;
-}
-
-async function loadPlans() {
-  try {
-    store.dispatch({ type: "plans_loaded", ...(await api.getPlans()) });
-  } catch (error) {
-    // Offers carry what matters; a plan's id stands in for its name.
-    console.warn("The plans could not be loaded:", messageOf(error));
-  }
-}
-
-/** @param {string | null} [cursor] */
-async function loadRequests(cursor = null) {
-  try {
-    const answer = await api.getRequests(cursor);
-    store.dispatch({ type: "requests_loaded", ...answer, received_ms: performance.now() });
-  } catch (error) {
-    if (!signedOutBy(error)) console.warn("Past sessions could not be loaded:", messageOf(error));
-  }
-}
-
-/** @param {string} request_id */
-async function reload(request_id) {
-  try {
-    store.dispatch({
-      type: "request_loaded",
-      request: await api.getRequest(request_id),
-      received_ms: performance.now(),
-    });
-  } catch (error) {
-    if (signedOutBy(error)) return;
-    // No longer ours: given back, or taken away while we were offline.
-    if (error instanceof ApiError && error.status === 404) store.dispatch({ type: "request_lost", request_id });
-    else console.warn("A session could not be loaded:", messageOf(error));
-  }
-}
-
-async function checkStillSignedIn() {
-  try {
-    await api.getMe();
-  } catch (error) {
-    signedOutBy(error);
-  }
+  void load.plans();
+  void load.requests();
 }
 
 // ---- actions ------------------------------------------------------------------------------------------------------
@@ -291,9 +238,9 @@ async function act(request_id, action) {
     if (action === "release") store.dispatch({ type: "request_lost", request_id });
     store.dispatch({ type: "action_answered", request_id });
   } catch (error) {
-    if (signedOutBy(error)) return;
+    if (load.signedOutBy(error)) return;
     store.dispatch({ type: "action_answered", request_id, problem: messageOf(error) });
-    if (error instanceof ApiError && (error.status === 409 || error.status === 404)) void reload(request_id);
+    if (error instanceof ApiError && (error.status === 409 || error.status === 404)) void load.request(request_id);
   }
 }
 
@@ -319,7 +266,7 @@ const verbs = {
   "start-request": (request_id) => act(request_id, "start"),
   "complete-request": (request_id) => act(request_id, "complete"),
   "release-request": release,
-  "load-more": () => loadRequests(store.state.next_cursor),
+  "load-more": () => load.requests(store.state.next_cursor),
 };
 for (const [verb, carryOut] of Object.entries(verbs)) {
   document.addEventListener(verb, (event) => void carryOut(/** @type {CustomEvent} */ (event).detail));

@@ -83,7 +83,7 @@ export class RecentRequests extends Part {
    * @param {boolean} more  there are older ones to load
    */
   update(recents, more) {
-    this.#section.hidden = recents.length === 0;
+    this.hidden = recents.length === 0;
     this.#more.hidden = !more;
     keyed(
       this.#list,

@@ -42,7 +42,7 @@ export class RequestTracker extends Part {
   #ring = new CountdownRing();
   #mark = h("div", { class: "tracker-mark", "aria-hidden": "true" });
   #skip = h("button", { type: "button", class: "secondary", "data-testid": "skip-wait" }, "Skip the wait");
-  #cancel = h("button", { type: "button", class: "quiet", "data-testid": "cancel-request" });
+  #cancel = h("button", { type: "button", class: "secondary", "data-testid": "cancel-request" });
   #close = h("button", { type: "button", class: "secondary", "data-testid": "close-request" }, "Close");
   #problem = h("p", { class: "tracker-problem", role: "alert" });
   #timeline = new RequestTimeline();
@@ -152,7 +152,7 @@ export class TrackerList extends Part {
 
   /** @param {TrackerProps[]} trackers */
   update(trackers) {
-    this.#section.hidden = trackers.length === 0;
+    this.hidden = trackers.length === 0;
     keyed(
       this.#list,
       trackers,

@@ -8,7 +8,7 @@
 import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } from "./requests.js";
 
 /**
- * @import {Account, Availability, Config, Favorite, MechanicStatus, Named, Plan, RoutingType, ServerMessage, SessionRequest} from "./wire.js"
+ * @import {Account, Config, Favorite, MechanicStatus, Named, Plan, RoutingType, ServerMessage, SessionRequest} from "./wire.js"
  * @import {ConnectionState} from "./socket.js"
  * @import {OfferCard, TrackedRequest} from "./requests.js"
  */
@@ -49,7 +49,6 @@ import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } fr
  * @property {Readonly<Record<string, boolean>>} prompted  request ids asked about already: messages may come twice
  * @property {boolean | null} on_duty  null: not known yet
  * @property {boolean | null} duty_wanted  what the switch was set to, until the server answers
- * @property {Availability | null} availability  our own, on the mechanic's page
  * @property {Readonly<Record<string, OfferCard>>} offers
  */
 
@@ -112,7 +111,6 @@ export const initialState = {
   prompted: {},
   on_duty: null,
   duty_wanted: null,
-  availability: null,
   offers: {},
 };
 
@@ -126,8 +124,8 @@ export function reduce(state, message) {
     case "signed_in":
       return { ...state, me: message.me };
     case "signed_out":
-      // Nothing of one account may be seen by the next; only what is public, and a payment to come back to, stays.
-      return { ...initialState, me: null, config: state.config, returned: state.returned };
+      // Nothing of one account may be seen by the next; what is public stays.
+      return { ...initialState, me: null, config: state.config };
     case "connection_changed":
       return state.connection === message.state ? state : { ...state, connection: message.state };
     case "config_loaded":
@@ -234,7 +232,7 @@ export function reduce(state, message) {
       };
 
     case "availability":
-      return { ...state, on_duty: message.on_duty, duty_wanted: null, availability: message.availability };
+      return { ...state, on_duty: message.on_duty, duty_wanted: null };
     case "duty_wanted":
       return { ...state, duty_wanted: message.on_duty };
     case "offer":
@@ -291,11 +289,6 @@ function welcomeMechanic(state, { on_duty, offers, request, received_ms }) {
     ...state,
     on_duty,
     duty_wanted: null,
-    availability: request
-      ? /** @type {const} */ ("busy")
-      : on_duty
-        ? /** @type {const} */ ("available")
-        : /** @type {const} */ ("off_duty"),
     offers: offers.reduce((all, offer) => withOffer(all, offer, received_ms), /** @type {State["offers"]} */ (kept)),
     requests: withSnapshot(state.requests, request ? [request] : [], received_ms),
   };
@@ -395,7 +388,9 @@ function withValidPlan(state) {
  * @returns {State}
  */
 function withPrompt(state, request_id, mechanic) {
-  if (state.prompted[request_id] || state.prompts.some((prompt) => prompt.mechanic.id === mechanic.id)) return state;
+  const is_favorite = state.favorites?.some((favorite) => favorite.provider_id === mechanic.id && !favorite.removed);
+  if (is_favorite || state.prompted[request_id] || state.prompts.some((prompt) => prompt.mechanic.id === mechanic.id))
+    return state;
   return {
     ...state,
     prompted: { ...state.prompted, [request_id]: true },
