@@ -1,0 +1,88 @@
+/** Fetching what the pages start from, into the store. Both pages load the same way; only what they ask for differs. */
+
+import { ApiError, getAvailability, getFavorites, getMe, getPlans, getRequest, getRequests, messageOf } from "./api.js";
+
+/** @import {Store} from "./store.js" */
+
+/** @param {Store} store */
+export function createLoader(store) {
+  /**
+   * True if the failure is that nobody is signed in any more; then the page goes to the sign-in.
+   * @param {unknown} error
+   */
+  function signedOutBy(error) {
+    if (!(error instanceof ApiError) || error.status !== 401) return false;
+    store.dispatch({ type: "signed_out" });
+    return true;
+  }
+
+  /**
+   * For what the page can do without for a while: the socket brings what matters, and the next change asks again.
+   * @param {string} what
+   * @param {unknown} error
+   */
+  function missed(what, error) {
+    if (!signedOutBy(error)) console.warn(`${what} could not be loaded:`, messageOf(error));
+  }
+
+  return {
+    signedOutBy,
+
+    /** Notice that the session has ended, where only REST can tell. */
+    async stillSignedIn() {
+      try {
+        await getMe();
+      } catch (error) {
+        signedOutBy(error);
+      }
+    },
+
+    async favorites() {
+      try {
+        store.dispatch({ type: "favorites_loaded", ...(await getFavorites()) });
+      } catch (error) {
+        if (!signedOutBy(error)) store.dispatch({ type: "favorites_failed", problem: messageOf(error) });
+      }
+    },
+
+    async plans() {
+      try {
+        store.dispatch({ type: "plans_loaded", ...(await getPlans()) });
+      } catch (error) {
+        if (!store.state.plans) store.dispatch({ type: "plans_failed", problem: messageOf(error) });
+      }
+    },
+
+    /** @param {string | null} [cursor]  null: the newest */
+    async requests(cursor = null) {
+      try {
+        const answer = await getRequests(cursor);
+        store.dispatch({ type: "requests_loaded", ...answer, received_ms: performance.now() });
+      } catch (error) {
+        missed("Past requests", error);
+      }
+    },
+
+    /** @param {string} request_id */
+    async request(request_id) {
+      try {
+        const request = await getRequest(request_id);
+        store.dispatch({ type: "request_loaded", request, received_ms: performance.now() });
+      } catch (error) {
+        // No longer ours: a mechanic's, given back or taken away while they were offline.
+        if (error instanceof ApiError && error.status === 404) store.dispatch({ type: "request_lost", request_id });
+        else missed("A request", error);
+      }
+    },
+
+    async availableCount() {
+      try {
+        store.dispatch({ type: "availability_counted", ...(await getAvailability()) });
+      } catch (error) {
+        missed("The number of available mechanics", error);
+      }
+    },
+  };
+}
+
+/** @typedef {ReturnType<typeof createLoader>} Loader */
