@@ -1,0 +1,126 @@
+"""All doors as one ASGI app: REST, the sockets, the pages."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from http_api import (
+    asyncapi,
+    health,
+    metrics,
+    openapi,
+    pages,
+    routes_accounts,
+    routes_checkout,
+    routes_favorites,
+    routes_mechanics,
+    routes_offers,
+    routes_ops,
+    routes_push,
+    routes_requests,
+    routes_tickets,
+    stripe_webhook,
+)
+from http_api.login_limit import LoginLimit
+from http_api.problems import failure, on_http_exception
+from http_api.rest import Operation, Resource
+from http_api.services import Services
+
+if TYPE_CHECKING:
+    from http_api.hub import Hub
+
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+
+
+def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the app. ``mounts`` are further routes that only ``run.py`` knows of."""
+    table = operations(services)
+    described = openapi.document(table, base_url=services.settings.base_url)
+    app = Starlette(
+        routes=[
+            *_resources(services, table),
+            *hub.routes,
+            *pages.routes(described, asyncapi.document(), openapi.page(described)),
+            *mounts,
+        ],
+        middleware=[Middleware(Threshold)],
+        exception_handlers={HTTPException: on_http_exception},
+    )
+    # A path with a slash too many is no resource; a redirect would turn a POST's bearer token loose on another path.
+    app.router.redirect_slashes = False
+    return app
+
+
+def operations(services: Services) -> list[Operation]:
+    """Return the whole table, in the order of the contract."""
+    return [
+        *routes_accounts.operations(LoginLimit(services.link, services.settings)),
+        *routes_mechanics.OPERATIONS,
+        *routes_favorites.OPERATIONS,
+        *routes_checkout.OPERATIONS,
+        *stripe_webhook.OPERATIONS,
+        *routes_requests.OPERATIONS,
+        *routes_offers.OPERATIONS,
+        *routes_push.OPERATIONS,
+        *routes_tickets.OPERATIONS,
+        *routes_ops.OPERATIONS,
+        *health.OPERATIONS,
+    ]
+
+
+def _resources(services: Services, table: Iterable[Operation]) -> list[Route]:
+    by_path: dict[str, list[Operation]] = {}
+    for each in table:
+        by_path.setdefault(each.path, []).append(each)
+    # A path without parameters goes first: /api/mechanics/status is no mechanic's id.
+    paths = sorted(by_path, key=lambda path: "{" in path)
+    return [Route(path, Resource(services, by_path[path])) for path in paths]
+
+
+class Threshold:
+    """What every HTTP answer passes: headers that harden it, a number for operators, and an end to every exception.
+
+    Sockets pass untouched.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_s = time.perf_counter()
+        status = 0
+
+        async def send_hardened(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_hardened)
+        except Exception as error:
+            if status:
+                # Half an answer is out already; only the server can end it, by closing the connection.
+                raise
+            await failure(error, where=_route_of(scope))(scope, receive, send_hardened)
+        finally:
+            metrics.answered(scope["method"], _route_of(scope), status, time.perf_counter() - began_s)
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the template of the route that took the request, for labels and logs: never a path with ids in it."""
+    route = scope.get("route")
+    return getattr(route, "path", "") or "unmatched"

@@ -1,0 +1,47 @@
+"""Numbers for operators, in Prometheus' text format: one registry per process.
+
+The inner layers know nothing of this module; ``run.py`` hands them the ``observe`` or ``set`` of what they measure.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+HTTP_REQUESTS = Counter(
+    "pitlane_http_requests_total",
+    "Answered HTTP requests by route template",
+    ["method", "route", "status"],
+    registry=REGISTRY,
+)
+HTTP_DURATION_S = Histogram(
+    "pitlane_http_request_duration_seconds",
+    "Time from a request's head to the end of its answer",
+    ["method", "route"],
+    registry=REGISTRY,
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+CONNECTIONS = Gauge("pitlane_connections", "Open sockets of this process", ["role"], registry=REGISTRY)
+FALLBACK_LATENESS_S = Histogram(
+    "pitlane_fallback_lateness_seconds",
+    "From the end of an offer's window to the commit of what follows",
+    registry=REGISTRY,
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+OUTBOX_DEPTH = Gauge("pitlane_outbox_depth", "Committed messages not told yet", registry=REGISTRY)
+
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def answered(method: str, route: str, status: int, duration_s: float) -> None:
+    """Count one answered request. ``route`` is a template, never a path: labels must stay few."""
+    known = method if method in KNOWN_METHODS else "other"
+    HTTP_REQUESTS.labels(known, route, str(status)).inc()
+    HTTP_DURATION_S.labels(known, route).observe(duration_s)
+
+
+def exposition() -> bytes:
+    """Return all numbers as of now."""
+    return generate_latest(REGISTRY)

@@ -1,0 +1,92 @@
+"""Every way in which the server says no over HTTP: one table, one shape (RFC 9457)."""
+
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from models.errors import DatabaseUnavailable, RedisUnavailable, StripeRefused, StripeUnavailable
+from models.outcomes import Refused
+from models.rest import FieldError, Problem
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+"""What is away is usually back at once: a restart, a failover."""
+
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "bad_signature": (400, "The signature does not match"),
+    "malformed_json": (400, "The body is not JSON"),
+    "bad_credentials": (401, "Wrong e-mail address or password"),
+    "unauthenticated": (401, "Not signed in"),
+    "foreign_origin": (403, "Asked from a foreign page"),
+    "wrong_role": (403, "Not for this kind of account"),
+    "mechanic_not_found": (404, "No such mechanic"),
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "Method not allowed"),
+    "already_in_session": (409, "Already in a session"),
+    "email_taken": (409, "The e-mail address is taken"),
+    "free_session_used": (409, "The free session has been used"),
+    "idempotency_key_reused": (409, "The idempotency key was used for something else"),
+    "offer_gone": (409, "The offer is gone"),
+    "wrong_state": (409, "Not possible in this state"),
+    "body_too_large": (413, "The body is too large"),
+    "preferred_mechanic_required": (422, "A preferred mechanic is required"),
+    "unknown_plan": (422, "No such plan"),
+    "validation_failed": (422, "The request is not valid"),
+    "too_many_attempts": (429, "Too many attempts"),
+    "internal_error": (500, "Internal error"),
+    "stripe_unavailable": (502, "Stripe did not answer"),
+    "unavailable": (503, "Temporarily unavailable"),
+}
+"""The stable words that clients may switch on, each with its status and title."""
+
+_CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_OUR_WORLD_IS_BROKEN = (RedisUnavailable, DatabaseUnavailable, RedisError, PoolTimeout, OSError)
+_log = structlog.get_logger("http")
+
+
+def problem(
+    code: str, detail: str, *, errors: list[FieldError] | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """Return the answer for ``code``; ``detail`` is one sentence for a person and names nothing internal."""
+    status, title = PROBLEMS[code]
+    body = Problem(f"/problems/{code}", title, status, code, detail, errors if errors else msgspec.UNSET)
+    extra = {"Cache-Control": "no-store", **(headers or {})}
+    if status == 401:
+        # RFC 9110 §15.5.2: a 401 must say how to authenticate.
+        extra["WWW-Authenticate"] = "Bearer"
+    return Response(msgspec.json.encode(body), status_code=status, media_type=MEDIA_TYPE, headers=extra)
+
+
+def refusal(refused: Refused) -> Response:
+    """Return the answer for an expected outcome that is not success."""
+    return problem(refused.code, refused.detail)
+
+
+def failure(error: Exception, *, where: str) -> Response:
+    """Return the answer for an exception and log it: a broken world as what is away, everything else as our fault.
+
+    ``where`` is the route, for the log.
+    """
+    if isinstance(error, StripeUnavailable | StripeRefused):
+        _log.error("stripe_failed", where=where, error=str(error))
+        return problem("stripe_unavailable", "The payment service did not answer as it should. Please try again.")
+    if isinstance(error, _OUR_WORLD_IS_BROKEN):
+        _log.error("unavailable", where=where, error=f"{type(error).__name__}: {error}")
+        detail = "A part of the service is not reachable just now. Please try again."
+        return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+    _log.error("internal_error", where=where, exc_info=error)
+    return problem("internal_error", "Something went wrong on our side. It has been logged.")
+
+
+async def on_http_exception(_request: object, error: HTTPException) -> Response:
+    """Starlette's own refusals (no such route, wrong method) in our shape."""
+    code = _CODE_OF_STATUS.get(error.status_code, "not_found")
+    details = {
+        "method_not_allowed": "This resource does not know that method; see the Allow header.",
+        "body_too_large": "The body is too large.",
+    }
+    headers = dict(error.headers or {})
+    return problem(code, details.get(code, "There is no such resource."), headers=headers)
