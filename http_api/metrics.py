@@ -1,13 +1,11 @@
-"""Numbers for operators, in Prometheus' text format: one registry per process.
+"""The doors' part of the numbers for operators, and all of them as Prometheus text."""
 
-The inner layers know nothing of this module; ``run.py`` hands them the ``observe`` or ``set`` of what they measure.
-"""
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from models.metrics import REGISTRY
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
 HTTP_REQUESTS = Counter(
@@ -24,13 +22,6 @@ HTTP_DURATION_S = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 CONNECTIONS = Gauge("pitlane_connections", "Open sockets of this process", ["role"], registry=REGISTRY)
-FALLBACK_LATENESS_S = Histogram(
-    "pitlane_fallback_lateness_seconds",
-    "From the end of an offer's window to the commit of what follows",
-    registry=REGISTRY,
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
-)
-OUTBOX_DEPTH = Gauge("pitlane_outbox_depth", "Committed messages not told yet", registry=REGISTRY)
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -30,6 +30,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "free_session_used": (409, "The free session has been used"),
     "idempotency_key_reused": (409, "The idempotency key was used for something else"),
     "offer_gone": (409, "The offer is gone"),
+    "too_many_favorites": (409, "Too many favourites"),
     "wrong_state": (409, "Not possible in this state"),
     "body_too_large": (413, "The body is too large"),
     "preferred_mechanic_required": (422, "A preferred mechanic is required"),

@@ -18,7 +18,7 @@ async def list_favorites(call: Call) -> Favorites:
     PATH,
     roles=CUSTOMER,
     answers={201: FavoriteAdded, 200: FavoriteAdded},
-    problems=("unavailable",),
+    problems=("too_many_favorites", "unavailable"),
     unknown_id="mechanic_not_found",
 )
 async def add_favorite(call: Call) -> Answer | Refused:
