@@ -1,0 +1,291 @@
+"""What the sockets of mechanics and of customers have in common: one synchronous object each, no task of its own.
+
+A connection lives in the hub's tables from before its snapshot is read until its socket has closed. What arrives for it
+before its ``welcome`` is held and follows it, so that nothing falls between the snapshot and the changes.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import anyio
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from http_api import close_codes
+from http_api.socket_protocol import SocketLike
+from http_api.websocket_frames import frame_text
+from models import wire
+from models.errors import PitlaneError
+from models.timestamps import rfc3339
+from models.wire import ErrorMessage, HeartbeatAck
+
+if TYPE_CHECKING:
+    from http_api.auth import Identity
+    from http_api.hub import Hub
+
+Job = Callable[[], Awaitable[None]]
+
+UNAVAILABLE: Final = (PitlaneError, RedisError, PoolTimeout, OSError)
+"""What a broken world looks like from here; everything else that a job raises is a bug."""
+
+HELD_MAX: Final = 200
+"""Deliveries kept while the snapshot is being read; whoever misses more is sent away to connect again."""
+
+PING_AFTER: Final = 1.1
+"""In heartbeat intervals. Who beats on time need not be pinged: a tenth covers what the road takes."""
+
+log = structlog.get_logger("sockets")
+
+
+@dataclass(frozen=True)
+class SocketTimes:
+    """How long silence lasts until something happens, in seconds."""
+
+    heartbeat_interval_s: float
+    timeout_s: float
+
+    @property
+    def ping_after_s(self) -> float:
+        """After this much silence the server asks; browsers answer that even where they hold back timers."""
+        return self.heartbeat_interval_s * PING_AFTER
+
+
+class Connection:
+    """One socket of one account: decodes what arrives, keeps jobs in order, knows when it was last heard."""
+
+    __slots__ = (
+        "_held",
+        "_hub",
+        "_jobs",
+        "_pinged_at_s",
+        "_socket",
+        "account_id",
+        "expires_at_s",
+        "heard_at_s",
+        "is_closed",
+    )
+
+    decoder: ClassVar[msgspec.json.Decoder[Any]]
+
+    def __init__(self, hub: "Hub", identity: "Identity") -> None:
+        self.account_id = identity.account_id
+        self.expires_at_s = identity.expires_at_s
+        self.heard_at_s = monotonic()
+        self.is_closed = False
+        self._pinged_at_s = self.heard_at_s
+        self._hub = hub
+        self._socket: SocketLike | None = None
+        self._jobs: deque[tuple[Job, str | None]] | None = None
+        self._held: list[Callable[[], None]] | None = []
+
+    # --- for the two kinds to fill in ---------------------------------------------------------------------------------
+
+    def handle(self, message: Any) -> None:
+        """Do what a message that has been understood asks for."""
+        raise NotImplementedError
+
+    async def greet(self) -> None:
+        """Read the snapshot and send ``welcome`` with it; may raise ``UNAVAILABLE``."""
+        raise NotImplementedError
+
+    async def refresh(self) -> None:
+        """After a gap: read the snapshot again and send what may have been missed; may raise ``UNAVAILABLE``."""
+        raise NotImplementedError
+
+    # --- what the socket calls ----------------------------------------------------------------------------------------
+
+    def on_open(self, socket: SocketLike) -> None:
+        """Start talking."""
+        self._socket = socket
+        self.heard_at_s = self._pinged_at_s = monotonic()
+        self.submit(self._welcome)
+
+    def on_message(self, text: str) -> None:
+        """Take one text frame. Whatever is wrong with it is answered with ``error``; the socket stays open."""
+        self.on_alive()
+        try:
+            self.handle(self.decoder.decode(text))
+        except (msgspec.DecodeError, RecursionError) as error:
+            self.send(self.complaint(text, error))
+        except Exception:
+            # A bug in one message must not cut off everybody whose frames share this read.
+            log.exception("message_failed", account_id=self.account_id)
+            self.error("internal_error", "Something went wrong on our side.")
+
+    def on_alive(self) -> None:
+        """Note that somebody is there: any frame, also the answer to our ping."""
+        self.heard_at_s = monotonic()
+
+    def on_close(self, code: int) -> None:
+        """Leave the tables; jobs in hand are still finished."""
+        self.is_closed = True
+        self._socket = None
+        self._held = None
+        self._hub.remove(self)
+        log.debug("socket_closed", account_id=self.account_id, code=code)
+
+    # --- what the hub calls -------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket now: neither still in its handshake nor closed."""
+        return self._socket is not None
+
+    def deliver(self, frame: bytes) -> None:
+        """Write a ready frame, after the welcome."""
+        if not self.hold(partial(self.deliver, frame)) and self._socket is not None:
+            self._socket.send_framed(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the socket, if there is one."""
+        if self._socket is not None:
+            self._socket.close(code, reason)
+
+    def check_time(self, now_s: float, now_ms: int, times: SocketTimes) -> None:
+        """Close what has been silent for too long or whose token has expired; ping what is silent.
+
+        ``now_s`` is on the monotonic clock, ``now_ms`` on the clock that tokens are judged by.
+        """
+        if self._socket is None:
+            return
+        silent_s = now_s - self.heard_at_s
+        if silent_s >= times.timeout_s:
+            self._socket.close(close_codes.SILENT, "nothing was heard for too long")
+        elif now_ms >= self.expires_at_s * 1000:
+            self._socket.close(close_codes.TOKEN_EXPIRED, "the token has expired")
+        elif silent_s >= times.ping_after_s and now_s - self._pinged_at_s >= times.ping_after_s:
+            self._pinged_at_s = now_s
+            self._socket.ping()
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def send(self, message: Any) -> None:
+        """Send one message of ``models.wire``, after the welcome; nothing happens once closed."""
+        if self._socket is not None:
+            self.deliver(frame_text(wire.encode(message)))
+
+    def send_welcome(self, message: Any) -> None:
+        """Send the first message."""
+        if self._socket is not None:
+            self._socket.send(wire.encode(message))
+
+    def error(self, code: str, message: str, ref: str | None = None) -> None:
+        """Say what was not done and why; ``ref`` is the id it was about."""
+        self.send(ErrorMessage(code, message, msgspec.UNSET if ref is None else ref))
+
+    def acknowledge_heartbeat(self) -> None:
+        """Answer a heartbeat."""
+        self.send(HeartbeatAck(rfc3339(self._hub.services.clock.now_ms())))
+
+    def hold(self, delivery: Callable[[], None]) -> bool:
+        """Keep ``delivery`` for after the welcome; ``False`` if that has been sent, so that it is to be made now."""
+        if self._held is None:
+            return False
+        if len(self._held) >= HELD_MAX:
+            self.close(close_codes.TRY_LATER, "too much has happened meanwhile")
+        else:
+            self._held.append(delivery)
+        return True
+
+    def complaint(self, text: str, error: Exception) -> ErrorMessage:
+        """Say in one sentence what is wrong with a message that could not be decoded."""
+        if not isinstance(error, msgspec.ValidationError):
+            sentence = "The message is nested too deeply." if isinstance(error, RecursionError) else f"{error}."
+            return ErrorMessage("malformed_json", sentence)
+        try:
+            raw = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            # Valid as far as it was looked at, malformed after that.
+            return ErrorMessage("malformed_json", "The message is not valid JSON.")
+        if not isinstance(raw, dict):
+            return ErrorMessage("invalid_message", "A message is one JSON object with a `type`.")
+        ref = raw.get("offer_id")
+        known_ref = ref if isinstance(ref, str) and len(ref) <= 64 else msgspec.UNSET
+        sentence, _, where = str(error).partition(" - at `$")
+        member = where.rstrip("`").lstrip(".")
+        if member == "type" and isinstance(raw.get("type"), str):
+            return ErrorMessage("unknown_type", f"There is no message of type `{raw['type'][:64]}` here.", known_ref)
+        return ErrorMessage("invalid_message", f"`{member}`: {sentence}." if member else f"{sentence}.", known_ref)
+
+    # --- jobs: what a message causes that has to wait for somebody ----------------------------------------------------
+
+    def submit(self, job: Job, ref: str | None = None) -> None:
+        """Run ``job`` after this connection's earlier ones. ``ref`` is named when it fails.
+
+        A client that asks for more than is sane before the first of it is done is closed with 1008.
+        """
+        if self._jobs is not None and len(self._jobs) >= self._hub.services.settings.jobs_per_connection_max:
+            self.close(close_codes.TOO_MANY, "too many things at once")
+            return
+        self.enqueue(job, ref)
+
+    def enqueue(self, job: Job, ref: str | None = None) -> None:
+        """As ``submit``, for what is caused by us and so is not limited: a job that waits already is not added twice."""
+        if self._jobs is None:
+            self._jobs = deque(((job, ref),))
+            self._hub.start(self._work)
+        # The first one is being run: what it has read may be old by now.
+        elif (job, ref) not in list(self._jobs)[1:]:
+            self._jobs.append((job, ref))
+
+    async def _work(self) -> None:
+        try:
+            while self._jobs:
+                await self._run(*self._jobs[0])
+                self._jobs.popleft()
+        finally:
+            self._jobs = None
+
+    async def _run(self, job: Job, ref: str | None) -> None:
+        try:
+            await job()
+        except UNAVAILABLE as error:
+            log.warning("job_unavailable", account_id=self.account_id, job=_name_of(job), error=str(error))
+            self.error("unavailable", "The server cannot reach its database just now; please try again.", ref)
+        except Exception:
+            # A bug: loud in the log, and in the client that met it, but no reason to end everybody else's connection.
+            log.exception("job_failed", account_id=self.account_id, job=_name_of(job))
+            self.error("internal_error", "Something went wrong on our side.", ref)
+
+    async def refresh_in_turn(self) -> None:
+        """Have ``refresh`` run after this connection's earlier jobs, and return when it is done; at once if not open."""
+        if not self.is_open:
+            return
+        done = anyio.Event()
+
+        async def refresh() -> None:
+            try:
+                if self.is_open:
+                    await self.refresh()
+            finally:
+                done.set()
+
+        self.enqueue(refresh)
+        await done.wait()
+
+    async def _welcome(self) -> None:
+        try:
+            async with self._hub.snapshots:
+                if self.is_closed:
+                    return
+                await self.greet()
+        except UNAVAILABLE as error:
+            log.warning("snapshot_unavailable", account_id=self.account_id, error=str(error))
+            self.close(close_codes.TRY_LATER, "the snapshot could not be read")
+        except Exception:
+            log.exception("welcome_failed", account_id=self.account_id)
+            self.close(close_codes.BUG, "something went wrong on our side")
+        held, self._held = self._held, None
+        for delivery in held or ():
+            delivery()
+
+
+def _name_of(job: Job) -> str:
+    inner = job.func if isinstance(job, partial) else job
+    return getattr(inner, "__name__", repr(inner))

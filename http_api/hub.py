@@ -1,0 +1,350 @@
+"""All sockets of this node: who opens one, what the other nodes have to say to it, and what time does to it.
+
+bus ──► _hear ──► queue ──► _deliver (one loop, in order; large fan-outs in slices) ──► connections ──► sockets
+clock ──► _keep_time (one loop): silence, token expiry, pings, offers that nobody has acknowledged
+gap ──► _heal (one loop): fresh snapshots for everybody
+"""
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from time import monotonic
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
+import msgspec
+import structlog
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskGroup, TaskStatus
+from anyio.lowlevel import checkpoint
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from dispatch import deliveries
+from dispatch.deliveries import Delivery, Facts, OfferTo, ToCustomer, ToMechanic, Withdraw
+from http_api import close_codes, problems
+from http_api.connection import UNAVAILABLE, Connection, SocketTimes
+from http_api.customer_connection import CustomerConnection
+from http_api.mechanic_connection import MechanicConnection
+from http_api.open_offers import OpenOffers
+from http_api.services import Services
+from http_api.socket_handshake import identify, unauthenticated, unavailable
+from http_api.socket_protocol import EXTENSION, SocketCounters, SocketLimits
+from http_api.websocket_frames import frame_text
+from models import wire
+from models.wire import OfferWithdrawn
+
+SLICE_S: Final = 0.005
+"""How long a fan-out may keep the loop to itself."""
+SLICE_LOOK_LEN: Final = 32
+"""How many sockets are served between two looks at the clock."""
+QUEUE_LEN_MAX: Final = 10_000
+"""Deliveries waiting; beyond it they are dropped and everybody gets a snapshot instead."""
+SNAPSHOTS_AT_ONCE: Final = 16
+HEALERS: Final = 8
+TICK_S: Final = 0.25
+TICK_MIN_S: Final = 0.01
+DRAIN_TIMEOUT_S: Final = 5.0
+
+C = TypeVar("C", bound=Connection)
+
+
+class ConnectionTable(Generic[C]):
+    """Connections by account; most accounts have one."""
+
+    def __init__(self) -> None:
+        self._by_account: dict[str, tuple[C, ...]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, connection: C) -> None:
+        """Add one."""
+        self._by_account[connection.account_id] = (*self.of(connection.account_id), connection)
+        self._count += 1
+
+    def remove(self, connection: C) -> None:
+        """Remove one; idempotent."""
+        before = self.of(connection.account_id)
+        rest = tuple(other for other in before if other is not connection)
+        self._count -= len(before) - len(rest)
+        if rest:
+            self._by_account[connection.account_id] = rest
+        else:
+            self._by_account.pop(connection.account_id, None)
+
+    def of(self, account_id: str) -> tuple[C, ...]:
+        """Return the connections of one account."""
+        return self._by_account.get(account_id, ())
+
+    def all(self) -> list[C]:
+        """Return everybody as of now, safe to go through while they come and go."""
+        return [connection for connections in self._by_account.values() for connection in connections]
+
+
+class Hub:
+    """This node's sockets. ``routes`` are for the app, ``run`` for the process."""
+
+    def __init__(self, services: Services, *, resend_interval_ms: int = 5_000) -> None:
+        self.services = services
+        self.mechanics: ConnectionTable[MechanicConnection] = ConnectionTable()
+        self.customers: ConnectionTable[CustomerConnection] = ConnectionTable()
+        self.offers: OpenOffers[MechanicConnection] = OpenOffers(resend_interval_ms / 1000)
+        self.counters = SocketCounters()
+        self.limits = SocketLimits.of(services.settings)
+        self.times = SocketTimes(
+            services.settings.heartbeat_interval_ms / 1000, services.settings.presence_timeout_ms / 1000
+        )
+        self.snapshots = anyio.Semaphore(SNAPSHOTS_AT_ONCE)
+        self.routes = [
+            WebSocketRoute("/ws/mechanic", self._open_mechanic),
+            WebSocketRoute("/ws/customer", self._open_customer),
+        ]
+        self.is_draining = False
+        # A tenth of the shortest wait, so that nothing is noticeably late.
+        shortest_s = min(self.times.timeout_s, self.times.heartbeat_interval_s, resend_interval_ms / 1000)
+        self._tick_s = max(TICK_MIN_S, min(TICK_S, shortest_s / 10))
+        self._channel = deliveries.channel(services.link)
+        self._queue: deque[Delivery] = deque()
+        self._has_deliveries = anyio.Event()
+        self._has_gap = anyio.Event()
+        self._tasks: TaskGroup | None = None
+        self._jobs_in_hand = 0
+        self._is_idle = anyio.Event()
+        self._log = structlog.get_logger("hub").bind(node_id=services.node_id)
+
+    @property
+    def connection_counts(self) -> dict[str, int]:
+        """Sockets by role."""
+        return {"mechanic": len(self.mechanics), "customer": len(self.customers)}
+
+    # --- the life of it -----------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; handshakes are refused before. Reports as started once it hears the other nodes."""
+        self.services.bus.on_gap(self._note_gap)
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                await self.services.bus.subscribe(self._channel, handler=self._hear)
+                self._tasks.start_soon(self._deliver)
+                self._tasks.start_soon(self._keep_time)
+                self._tasks.start_soon(self._heal)
+                task_status.started()
+        finally:
+            self._tasks = None
+
+    async def drain(self) -> None:
+        """Refuse new sockets, send 1012 to the open ones, and return when their jobs are done or after some seconds."""
+        self.is_draining = True
+        open_ones = [*self.mechanics.all(), *self.customers.all()]
+        await self._in_slices(open_ones, lambda one: one.close(close_codes.RESTARTING, "the server restarts"))
+        with anyio.move_on_after(DRAIN_TIMEOUT_S):
+            while self._jobs_in_hand:
+                await self._is_idle.wait()
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a connection's work; for connections. After the end of ``run`` nothing is worked on any more."""
+        if self._tasks is not None:
+            self._jobs_in_hand += 1
+            if self._is_idle.is_set():
+                self._is_idle = anyio.Event()
+            self._tasks.start_soon(self._count_work, work)
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection; idempotent."""
+        table: ConnectionTable[Any] = self.mechanics if isinstance(connection, MechanicConnection) else self.customers
+        table.remove(connection)
+
+    async def _count_work(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        finally:
+            self._jobs_in_hand -= 1
+            if not self._jobs_in_hand:
+                self._is_idle.set()
+
+    # --- handshakes ---------------------------------------------------------------------------------------------------
+
+    async def _open_mechanic(self, websocket: WebSocket) -> None:
+        identity = await self._identified(websocket, "mechanic")
+        if identity is None:
+            return
+        # Known to the hub from here on: facts that change while SQL is being asked are newer than its answer.
+        connection = MechanicConnection(self, identity)
+        self.mechanics.add(connection)
+        try:
+            try:
+                state = await self.services.dispatch.mechanic_state(identity.account_id)
+            except UNAVAILABLE as error:
+                await websocket.send_denial_response(problems.failure(error, where=websocket.scope["path"]))
+                return
+            if state is None:
+                await websocket.send_denial_response(unauthenticated())
+                return
+            connection.take_state(state)
+            await self._hand_over(websocket, connection)
+        finally:
+            if not connection.is_open:
+                self.mechanics.remove(connection)
+
+    async def _open_customer(self, websocket: WebSocket) -> None:
+        identity = await self._identified(websocket, "customer")
+        if identity is None:
+            return
+        connection = CustomerConnection(self, identity)
+        self.customers.add(connection)
+        try:
+            await self._hand_over(websocket, connection)
+        finally:
+            if not connection.is_open:
+                self.customers.remove(connection)
+
+    async def _identified(self, websocket: WebSocket, role: Any) -> Any:
+        who = unavailable() if self._is_closed_to_all else await identify(websocket, role, self.services)
+        if isinstance(who, Response):
+            await websocket.send_denial_response(who)
+            return None
+        return who
+
+    async def _hand_over(self, websocket: WebSocket, connection: Connection) -> None:
+        if self._is_closed_to_all:
+            # The drain began while we were asking who this is.
+            await websocket.send_denial_response(unavailable())
+            return
+        await websocket.accept()
+        websocket.scope["extensions"][EXTENSION](connection, self.limits, self.counters)
+
+    @property
+    def _is_closed_to_all(self) -> bool:
+        return self.is_draining or self._tasks is None
+
+    # --- what other nodes say -----------------------------------------------------------------------------------------
+
+    def _hear(self, message: str) -> None:
+        """Queue one delivery; the bus calls this."""
+        try:
+            delivery = deliveries.decode(message)
+        except msgspec.DecodeError as error:
+            # A node of another version, perhaps: what it meant reaches our sockets with the next snapshot.
+            self._log.error("delivery_not_understood", error=str(error))
+            return
+        if isinstance(delivery, ToCustomer):
+            # Customers get nothing else from here, so it cannot overtake anything by not waiting for its turn.
+            self._frame_for(self.customers.of(delivery.account_id), delivery.frame)
+            return
+        if len(self._queue) >= QUEUE_LEN_MAX:
+            self._log.error("deliveries_dropped", count=len(self._queue))
+            self._queue.clear()
+            self._has_gap.set()
+        self._queue.append(delivery)
+        self._has_deliveries.set()
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._has_deliveries.wait()
+            self._has_deliveries = anyio.Event()
+            while self._queue:
+                await self._deliver_one(self._queue.popleft())
+
+    async def _deliver_one(self, delivery: Delivery) -> None:
+        match delivery:
+            case OfferTo():
+                await self._offer(delivery)
+            case Withdraw():
+                await self._withdraw(delivery)
+            case ToMechanic(mechanic_id, frame):
+                self._frame_for(self.mechanics.of(mechanic_id), frame)
+            case Facts(mechanic_id, on_duty, is_busy):
+                for connection in self.mechanics.of(mechanic_id):
+                    connection.take_facts(on_duty, is_busy)
+
+    def _frame_for(self, connections: Iterable[Connection], payload: msgspec.Raw) -> None:
+        if connections:
+            frame = frame_text(bytes(payload))
+            for connection in connections:
+                connection.deliver(frame)
+
+    async def _offer(self, delivery: OfferTo) -> None:
+        now_s, now_ms = monotonic(), self.services.clock.now_ms()
+        if delivery.mechanic_id is not None and not self.mechanics.of(delivery.mechanic_id):
+            return
+        shown = self.offers.opened(delivery.offer, delivery.expires_at_ms)
+        if shown is None or now_ms >= delivery.expires_at_ms:
+            return
+        frame = shown.frame(now_ms)
+        if delivery.mechanic_id is not None:
+            for connection in self.mechanics.of(delivery.mechanic_id):
+                connection.show(shown, frame, now_s)
+            return
+        excluded = frozenset(delivery.excluded)
+
+        def show_if_eligible(connection: MechanicConnection) -> None:
+            if connection.is_eligible and connection.account_id not in excluded:
+                connection.show(shown, frame, now_s)
+
+        await self._in_slices(self.mechanics.all(), show_if_eligible)
+
+    async def _withdraw(self, delivery: Withdraw) -> None:
+        offer_id = delivery.offer_id
+        frame = frame_text(wire.encode(OfferWithdrawn(offer_id, delivery.reason)))
+        if delivery.only_mechanic_id is not None:
+            for connection in self.mechanics.of(delivery.only_mechanic_id):
+                connection.withdraw(offer_id, frame)
+            return
+        self.offers.withdrawn(offer_id)
+
+        def withdraw(connection: MechanicConnection) -> None:
+            if connection.connection_id != delivery.except_connection_id:
+                connection.withdraw(offer_id, frame)
+
+        await self._in_slices(self.mechanics.all(), withdraw)
+
+    async def _in_slices(self, connections: list[C], act: Callable[[C], None]) -> None:
+        """Do something with many sockets, letting everybody else have a turn every few milliseconds."""
+        slice_ends_s = monotonic() + SLICE_S
+        for index, connection in enumerate(connections):
+            act(connection)
+            if index % SLICE_LOOK_LEN == 0 and monotonic() > slice_ends_s:
+                await checkpoint()
+                slice_ends_s = monotonic() + SLICE_S
+
+    # --- what time does -----------------------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        while True:
+            await anyio.sleep(self._tick_s)
+            now_s, now_ms = monotonic(), self.services.clock.now_ms()
+
+            def check(connection: Connection, now_s: float = now_s, now_ms: int = now_ms) -> None:
+                connection.check_time(now_s, now_ms, self.times)
+
+            await self._in_slices([*self.mechanics.all(), *self.customers.all()], check)
+            for shown, viewers in self.offers.due(now_s, now_ms):
+                frame = shown.frame(now_ms)
+
+                def send_again(connection: MechanicConnection, frame: bytes = frame) -> None:
+                    connection.deliver(frame)
+
+                await self._in_slices(viewers, send_again)
+
+    # --- gaps ---------------------------------------------------------------------------------------------------------
+
+    async def _note_gap(self) -> None:
+        """The bus has been deaf; it waits for us before it listens again, so no work is done here."""
+        self._has_gap.set()
+
+    async def _heal(self) -> None:
+        """After each gap, give everybody a fresh snapshot, a few at a time."""
+        while True:
+            await self._has_gap.wait()
+            self._has_gap = anyio.Event()
+            stale: list[Connection] = [*self.mechanics.all(), *self.customers.all()]
+            self._log.warning("snapshots_after_gap", connections=len(stale))
+            async with anyio.create_task_group() as healers:
+                for _ in range(min(HEALERS, len(stale))):
+                    healers.start_soon(self._refresh_all, stale)
+
+    async def _refresh_all(self, stale: list[Connection]) -> None:
+        while stale:
+            await stale.pop().refresh_in_turn()

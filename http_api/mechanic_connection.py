@@ -1,0 +1,267 @@
+"""One socket of a mechanic: heartbeats, duty, offers and what they answer to them."""
+
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from http_api import close_codes
+from http_api.connection import Connection
+from http_api.open_offers import ShownOffer
+from http_api.websocket_frames import frame_text
+from models import wire
+from models.ids import new_id
+from models.outcomes import Refused
+from models.timestamps import rfc3339
+from models.wire import (
+    Accept,
+    Availability,
+    AvailabilityChanged,
+    Decline,
+    Heartbeat,
+    MechanicMessage,
+    MechanicWelcome,
+    OfferAccepted,
+    OfferAck,
+    OfferWithdrawn,
+    RequestUpdate,
+    SetAvailability,
+)
+
+if TYPE_CHECKING:
+    from dispatch.service import MechanicState, OpenOffer
+    from http_api.auth import Identity
+    from http_api.hub import Hub
+    from http_api.socket_protocol import SocketLike
+
+SHOWN_MAX: Final = 1_000
+"""Offers that one socket is remembered to show; beyond it the oldest is forgotten, and its withdrawal not told."""
+
+
+class MechanicConnection(Connection):
+    """What a mechanic's socket does. Until ``take_state`` nobody knows their duty and no broadcast is for them."""
+
+    __slots__ = ("_facts_heard", "_shown", "_told_on_duty", "_was_eligible", "connection_id", "is_busy", "on_duty")
+
+    decoder = wire.mechanic_decoder
+
+    def __init__(self, hub: "Hub", identity: "Identity") -> None:
+        super().__init__(hub, identity)
+        self.connection_id = new_id()
+        self.on_duty = False
+        self.is_busy = False
+        self._facts_heard = False
+        self._told_on_duty = False
+        self._was_eligible = False
+        self._shown: dict[str, ShownOffer[MechanicConnection]] | None = None
+
+    # --- what the socket calls ----------------------------------------------------------------------------------------
+
+    def on_open(self, socket: "SocketLike") -> None:
+        """They are here."""
+        self._hub.services.presence.joined(self.account_id)
+        super().on_open(socket)
+
+    def on_alive(self) -> None:
+        """Every frame is as good as a heartbeat."""
+        super().on_alive()
+        self._hub.services.presence.heard(self.account_id)
+
+    def on_close(self, code: int) -> None:
+        """They have left, unless another device of theirs is here."""
+        for shown in (self._shown or {}).values():
+            shown.unacknowledged.pop(self, None)
+        self._shown = None
+        super().on_close(code)
+        self._hub.services.presence.left(self.account_id)
+
+    def handle(self, message: MechanicMessage) -> None:
+        """Answer at once what can be answered at once; the rest becomes a job."""
+        match message:
+            case Heartbeat():
+                self.acknowledge_heartbeat()
+            case OfferAck(offer_id):
+                self._acknowledge(offer_id)
+            case Accept(offer_id):
+                # Stamped here: how long the job waits must not cost them the race.
+                received_at_ms = self._hub.services.clock.now_ms()
+                self._acknowledge(offer_id)
+                self.submit(partial(self._accept, offer_id, received_at_ms), offer_id)
+            case Decline(offer_id, reason):
+                self._acknowledge(offer_id)
+                self.submit(partial(self._decline, offer_id, reason), offer_id)
+            case SetAvailability(on_duty):
+                self.submit(partial(self._set_on_duty, on_duty))
+
+    # --- what the hub calls -------------------------------------------------------------------------------------------
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether a broadcast is for them."""
+        return self.on_duty and not self.is_busy
+
+    @property
+    def availability(self) -> Availability:
+        """The one word for duty and session; a socket is open, so never ``offline``."""
+        if self.is_busy:
+            return "busy"
+        return "available" if self.on_duty else "off_duty"
+
+    def take_state(self, state: "MechanicState") -> None:
+        """Start from what SQL said, unless something newer was heard while it was being asked."""
+        if not self._facts_heard:
+            self.on_duty, self.is_busy = state.on_duty, state.is_busy
+
+    def take_facts(self, on_duty: bool, is_busy: bool) -> None:
+        """Their duty or session has changed, here or anywhere: whom a broadcast is for follows at once.
+
+        The rest follows SQL, in turn with this connection's own changes: the news may be older than those.
+        """
+        is_news = (on_duty, is_busy) != (self.on_duty, self.is_busy)
+        self.on_duty, self.is_busy = on_duty, is_busy
+        self._facts_heard = True
+        self._was_eligible &= self.is_eligible
+        if is_news and self.is_open:
+            self.enqueue(self._settle)
+
+    def show(self, shown: "ShownOffer[MechanicConnection]", frame: bytes, now_s: float) -> None:
+        """Send an offer, unless this socket shows it already."""
+        if self.hold(partial(self.show, shown, frame, now_s)):
+            return
+        if self.is_open and self._remember(shown, now_s):
+            self.deliver(frame)
+
+    def withdraw(self, offer_id: str, frame: bytes) -> None:
+        """Send the withdrawal of an offer, if this socket shows it."""
+        if not self.hold(partial(self.withdraw, offer_id, frame)) and self._forget(offer_id):
+            self.deliver(frame)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def greet(self) -> None:
+        """Send the snapshot: their duty, the offers open to them, and the request they are busy with."""
+        services = self._hub.services
+        offers = await services.dispatch.offers_for(self.account_id)
+        request = await services.dispatch.active_request_of(self.account_id)
+        if self.is_closed:
+            return
+        now_s, now_ms = monotonic(), services.clock.now_ms()
+        self._told_on_duty, self._was_eligible = self.on_duty, self.is_eligible
+        fresh = [shown for offer in offers if (shown := self._opened(offer)) and self._remember(shown, now_s)]
+        self.send_welcome(
+            MechanicWelcome(
+                wire.PROTOCOL,
+                self.account_id,
+                self.connection_id,
+                rfc3339(now_ms),
+                self._hub.times.heartbeat_interval_s,
+                self.on_duty,
+                [shown.view(now_ms) for shown in fresh],
+                request,
+            )
+        )
+
+    async def refresh(self) -> None:
+        """After a gap: facts, offers that came or went unheard, and the request they are busy with."""
+        dispatch = self._hub.services.dispatch
+        await self._settle()
+        before = dict(self._shown or {})
+        offers = await dispatch.offers_for(self.account_id)
+        still_open = {offer.offer.offer_id for offer in offers}
+        now_ms = self._hub.services.clock.now_ms()
+        for offer_id, shown in before.items():
+            if offer_id not in still_open:
+                # Nobody can tell any more which it was: past its deadline it has expired, else most likely somebody has it.
+                reason = "expired" if now_ms >= shown.expires_at_ms else "taken"
+                self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, reason))))
+        self._show_all(offers)
+        request = await dispatch.active_request_of(self.account_id)
+        if request is not None:
+            self.send(RequestUpdate(request))
+
+    async def _accept(self, offer_id: str, received_at_ms: int) -> None:
+        outcome = await self._hub.services.dispatch.accept(
+            self.account_id, offer_id, received_at_ms=received_at_ms, connection_id=self.connection_id
+        )
+        if isinstance(outcome, Refused):
+            if outcome.code == "offer_gone":
+                self._forget(offer_id)
+            self.error(outcome.code, outcome.detail, offer_id)
+        else:
+            self._forget(offer_id)
+            self.send(OfferAccepted(offer_id, outcome))
+
+    async def _decline(self, offer_id: str, reason: str | None) -> None:
+        outcome = await self._hub.services.dispatch.decline(self.account_id, offer_id, reason)
+        if isinstance(outcome, Refused):
+            self.error(outcome.code, outcome.detail, offer_id)
+
+    async def _set_on_duty(self, on_duty: bool) -> None:
+        state = await self._hub.services.dispatch.set_on_duty(self.account_id, on_duty)
+        if isinstance(state, Refused):
+            self.error(state.code, state.detail)
+        else:
+            await self._follow(state, is_answer=True)
+
+    async def _settle(self) -> None:
+        """Bring this socket in line with what SQL says of its mechanic."""
+        state = await self._hub.services.dispatch.mechanic_state(self.account_id)
+        if state is None:
+            self.close(close_codes.TOKEN_EXPIRED, "there is no such mechanic any more")
+        else:
+            await self._follow(state, is_answer=False)
+
+    async def _follow(self, state: "MechanicState", *, is_answer: bool) -> None:
+        """Say what has changed for this socket; who has become eligible gets the offers that are open."""
+        self.on_duty, self.is_busy = state.on_duty, state.is_busy
+        if is_answer or self.on_duty != self._told_on_duty:
+            self._told_on_duty = self.on_duty
+            self.send(AvailabilityChanged(self.on_duty, self.availability))
+        is_newly_eligible = self.is_eligible and not self._was_eligible
+        # Noted before the offers are read: a broadcast that opens meanwhile is sent by the hub.
+        self._was_eligible = self.is_eligible
+        if is_newly_eligible:
+            self._show_all(await self._hub.services.dispatch.offers_for(self.account_id))
+
+    async def _tell_delivered(self, offer_id: str) -> None:
+        await self._hub.services.dispatch.acknowledge(self.account_id, offer_id)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _acknowledge(self, offer_id: str) -> None:
+        """Stop sending the offer again; who answers an offer has evidently got it, too."""
+        shown = (self._shown or {}).get(offer_id)
+        if shown is not None and shown.unacknowledged.pop(self, None) is not None and shown.is_priority:
+            self.submit(partial(self._tell_delivered, offer_id), offer_id)
+
+    def _opened(self, open_offer: "OpenOffer") -> "ShownOffer[MechanicConnection] | None":
+        return self._hub.offers.opened(open_offer.offer, open_offer.expires_at_ms)
+
+    def _show_all(self, offers: "list[OpenOffer]") -> None:
+        now_s, now_ms = monotonic(), self._hub.services.clock.now_ms()
+        for offer in offers:
+            shown = self._opened(offer)
+            if shown is not None:
+                self.show(shown, shown.frame(now_ms), now_s)
+
+    def _remember(self, shown: "ShownOffer[MechanicConnection]", now_s: float) -> bool:
+        """Note that this socket shows the offer; ``False`` if it did already."""
+        if self._shown is None:
+            self._shown = {}
+        offer_id = shown.offer.offer_id
+        if offer_id in self._shown:
+            return False
+        if len(self._shown) >= SHOWN_MAX:
+            self._forget(next(iter(self._shown)))
+        self._shown[offer_id] = shown
+        self._hub.offers.sent(shown, self, now_s)
+        return True
+
+    def _forget(self, offer_id: str) -> bool:
+        """Note that this socket does not show the offer any more; ``False`` if it did not."""
+        shown = self._shown.pop(offer_id, None) if self._shown else None
+        if shown is None:
+            return False
+        shown.unacknowledged.pop(self, None)
+        if not self._shown:
+            self._shown = None
+        return True
