@@ -13,6 +13,24 @@ ALPHANUMERIC = string.ascii_letters + string.digits
 # Lengths as Stripe has them: whoever stores a Session id must have room for 66 characters.
 ID_LENGTHS = {"cs_test_a1": 56, "pi_3": 23, "ch_3": 23, "re_3": 23, "evt_1": 23, "req_": 14, "li_1": 23}
 
+# Members of Stripe's objects that the stand-in never fills.
+SESSION_NULLS = """
+    adaptive_pricing after_expiration allow_promotion_codes client_secret collected_information consent
+    consent_collection currency_conversion customer customer_account integration_identifier invoice
+    invoice_creation origin_context payment_link payment_method_configuration_details permissions recovered_from
+    saved_payment_method_options setup_intent shipping_address_collection shipping_cost subscription
+    wallet_options
+"""
+INTENT_NULLS = """
+    application application_fee_amount automatic_payment_methods canceled_at cancellation_reason client_secret
+    customer customer_account next_action on_behalf_of payment_method processing review setup_future_usage
+    shipping source transfer_data transfer_group
+"""
+CHARGE_NULLS = """
+    application balance_transaction customer on_behalf_of outcome payment_method receipt_number receipt_url
+    review shipping source transfer_data transfer_group
+"""
+
 Row = Mapping[str, Any]
 JsonObject = dict[str, Any]
 
@@ -35,9 +53,7 @@ def checkout_session(row: Row, public_url: str) -> JsonObject:
     return {
         "id": row["id"],
         "object": "checkout.session",
-        "adaptive_pricing": None,
-        "after_expiration": None,
-        "allow_promotion_codes": None,
+        **dict.fromkeys(SESSION_NULLS.split()),
         "allowed_payment_method_types": params.get("allowed_payment_method_types"),
         "amount_subtotal": total,
         "amount_total": total,
@@ -46,55 +62,34 @@ def checkout_session(row: Row, public_url: str) -> JsonObject:
         "branding_settings": params.get("branding_settings"),
         "cancel_url": params.get("cancel_url"),
         "client_reference_id": params.get("client_reference_id"),
-        "client_secret": None,
-        "collected_information": None,
-        "consent": None,
-        "consent_collection": None,
         "created": row["created"],
         "currency": currency,
-        "currency_conversion": None,
         "custom_fields": [],
         "custom_text": {"after_submit": None, "shipping_address": None, "submit": None},
-        "customer": None,
-        "customer_account": None,
         "customer_creation": params.get("customer_creation", "if_required"),
         "customer_details": {**details, "phone": None, "tax_exempt": "none", "tax_ids": None} if email else None,
         "customer_email": params.get("customer_email"),
         "discounts": [],
         "expires_at": row["expires_at"],
-        "integration_identifier": None,
-        "invoice": None,
-        "invoice_creation": None,
         "livemode": False,
         "locale": params.get("locale"),
         "metadata": params.get("metadata", {}),
         "mode": params["mode"],
-        "origin_context": None,
         "payment_intent": row["payment_intent"],
-        "payment_link": None,
         "payment_method_collection": "if_required",
-        "payment_method_configuration_details": None,
         "payment_method_options": {},
         "payment_method_types": ["card", "us_bank_account"],
         "payment_status": row["payment_status"],
-        "permissions": None,
         "phone_number_collection": {"enabled": False},
-        "recovered_from": None,
-        "saved_payment_method_options": None,
-        "setup_intent": None,
-        "shipping_address_collection": None,
-        "shipping_cost": None,
         "shipping_options": [],
         "status": row["status"],
         "submit_type": params.get("submit_type"),
-        "subscription": None,
         "success_url": params["success_url"],
         "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0}
         if total or is_complete
         else None,
         "ui_mode": params["ui_mode"],
         "url": f"{public_url}/pay/{row['id']}" if row["status"] == "open" else None,
-        "wallet_options": None,
     }
 
 
@@ -141,22 +136,15 @@ def payment_intent(row: Row) -> JsonObject:
     return {
         "id": row["id"],
         "object": "payment_intent",
+        **dict.fromkeys(INTENT_NULLS.split()),
         "amount": row["amount"],
         "amount_capturable": 0,
         "amount_details": {"tip": {}},
         "amount_received": row["amount"] if row["status"] == "succeeded" else 0,
-        "application": None,
-        "application_fee_amount": None,
-        "automatic_payment_methods": None,
-        "canceled_at": None,
-        "cancellation_reason": None,
         "capture_method": "automatic_async",
-        "client_secret": None,
         "confirmation_method": "automatic",
         "created": row["created"],
         "currency": row["currency"],
-        "customer": None,
-        "customer_account": None,
         "description": row["details"].get("description"),
         "last_payment_error": (
             {
@@ -171,22 +159,12 @@ def payment_intent(row: Row) -> JsonObject:
         "latest_charge": row["charge"],
         "livemode": False,
         "metadata": row["details"].get("metadata", {}),
-        "next_action": None,
-        "on_behalf_of": None,
-        "payment_method": None,
         "payment_method_options": {},
         "payment_method_types": [row["method"]],
-        "processing": None,
         "receipt_email": row["details"].get("receipt_email"),
-        "review": None,
-        "setup_future_usage": None,
-        "shipping": None,
-        "source": None,
         "statement_descriptor": row["details"].get("statement_descriptor"),
         "statement_descriptor_suffix": row["details"].get("statement_descriptor_suffix"),
         "status": row["status"],
-        "transfer_data": None,
-        "transfer_group": None,
     }
 
 
@@ -201,16 +179,14 @@ def charge(row: Row) -> JsonObject:
     return {
         "id": row["charge"],
         "object": "charge",
+        **dict.fromkeys(CHARGE_NULLS.split()),
         "amount": row["amount"],
         "amount_captured": row["amount"] if status == "succeeded" else 0,
         "amount_refunded": row["amount_refunded"],
-        "application": None,
-        "balance_transaction": None,
         "billing_details": {"address": None, "email": row["email"], "name": None, "phone": None, "tax_id": None},
         "captured": status != "failed",
         "created": row["created"],
         "currency": row["currency"],
-        "customer": None,
         "description": row["details"].get("description"),
         "disputed": False,
         "failure_code": "debit_not_authorized" if status == "failed" else None,
@@ -218,24 +194,14 @@ def charge(row: Row) -> JsonObject:
         "fraud_details": {},
         "livemode": False,
         "metadata": row["details"].get("metadata", {}),
-        "on_behalf_of": None,
-        "outcome": None,
         "paid": status == "succeeded",
         "payment_intent": row["id"],
-        "payment_method": None,
         "payment_method_details": method,
         "receipt_email": row["details"].get("receipt_email"),
-        "receipt_number": None,
-        "receipt_url": None,
         "refunded": row["amount_refunded"] == row["amount"],
-        "review": None,
-        "shipping": None,
-        "source": None,
         "statement_descriptor": row["details"].get("statement_descriptor"),
         "statement_descriptor_suffix": row["details"].get("statement_descriptor_suffix"),
         "status": status,
-        "transfer_data": None,
-        "transfer_group": None,
     }
 
 
