@@ -47,7 +47,6 @@ def list_object(url: str, data: list[JsonObject], has_more: bool) -> JsonObject:
 def checkout_session(row: Row, public_url: str) -> JsonObject:
     params = row["params"]
     total, currency = params["amount_total"], params["currency"]
-    is_complete = row["status"] == "complete"
     email = row["email"] or params.get("customer_email")
     details = {"address": None, "business_name": None, "email": email, "individual_name": None, "name": None}
     return {
@@ -85,9 +84,7 @@ def checkout_session(row: Row, public_url: str) -> JsonObject:
         "status": row["status"],
         "submit_type": params.get("submit_type"),
         "success_url": params["success_url"],
-        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0}
-        if total or is_complete
-        else None,
+        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
         "ui_mode": params["ui_mode"],
         "url": f"{public_url}/pay/{row['id']}" if row["status"] == "open" else None,
     }

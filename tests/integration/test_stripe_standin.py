@@ -1,6 +1,7 @@
 """The Stripe stand-in, asked through the real SDK over real HTTP, mounted under a prefix as in an installation."""
 
 import json
+import os
 import re
 import socket
 import time
@@ -22,6 +23,7 @@ from starlette.routing import Mount, Route
 
 from embedded.stripe_standin import StripeStandin, objects, pages, store, webhooks
 from models.database import Database
+from tests.services import ServiceMissing, fresh_database, postgres_server
 
 # The SDK hands httpx its form body by a parameter that httpx would like to see renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
@@ -104,10 +106,10 @@ def priced(amount: int) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def running_shop(tmp_path: Path) -> AsyncIterator[Shop]:
+async def running_shop(tmp_path: Path, database_url: str | None = None) -> AsyncIterator[Shop]:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    database = Database(f"sqlite:///{tmp_path}/standin.db")
+    database = Database(database_url or f"sqlite:///{tmp_path}/standin.db")
     receiver = Receiver()
     standin = StripeStandin(
         database.writer,
@@ -627,3 +629,29 @@ async def test_an_event_is_stored_as_it_is_sent(tmp_path: Path) -> None:
         sent = next(event for event in shop.receiver.events if event.type == "payment_intent.succeeded")
         stored = (await shop.raw.get(f"events/{sent.id}")).json()
         assert stored == json.loads(str(sent))
+
+
+async def test_on_postgresql_ten_payments_at_once_make_one_charge_while_nodes_start(tmp_path: Path) -> None:
+    try:
+        with postgres_server() as base_url:
+            async with running_shop(tmp_path, fresh_database(base_url)) as shop:
+                session = await shop.session()
+                answers: list[int] = []
+
+                async def pay() -> None:
+                    answers.append((await shop.end(session, "pay")).status_code)
+
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(5):
+                        tasks.start_soon(shop.standin.prepare)
+                        tasks.start_soon(pay)
+                        tasks.start_soon(pay)
+                assert sorted(answers) == [303] + [409] * 9
+                intent = (await shop.sessions.retrieve_async(session.id)).payment_intent
+                assert (await shop.refunds.create_async({"payment_intent": intent})).amount == 2999
+                await until(lambda: "charge.refunded" in shop.receiver.types)
+                assert shop.receiver.types.count("checkout.session.completed") == 1
+    except ServiceMissing as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
