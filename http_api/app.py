@@ -41,7 +41,7 @@ HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"
 
 def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the app. ``mounts`` are further routes that only ``run.py`` knows of."""
-    table = operations(services)
+    table = operations(LoginLimit(services.link, services.settings))
     described = openapi.document(table, base_url=services.settings.base_url)
     app = Starlette(
         routes=[
@@ -58,10 +58,10 @@ def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = 
     return app
 
 
-def operations(services: Services) -> list[Operation]:
+def operations(limit: LoginLimit) -> list[Operation]:
     """Return the whole table, in the order of the contract."""
     return [
-        *routes_accounts.operations(LoginLimit(services.link, services.settings)),
+        *routes_accounts.operations(limit),
         *routes_mechanics.OPERATIONS,
         *routes_favorites.OPERATIONS,
         *routes_checkout.OPERATIONS,

@@ -1,11 +1,13 @@
 """The doors' part of the numbers for operators, and all of them as Prometheus text."""
 
-from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from models.metrics import REGISTRY
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+# Who counts restarts has the process' start time; a second series per label set would only double the page.
+disable_created_metrics()
 ProcessCollector(registry=REGISTRY)
 
 HTTP_REQUESTS = Counter(

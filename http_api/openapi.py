@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from http_api.auth import COOKIE
 from http_api.problems import MEDIA_TYPE, PROBLEMS
-from http_api.rest import Operation, RawBody
+from http_api.rest import NoBody, Operation, RawBody
 from models.ids import ID_PATTERN
 from models.rest import Problem
 
@@ -55,7 +55,8 @@ def document(operations: Iterable[Operation], *, base_url: str) -> dict[str, Any
 
 def _types_of(each: Operation) -> list[type[Struct]]:
     carried = [kind for answer in each.answers.values() for kind in (answer if isinstance(answer, tuple) else [answer])]
-    return [kind for kind in [each.body, *carried] if isinstance(kind, type) and issubclass(kind, Struct)]
+    kinds = [kind for kind in [each.body, *carried] if isinstance(kind, type) and issubclass(kind, Struct)]
+    return [kind for kind in kinds if kind is not NoBody]
 
 
 def _operation(each: Operation, schema_of: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _operation(each: Operation, schema_of: dict[Any, dict[str, Any]]) -> dict[st
     if isinstance(each.body, RawBody):
         content = {"application/json": {"schema": {"type": "object"}}}
         described["requestBody"] = {"required": True, "content": content}
-    elif each.body is not None:
+    elif each.body is not None and each.body is not NoBody:
         content = {"application/json": {"schema": schema_of[each.body]}}
         described["requestBody"] = {"required": not each.body_is_optional, "content": content}
     return described
@@ -180,7 +181,7 @@ def page(described: dict[str, Any]) -> str:
 
 def _entry(method: str, path: str, each: dict[str, Any]) -> str:
     who = " or ".join(each.get("x-roles", ["anyone"]))
-    lines = [f"<p>{_text(each['summary'])} {_text(each.get('description', ''))}</p>"]
+    lines = [f"<p>{_text(each['description'])}</p>"] if "description" in each else []
     items = [f"<li>who: {escape(who)}</li>"]
     for parameter in each["parameters"]:
         needed = "" if parameter["required"] else ", optional"

@@ -1,0 +1,150 @@
+"""Tokens, where they are carried, and whose page asks."""
+
+import base64
+import warnings
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from http_api.auth import Identity, Tokens, origin_is_ours, token_of
+from models.settings import DoorSettings, Settings
+
+SECRET_KEY = "a secret that is long enough for HS256"
+NOW_S = 1_795_000_000
+tokens = Tokens(SECRET_KEY, lifetime_s=60)
+
+
+def made_elsewhere(secret_key: str = SECRET_KEY, algorithm: str | None = "HS256", **changes: Any) -> str:
+    """Return a token as a client with the secret key would make it; a claim that is ``...`` is left out."""
+    claims = {"sub": "01J9ZK", "role": "mechanic", "iat": NOW_S - 1, "exp": NOW_S + 60} | changes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return jwt.encode({name: value for name, value in claims.items() if value is not ...}, secret_key, algorithm)
+
+
+def verify(token: str, *, now_s: int = NOW_S) -> Identity | None:
+    return tokens.verify(token, now_s=now_s, via="bearer")
+
+
+def test_an_issued_token_is_good_until_the_second_it_expires():
+    token, expires_at_s = tokens.issue("01J9ZK", "customer", now_s=NOW_S)
+    assert expires_at_s == NOW_S + 60
+    assert verify(token, now_s=expires_at_s - 1) == Identity("01J9ZK", "customer", expires_at_s, "bearer")
+    assert verify(token, now_s=expires_at_s) is None
+
+
+def test_a_token_is_one_that_any_jwt_library_reads():
+    token, expires_at_s = tokens.issue("01J9ZK", "customer", now_s=NOW_S)
+    claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"], options={"verify_exp": False, "verify_iat": False})
+    assert claims == {"sub": "01J9ZK", "role": "customer", "iat": NOW_S, "exp": expires_at_s}
+
+
+def test_a_token_made_elsewhere_with_the_key_is_accepted():
+    assert verify(made_elsewhere()) == Identity("01J9ZK", "mechanic", NOW_S + 60, "bearer")
+    assert verify(made_elsewhere(exp=NOW_S + 0.5, extra={"is": "ignored"})) is not None
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(made_elsewhere(secret_key="another secret, which is as long as ours"), id="another key"),
+        pytest.param(made_elsewhere(algorithm=None, secret_key=""), id="alg none"),
+        pytest.param(made_elsewhere(algorithm="HS512"), id="another algorithm with our key"),
+        pytest.param(made_elsewhere(exp=NOW_S), id="expired this second"),
+        pytest.param(made_elsewhere(nbf=NOW_S + 1), id="not valid yet"),
+        *(pytest.param(made_elsewhere(**{claim: ...}), id=f"no {claim}") for claim in ("sub", "role", "iat", "exp")),
+        *(pytest.param(made_elsewhere(role=role), id=f"role {role!r}") for role in ("root", "", 1, ["admin"])),
+        *(pytest.param(made_elsewhere(sub=sub), id=f"sub {sub!r}") for sub in ("", "a b", "x" * 65, "a/../b")),
+        *(pytest.param(made_elsewhere(exp=exp), id=f"exp {exp!r}") for exp in (str(NOW_S + 60), True, None, [])),
+        *(pytest.param(made_elsewhere(iat=iat), id=f"iat {iat!r}") for iat in ("now", True, None)),
+    ],
+)
+def test_any_other_token_is_nobodys(token: str):
+    assert verify(token) is None
+
+
+def test_a_changed_byte_anywhere_spoils_a_token():
+    token, _ = tokens.issue("01J9ZK", "customer", now_s=NOW_S)
+    for position in range(len(token)):
+        # The last character of a base64 text carries bits that nobody reads; every other change must be noticed.
+        if token[position] != "." and position != len(token) - 1:
+            changed = token[:position] + ("A" if token[position] != "A" else "B") + token[position + 1 :]
+            assert verify(changed) is None, position
+
+
+@given(st.text(max_size=200) | st.lists(st.text("abcABC019-_=", max_size=30), min_size=3, max_size=3).map(".".join))
+def test_no_text_makes_verifying_raise(text: str):
+    assert verify(text) is None
+
+
+def test_a_header_of_nothing_but_brackets_is_no_token():
+    bomb = base64.urlsafe_b64encode(b"[" * 30_000).decode().rstrip("=")
+    assert verify(f"{bomb}.e30.c2ln") is None
+
+
+def test_a_short_key_is_the_settings_business_and_warns_nobody():
+    short = Tokens("short", lifetime_s=60)
+    token, _ = short.issue("01J9ZK", "customer", now_s=NOW_S)
+    assert short.verify(token, now_s=NOW_S, via="cookie") is not None
+
+
+@pytest.mark.parametrize(
+    ("headers", "carried"),
+    [
+        ([], None),
+        ([("authorization", "Bearer abc")], ("abc", "bearer")),
+        ([("authorization", "bearer abc ")], ("abc", "bearer")),
+        ([("authorization", "Bearer")], ("", "bearer")),
+        ([("authorization", "Basic abc")], None),
+        ([("cookie", "pitlane_session=abc")], ("abc", "cookie")),
+        ([("cookie", 'a=b; pitlane_session="abc";c=d')], ("abc", "cookie")),
+        ([("cookie", "a=b"), ("cookie", "pitlane_session=abc")], ("abc", "cookie")),
+        ([("cookie", "not_pitlane_session=abc")], None),
+        ([("cookie", "pitlane_session=good"), ("authorization", "Bearer bad")], ("bad", "bearer")),
+        ([("authorization", "Basic abc"), ("cookie", "pitlane_session=abc")], ("abc", "cookie")),
+    ],
+)
+def test_a_bearer_header_wins_over_the_cookie(headers: list[tuple[str, str]], carried: tuple[str, str] | None):
+    assert token_of([(name.encode(), value.encode()) for name, value in headers]) == carried
+
+
+def doors(**changes: Any) -> DoorSettings:
+    return Settings(_env_file=None, secret_key=SECRET_KEY, **changes).doors()
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://pitlane.example", "https://PITLANE.example", "https://pitlane.example:443"]
+)
+def test_an_origin_is_ours_however_it_is_written(origin: str):
+    assert origin_is_ours(origin, doors(base_url="https://pitlane.example/"))
+    assert origin_is_ours("https://pitlane.example", doors(base_url="https://Pitlane.Example:443"))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        None,
+        "",
+        "null",
+        "http://pitlane.example",
+        "https://pitlane.example:8443",
+        "https://evil.example",
+        "https://pitlane.example.evil.example",
+        "https://evil.example/https://pitlane.example",
+        "https://pitlane.example/path",
+        "https://pitlane.example:port",
+        "https://[",
+        "pitlane.example",
+    ],
+)
+def test_every_other_origin_is_foreign(origin: str | None):
+    assert not origin_is_ours(origin, doors(base_url="https://pitlane.example"))
+
+
+def test_a_developers_machine_goes_by_all_its_loopback_names():
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        assert origin_is_ours(f"http://{host}:8000", doors())
+    assert not origin_is_ours("http://localhost:8001", doors())
