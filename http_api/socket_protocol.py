@@ -119,19 +119,16 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def hand_over(self, connection: ConnectionLike, limits: SocketLimits, counters: SocketCounters) -> None:
-        """Give the accepted socket to ``connection`` for good. If the client has gone already, ``on_close`` follows."""
+        """Give the accepted socket to ``connection`` for good; it is never opened if the client has gone already."""
+        if self.disconnected or self.transport.is_closing():
+            return
         assert self.handshake_complete, "accept first"
         transport, self.transport = self.transport, _GivenAway()
         self.stop_keepalive()
-        gone = self.disconnected or transport.is_closing()
-        if not gone:
-            self.connections.discard(self)
-        socket = HandedOverSocket(transport, connection, limits, counters, None if gone else self.connections)
-        connection.on_open(socket)
-        if gone:
-            socket.connection_lost(None)
-            return
+        self.connections.discard(self)
+        socket = HandedOverSocket(transport, connection, limits, counters, self.connections)
         transport.set_protocol(socket)
+        connection.on_open(socket)
         transport.resume_reading()
         if self._early:
             socket.data_received(bytes(self._early))
@@ -172,7 +169,7 @@ class HandedOverSocket(asyncio.Protocol):
         connection: ConnectionLike,
         limits: SocketLimits,
         counters: SocketCounters,
-        registry: set[Any] | None,
+        registry: set[Any],
     ) -> None:
         """``registry``: uvicorn's set of connections to be told of a shutdown and waited for."""
         self._transport = transport
@@ -185,8 +182,7 @@ class HandedOverSocket(asyncio.Protocol):
         self._full_at_s = 0.0
         self._is_deaf = False
         self._closing: asyncio.TimerHandle | None = None
-        if registry is not None:
-            registry.add(self)
+        registry.add(self)
 
     # --- what the connection calls ------------------------------------------------------------------------------------
 
@@ -254,8 +250,7 @@ class HandedOverSocket(asyncio.Protocol):
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
-        if self._registry is not None:
-            self._registry.discard(self)
+        self._registry.discard(self)
         self._report_close(close_codes.GONE)
 
     # --- inside -------------------------------------------------------------------------------------------------------

@@ -95,7 +95,12 @@ class Bus:
         while True:
             try:
                 async with self._link.redis.pubsub() as pubsub:
-                    await pubsub.subscribe(self._own_channel, *self._handlers)
+                    await pubsub.subscribe(self._own_channel)
+                    asked: set[str] = set()
+                    while missing := self._handlers.keys() - asked:
+                        await pubsub.subscribe(*missing)
+                        asked |= missing
+                    # No await since nothing was missing: whoever subscribes from now on finds the connection.
                     self._pubsub = pubsub
                     self._heard_at = anyio.current_time()
                     delay_s = RECONNECT_FIRST_S

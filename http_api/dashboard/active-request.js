@@ -21,7 +21,7 @@ export class ActiveRequest extends Part {
   #what = h("p", { class: "offer-what" });
   #start = h("button", { type: "button", class: "primary", "data-testid": "start" });
   #complete = h("button", { type: "button", class: "primary", "data-testid": "complete" });
-  #release = h("button", { type: "button", class: "quiet", "data-testid": "release" });
+  #release = h("button", { type: "button", class: "secondary", "data-testid": "release" });
   #problem = h("p", { class: "tracker-problem", role: "alert" });
   #timeline = new RequestTimeline();
   #card = h("article", { class: "panel active" });

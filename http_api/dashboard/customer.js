@@ -33,6 +33,7 @@ import { availabilityText, customerStory, shortName } from "./words.js";
 
 const { ApiError, messageOf } = api;
 const WATCH_MAX = 100;
+const RECOUNT_MS = 10_000;
 const store = createStore();
 const load = createLoader(store);
 const checkout = createCheckout(store, load, booked);
@@ -169,6 +170,7 @@ function react(state, before) {
     // At every snapshot that leaves it out, not only the first: the last question may have gone unanswered.
     if (request.unsure && request !== old) void load.request(request.id);
     if (old && old.status !== request.status) requestMoved(state, request);
+    if (request.status === "broadcasting" && old?.status !== "broadcasting") void load.availableCount();
   }
   for (const favorite of state.favorites ?? []) {
     const now = state.statuses[favorite.provider_id];
@@ -207,7 +209,6 @@ function requestMoved(state, request) {
   announce(`${headline}. ${detail}`);
   // The figures on the card have grown.
   if (request.status === "completed") void load.favorites();
-  if (request.status === "broadcasting") void load.availableCount();
   // A free diagnostic that was not given may be had again.
   if (!isOpen(request)) void load.plans();
 }
@@ -359,6 +360,14 @@ async function addFavorite(mechanic) {
 
 // ---- wiring -------------------------------------------------------------------------------------------------------
 
+/** @param {TrackedRequest} request */
+const isBroadcasting = (request) => request.status === "broadcasting";
+
+/** "Offered to 3 available mechanics" has to stay true while somebody reads it. */
+function countWhileWatched() {
+  if (document.visibilityState === "visible" && store.state.me?.role === "customer") void load.availableCount();
+}
+
 /** Only whoever leaves on purpose leaves nothing behind: a session that merely ended is often taken up again. */
 async function leave() {
   await signOut(store);
@@ -401,9 +410,8 @@ window.addEventListener(
   "pageshow",
   (event) => event.persisted && store.dispatch({ type: "checkout_moved", phase: "idle" }),
 );
-document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible" && store.state.me?.role === "customer") void load.availableCount();
-});
+document.addEventListener("visibilitychange", countWhileWatched);
+setInterval(() => Object.values(store.state.requests).some(isBroadcasting) && countWhileWatched(), RECOUNT_MS);
 
 store.subscribe((state, before) => {
   render(state);

@@ -166,6 +166,7 @@ class World:
                 under.cancel_scope.cancel()
         finally:
             await link.close()
+            await link.redis.connection_pool.aclose()
 
 
 @asynccontextmanager
