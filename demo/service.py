@@ -1,0 +1,89 @@
+"""The demo as one part of a serving process, for ``run.py``."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+import structlog
+from starlette.routing import BaseRoute
+
+from demo import banner, cast, doors
+from demo.mechanics import SimulatedMechanic, Way
+from models.tables import Role
+
+if TYPE_CHECKING:
+    from http_api.services import Services
+    from models.database import Database
+
+REST_TIMEOUT_S = 10.0
+SEED_BITS = 32
+
+_log = structlog.get_logger("demo")
+
+
+class Demo:
+    """The cast on its stage: ``routes`` for every server process, ``run`` and ``banner`` for one of them."""
+
+    def __init__(self, services: "Services", ids: Mapping[str, str]) -> None:
+        self._services = services
+        self._ids = ids
+        self.routes: Sequence[BaseRoute] = doors.routes(services, ids)
+
+    @classmethod
+    async def prepare(cls, services: "Services") -> "Demo":
+        """Make sure that everybody exists; idempotent, also in several processes at once.
+
+        Raises ``ConfigurationError`` if the database has somebody else in a member's place.
+        """
+        return cls(services, await cast.prepare(services.database, services.clock.now_ms()))
+
+    async def run(self) -> None:
+        """Let the simulated mechanics come and go until cancelled."""
+        seed = secrets.randbits(SEED_BITS)
+        _log.debug("demo_mechanics", seed=seed)
+        random = Random(seed)
+        loopback_url = self._services.settings.loopback_url
+        async with (
+            httpx.AsyncClient(base_url=loopback_url, trust_env=False, timeout=REST_TIMEOUT_S) as rest,
+            anyio.create_task_group() as tasks,
+        ):
+            for member in cast.MECHANICS:
+                if member.character is None:
+                    continue
+                way = Way(
+                    socket_url=loopback_url.replace("http", "ws", 1) + "/ws/mechanic",
+                    rest=rest,
+                    token=partial(self._token, self._ids[member.slug]),
+                )
+                # Each with dice of their own: what one of them rolls does not depend on who is scheduled first.
+                own = Random(random.getrandbits(SEED_BITS))
+                tasks.start_soon(SimulatedMechanic(member.name, member.character, way, own).run)
+
+    def banner(self, *, stripe_is_standin: bool = True) -> str:
+        """Return what to print once the server accepts connections."""
+        settings = self._services.settings
+        facts = banner.Facts(
+            base_url=settings.base_url,
+            second_base_url=doors.second_base_url(settings),
+            priority_window_ms=settings.priority_window_ms,
+            broadcast_window_ms=settings.broadcast_window_ms,
+            data_place=_place(self._services.database),
+            stripe_is_standin=stripe_is_standin,
+        )
+        return banner.text(facts)
+
+    def _token(self, mechanic_id: str) -> str:
+        token, _ = self._services.tokens.issue(mechanic_id, Role.MECHANIC, now_s=self._services.clock.now_ms() // 1000)
+        return token
+
+
+def _place(database: "Database") -> str:
+    """Say where the data is: a directory, or a server without its password."""
+    if database.is_sqlite and database.url.database:
+        return f"{Path(database.url.database).parent}"
+    return database.url.set(drivername="postgresql").render_as_string(hide_password=True)
