@@ -54,4 +54,4 @@ class RedisLink:
 
     async def close(self) -> None:
         """Give all connections back; idempotent."""
-        await self.redis.aclose()
+        await self.redis.aclose(close_connection_pool=True)

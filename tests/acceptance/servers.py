@@ -1,0 +1,100 @@
+"""Real server processes with real settings, started and ended by the tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import httpx
+
+from models.accounts import Accounts, NewAccount
+from models.clock import wall_clock_ms
+from models.database import Database
+from tests.acceptance.clients import SECRET_KEY
+from tests.services import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+"""The contract's: SIGTERM drains and exits within ten seconds."""
+POLL_S = 0.02
+
+
+@dataclass
+class Server:
+    """One running ``run.py serve``."""
+
+    process: subprocess.Popen[bytes]
+    base_url: str
+    log_path: Path
+
+    async def ready(self) -> None:
+        """Wait until it answers that database and Redis are reachable."""
+        async with httpx.AsyncClient(base_url=self.base_url) as client:
+            with anyio.fail_after(START_TIMEOUT_S):
+                while True:
+                    assert self.process.poll() is None, f"the server ended: {self.log_path.read_text()[-3000:]}"
+                    try:
+                        if (await client.get("/readyz")).status_code == 200:
+                            return
+                    except httpx.TransportError:
+                        pass
+                    await anyio.sleep(POLL_S)
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit code."""
+        self.process.terminate()
+        return self.process.wait(STOP_TIMEOUT_S)
+
+
+def environment(data_dir: Path, port: int, **settings: str) -> dict[str, str]:
+    """The environment of a server: nothing of ours but these settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PITLANE_")}
+    own = {"DATA_DIR": str(data_dir), "PORT": str(port), "SECRET_KEY": SECRET_KEY, **settings}
+    return kept | {f"PITLANE_{name}": value for name, value in own.items()}
+
+
+def start_server(data_dir: Path, *, command: Sequence[str] = ("serve",), **settings: str) -> Server:
+    """Start a server on a free port; the caller awaits ``ready`` and ends it."""
+    port = int(settings.pop("PORT", 0)) or free_port()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log_path = data_dir / f"server-{port}.log"
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "run.py", *command],
+            cwd=ROOT,
+            env=environment(data_dir, port, **settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    return Server(process, f"http://127.0.0.1:{port}", log_path)
+
+
+@contextmanager
+def running_servers(data_dir: Path, count: int = 1, **settings: str) -> Iterator[list[Server]]:
+    """``count`` servers with the same settings on ports of their own, killed at the end if they still run."""
+    with ExitStack() as stack:
+        servers = []
+        for number in range(count):
+            server = start_server(data_dir / f"node{number}" if count > 1 else data_dir, **settings)
+            stack.callback(lambda server=server: server.kill() if server.process.poll() is None else None)
+            servers.append(server)
+        yield servers
+
+
+async def add_accounts(database_url: str, *accounts: NewAccount) -> list[str]:
+    """Add accounts beside a running server; return their ids."""
+    database = Database(database_url)
+    added = await Accounts(database).add_all(accounts, now_ms=wall_clock_ms())
+    await database.close()
+    return [account.id for account in added]
