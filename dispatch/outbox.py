@@ -4,6 +4,7 @@ A message is leased to the node that wrote it; when it is still there after the 
 told at least once, and handlers must not mind telling twice.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,8 @@ class Outbox:
         self._clock = clock
         self._settings = settings
         self._handlers: dict[str, Handler] = {}
-        self._send, self._receive = anyio.create_memory_object_stream[Message](settings.outbox_queue_len_max)
+        self._posted: deque[Message] = deque()
+        self._arrived = anyio.Event()
         self._idle = anyio.Event()
         self._log = structlog.get_logger("outbox")
 
@@ -72,13 +74,14 @@ class Outbox:
     def post(self, messages: Iterable[Message]) -> None:
         """Tell what has been committed, soon and in order; never waits."""
         for message in messages:
-            if self._idle.is_set():
-                self._idle = anyio.Event()
-            try:
-                self._send.send_nowait(message)
-            except anyio.WouldBlock:
+            if len(self._posted) >= self._settings.outbox_queue_len_max:
                 # Nothing is lost: the row is there, and the sweep takes it when its lease has ended.
                 self._log.warning("outbox_queue_full", left_to_sweep=message.id)
+                continue
+            if self._idle.is_set():
+                self._idle = anyio.Event()
+            self._posted.append(message)
+            self._arrived.set()
 
     async def drained(self) -> None:
         """Return when everything posted so far has been told."""
@@ -87,7 +90,7 @@ class Outbox:
     @property
     def depth(self) -> int:
         """Messages that this node still has to tell."""
-        return self._send.statistics().current_buffer_used
+        return len(self._posted)
 
     async def run(self) -> None:
         """Tell and sweep until cancelled."""
@@ -97,15 +100,11 @@ class Outbox:
 
     async def _tell_posted(self) -> None:
         while True:
-            if not self.depth:
+            self._arrived = anyio.Event()
+            if not self._posted:
                 self._idle.set()
-            batch = [await self._receive.receive()]
-            while len(batch) < TELL_BATCH:
-                try:
-                    batch.append(self._receive.receive_nowait())
-                except anyio.WouldBlock:
-                    break
-            await self._tell(batch)
+                await self._arrived.wait()
+            await self._tell([self._posted.popleft() for _ in range(min(len(self._posted), TELL_BATCH))])
 
     async def _sweep(self) -> None:
         while True:

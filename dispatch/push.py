@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections import deque
 
 import anyio
 import msgspec
@@ -49,7 +50,8 @@ class Push:
         self._contact = contact
         digest = hashlib.sha512(b"pitlane vapid " + secret_key.encode()).digest()
         self._key = ec.derive_private_key(int.from_bytes(digest, "big") % (_P256_ORDER - 1) + 1, ec.SECP256R1())
-        self._send, self._receive = anyio.create_memory_object_stream[tuple[str, OfferView, int]](QUEUE_LEN_MAX)
+        self._queue: deque[tuple[str, OfferView, int]] = deque()
+        self._queued = anyio.Semaphore(0)
         self._log = structlog.get_logger("push")
 
     @property
@@ -102,10 +104,11 @@ class Push:
 
     def send_soon(self, mechanic_id: str, offer: OfferView, *, expires_at_ms: int) -> None:
         """Send the offer to the mechanic's browsers, in the background; never waits. A push is a hint, like a socket."""
-        try:
-            self._send.send_nowait((mechanic_id, offer, expires_at_ms))
-        except anyio.WouldBlock:
+        if len(self._queue) >= QUEUE_LEN_MAX:
             self._log.warning("push_queue_full", offer_id=offer.offer_id)
+            return
+        self._queue.append((mechanic_id, offer, expires_at_ms))
+        self._queued.release()
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -115,7 +118,8 @@ class Push:
 
     async def _send_queued(self) -> None:
         while True:
-            mechanic_id, offer, expires_at_ms = await self._receive.receive()
+            await self._queued.acquire()
+            mechanic_id, offer, expires_at_ms = self._queue.popleft()
             try:
                 async with self._database.read() as session:
                     found = await session.exec(

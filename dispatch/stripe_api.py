@@ -18,12 +18,17 @@ class StripeApi:
     def __init__(self, settings: StripeSettings) -> None:
         self._settings = settings
         self._log = structlog.get_logger("stripe")
+        self._http = stripe.HTTPXClient(timeout=settings.timeout_s)
         self._client = stripe.StripeClient(
             settings.secret_key,
             base_addresses={"api": settings.api_base} if settings.api_base else None,
             max_network_retries=settings.tries_max - 1,
-            http_client=stripe.HTTPXClient(timeout=settings.timeout_s),
+            http_client=self._http,
         )
+
+    async def close(self) -> None:
+        """Close the connections to Stripe; idempotent."""
+        await self._http.close_async()
 
     async def create_session(self, params: Mapping[str, Any], *, idempotency_key: str) -> stripe.checkout.Session:
         """Create a Checkout Session (docs.stripe.com/api/checkout/sessions/create)."""
