@@ -332,10 +332,23 @@ async def _body(called: Operation, services: Services, headers: Headers, receive
             # Valid JSON, but PostgreSQL cannot keep it in a text, and nobody means it.
             _refuse_nul(msgspec.to_builtins(body), "$")
     except msgspec.ValidationError as error:
-        raise _Unfit(_invalid([field_error(str(error))])) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _Unfit(problem("malformed_json", "The body must be JSON in UTF-8.")) from error
+        # The first member that does not fit ends the decoding; what comes after it must be JSON as well.
+        raise _Unfit(_invalid([field_error(str(error))]) if _is_json(raw) else _malformed()) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _Unfit(_malformed()) from error
     return body
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _malformed() -> Response:
+    return problem("malformed_json", "The body must be JSON in UTF-8.")
 
 
 async def _read(receive: Receive, headers: Headers, len_max: int) -> bytes:

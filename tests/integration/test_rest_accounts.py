@@ -1,0 +1,242 @@
+"""Signing up, in and out, and how often one may try."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from http_api.login_limit import LoginLimit, TooMany
+from models.redis_link import RedisLink
+from models.settings import DoorSettings, Settings
+from tests.acceptance.clients import Rest
+from tests.integration.rest_house import COOKIE, PASSWORD, House, rest_house
+from tests.services import redis_server
+
+EVIL = "https://evil.example"
+
+
+@pytest.fixture(scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with rest_house(tmp_path_factory.mktemp("accounts")) as one:
+        yield one
+
+
+async def login(rest: Rest, email: str, password: str = PASSWORD) -> tuple[int, str | None]:
+    """Return the status and, of a refusal, the code."""
+    answer = await rest.post("/api/auth/login", json={"email": email, "password": password})
+    return answer.status_code, answer.json().get("code")
+
+
+# --- signing up -------------------------------------------------------------------------------------------------------
+
+
+async def test_registering_makes_a_customer_who_is_signed_in_by_token_and_by_cookie(house: House):
+    body = {"email": "New.Driver@Example.com", "password": PASSWORD, "name": "  Nia  "}
+    async with house.as_nobody() as browser, house.as_nobody() as app:
+        signed_in = await browser.ok("POST", "/api/auth/register", status=201, json=body)
+        account = signed_in["account"]
+        assert account | {"id": ""} == {
+            "id": "",
+            "role": "customer",
+            "name": "Nia",
+            "email": "new.driver@example.com",
+            "has_used_free_session": False,
+        }
+        assert set(signed_in) == {"account", "token", "expires_at"}
+        assert signed_in["expires_at"].endswith(".000Z")
+        assert await browser.ok("GET", "/api/me") == account
+        headers = {"Authorization": f"Bearer {signed_in['token']}"}
+        assert await app.ok("GET", "/api/me", headers=headers) == account
+
+
+async def test_an_address_is_taken_in_any_letter_case_and_also_by_two_at_once(house: House):
+    body = {"email": "twice@example.com", "password": PASSWORD, "name": "Twice"}
+    async with house.as_nobody() as rest:
+        answers = await asyncio.gather(*(rest.post("/api/auth/register", json=body) for _ in range(4)))
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+        body["email"] = "TWICE@example.com"
+        assert await rest.problem("POST", "/api/auth/register", json=body) == (409, "email_taken")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"email": "no address"}, "email"),
+        ({"email": "x@" + "y" * 254}, "email"),
+        ({"password": "short"}, "password"),
+        ({"password": "x" * 257}, "password"),
+        ({"name": "   "}, "name"),
+        ({"name": "Nul\0l"}, "name"),
+        ({"role": "admin"}, "role"),
+    ],
+)
+async def test_what_cannot_be_an_account_is_refused_naming_the_member(house: House, change: dict[str, str], field: str):
+    async with house.as_nobody() as rest:
+        body = {"email": "fine@example.com", "password": PASSWORD, "name": "Fine"} | change
+        answer = await rest.post("/api/auth/register", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+
+
+# --- signing in and out -----------------------------------------------------------------------------------------------
+
+
+async def test_signing_in_tells_the_same_for_a_wrong_password_and_for_nobody(house: House):
+    async with house.as_nobody(address="127.0.1.1") as rest:
+        assert await login(rest, "CARA@example.com") == (200, None)
+        wrong = await rest.post("/api/auth/login", json={"email": "cara@example.com", "password": "wrong"})
+        nobody = await rest.post("/api/auth/login", json={"email": "nobody@example.com", "password": "wrong"})
+        assert wrong.status_code == nobody.status_code == 401
+        assert wrong.content == nobody.content
+        assert wrong.json()["code"] == "bad_credentials"
+
+
+async def test_an_account_that_only_tokens_can_use_has_no_password(house: House):
+    await house.add("mechanic", "tokens")
+    async with house.as_nobody(address="127.0.1.2") as rest:
+        assert await login(rest, "tokens@example.com", "") == (401, "bad_credentials")
+    async with house.as_mechanic() as rest:
+        assert "has_used_free_session" not in await rest.ok("GET", "/api/me")
+
+
+async def test_the_cookie_is_out_of_reach_for_scripts_and_foreign_pages_and_signing_out_clears_it(house: House):
+    async with house.as_nobody() as rest:
+        answer = await rest.post("/api/auth/login", json={"email": "carl@example.com", "password": PASSWORD})
+        name_and_value, *attributes = answer.headers["set-cookie"].split("; ")
+        assert name_and_value == f"{COOKIE}={answer.json()['token']}"
+        assert set(attributes) == {"Path=/", "Max-Age=604800", "HttpOnly", "SameSite=Lax"}
+        assert (await rest.get("/api/me")).status_code == 200
+        answer = await rest.post("/api/auth/logout")
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert await rest.problem("GET", "/api/me") == (401, "unauthenticated")
+        assert await rest.problem("POST", "/api/auth/logout") == (401, "unauthenticated")
+
+
+async def test_behind_https_the_cookie_is_secure_and_the_public_origin_is_ours(tmp_path: Path):
+    async with rest_house(tmp_path, BASE_URL="https://pitlane.example") as house, house.as_nobody() as rest:
+        body = {"email": "carl@example.com", "password": PASSWORD}
+        answer = await rest.post("/api/auth/login", json=body)
+        assert answer.headers["set-cookie"].endswith("; Secure")
+        async with house.with_cookie(house.customer, "customer", "https://pitlane.example") as browser:
+            assert (await browser.delete(f"/api/favorites/{house.mechanic}")).status_code == 204
+        async with house.with_cookie(house.customer, "customer", house.base_url) as browser:
+            assert await browser.problem("DELETE", f"/api/favorites/{house.mechanic}") == (403, "foreign_origin")
+
+
+async def test_a_foreign_page_cannot_sign_its_visitor_in_here(house: House):
+    body = {"email": "carl@example.com", "password": PASSWORD}
+    async with house.as_nobody() as rest:
+        assert "set-cookie" not in (await rest.post("/api/auth/login", json=body, headers={"Origin": EVIL})).headers
+        ours = await rest.post("/api/auth/login", json=body, headers={"Origin": house.base_url})
+        assert "set-cookie" in ours.headers
+
+
+async def test_whoever_has_an_old_cookie_can_still_sign_in(house: House):
+    async with house.as_nobody(headers={"Cookie": f"{COOKIE}=old.and.bad"}) as rest:
+        assert await login(rest, "carl@example.com") == (200, None)
+        assert (await rest.get("/api/plans")).status_code == 200
+
+
+# --- how often --------------------------------------------------------------------------------------------------------
+
+
+async def test_after_five_failures_for_an_account_even_the_right_password_waits(house: House):
+    await house.add("customer", "guessed", PASSWORD)
+    for attempt in range(5):
+        # From five addresses: it is the account that is guarded.
+        async with house.as_nobody(address=f"127.0.2.{attempt + 1}") as rest:
+            assert await login(rest, "Guessed@example.com", f"guess {attempt}") == (401, "bad_credentials")
+    async with house.as_nobody(address="127.0.2.6") as rest:
+        answer = await rest.post("/api/auth/login", json={"email": "guessed@example.com", "password": PASSWORD})
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_attempts")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        # Others come in as ever, from the same address, too.
+        assert await login(rest, "cara@example.com") == (200, None)
+
+
+async def test_after_five_failures_from_an_address_nobody_comes_in_from_there(house: House):
+    async with house.as_nobody(address="127.0.3.1") as rest:
+        for attempt in range(5):
+            assert await login(rest, f"guess{attempt}@example.com", "guess") == (401, "bad_credentials")
+        assert await login(rest, "cara@example.com") == (429, "too_many_attempts")
+    async with house.as_nobody(address="127.0.3.2") as rest:
+        assert await login(rest, "cara@example.com") == (200, None)
+
+
+async def test_thirty_guesses_at_once_are_five(house: House):
+    await house.add("customer", "rushed", PASSWORD)
+    async with house.as_nobody(address="127.0.4.1") as rest:
+        verdicts = await asyncio.gather(*(login(rest, "rushed@example.com", f"guess {n}") for n in range(30)))
+    assert sorted(verdicts) == [(401, "bad_credentials")] * 5 + [(429, "too_many_attempts")] * 25
+
+
+async def test_thirty_right_passwords_at_once_from_one_address_all_come_in(house: House):
+    async with house.as_nobody(address="127.0.5.1") as rest:
+        emails = ["cara@example.com", "carl@example.com", "mia@example.com"] * 10
+        assert await asyncio.gather(*(login(rest, email) for email in emails)) == [(200, None)] * 30
+
+
+# --- the limit by itself, as several nodes share it -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with redis_server() as redis:
+        yield redis.url
+
+
+def doors(**changes: Any) -> DoorSettings:
+    return replace(Settings(_env_file=None, secret_key="x" * 32).doors(), **changes)
+
+
+async def fail(limit: LoginLimit, *, email: str = "a@b.c", address: str = "::1") -> bool:
+    """Try a wrong password; return whether it was looked at."""
+    async with limit.attempt(email, address) as attempt:
+        return not isinstance(attempt, TooMany)
+
+
+async def test_nodes_count_together_and_forget_after_the_window(redis_url: str):
+    link = RedisLink(redis_url, prefix="window")
+    nodes = [LoginLimit(link, doors(login_window_s=1)) for _ in range(2)]
+    began_s = time.monotonic()
+    looked_at = await asyncio.gather(*(fail(node) for node in nodes * 10))
+    assert sum(looked_at) == 5
+    async with nodes[0].attempt("a@b.c", "::1") as attempt:
+        assert attempt == TooMany(retry_after_s=1)
+    with anyio.fail_after(5):
+        while not await fail(nodes[1]):  # noqa: ASYNC110
+            await anyio.sleep(0.02)
+    assert time.monotonic() - began_s >= 1
+    await link.close()
+
+
+async def test_an_attempt_that_breaks_is_no_failure_and_one_that_is_cut_off_is(redis_url: str):
+    link = RedisLink(redis_url, prefix="broken")
+    limit = LoginLimit(link, doors())
+    for _ in range(6):
+        with pytest.raises(OSError, match="the database is away"):
+            async with limit.attempt("a@b.c", "::1"):
+                raise OSError("the database is away")
+    for _ in range(5):
+        with anyio.move_on_after(5) as scope:
+            async with limit.attempt("a@b.c", "::1") as attempt:
+                assert not isinstance(attempt, TooMany)
+                scope.cancel()
+                await anyio.sleep_forever()
+    assert not await fail(limit)
+    await link.close()
+
+
+async def test_redis_learns_no_address_of_anybody(redis_url: str):
+    link = RedisLink(redis_url, prefix="private")
+    await fail(LoginLimit(link, doors()), email="Jo@Example.com", address="192.0.2.7")
+    keys = await link.redis.keys("private:*")
+    assert len(keys) == 2
+    kept = [*keys, *[member for key in keys for member in await link.redis.zrange(key, 0, -1)]]
+    assert not any(word in text.lower() for text in kept for word in ("jo@", "example", "192.0.2.7"))
+    assert all([await link.redis.pttl(key) > 0 for key in keys])
+    await link.close()
