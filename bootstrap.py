@@ -203,7 +203,13 @@ def _with_uv(environment, requirements, base, run, uv):
         if failure:
             return failure
     into = ["--python", environment.python]
-    return run([uv, "pip", "install", *cache, "--quiet", "--require-hashes", *into, *requirements])
+    compiling = ["--compile-bytecode"] if _never_compiles_later() else []
+    return run([uv, "pip", "install", *cache, *compiling, "--quiet", "--require-hashes", *into, *requirements])
+
+
+def _never_compiles_later():
+    """Tell whether Python was told not to keep what it compiles: then every single start would compile everything."""
+    return sys.dont_write_bytecode
 
 
 def _with_pip(environment, requirements, base, run, _uv):
@@ -223,7 +229,8 @@ def _with_pip(environment, requirements, base, run, _uv):
     for pip in (own_pip, [base, "-m", "pip", "--python", python]):
         if run([*pip, "--version"]) is None:
             # Modules are compiled as they are first imported: compiling all of them would take longer.
-            return run([*pip, "install", "--quiet", "--no-compile", "--no-input", "--require-hashes", *requirements])
+            compiling = [] if _never_compiles_later() else ["--no-compile"]
+            return run([*pip, "install", "--quiet", *compiling, "--no-input", "--require-hashes", *requirements])
     raise SetupError("Python's venv and pip are missing on this machine: apt install python3-venv", exit_code=2)
 
 

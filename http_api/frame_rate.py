@@ -11,5 +11,5 @@ def take(full_at_s: float, now_s: float, *, per_s: float, burst: int) -> float |
     ``per_s`` tokens drip in per second and ``burst`` of them fit in. A bucket that has never been used is ``0.0``.
     """
     full_at_s = max(full_at_s, now_s) + 1 / per_s
-    # The last token of a full bucket moves the instant exactly this far: the small excess forgives floating point.
-    return None if full_at_s - now_s > (burst + 0.001) / per_s else full_at_s
+    # Half a token more than fits can never be a whole one, and forgives what floating point loses on a long-running clock.
+    return None if full_at_s - now_s > (burst + 0.5) / per_s else full_at_s
