@@ -50,9 +50,21 @@ class Cause:
     """The socket that gets the answer directly and needs no withdrawal."""
 
 
+async def lock(session: AsyncSession, request_id: str) -> tables.SessionRequest | None:
+    """Return the request's row, locked until this transaction ends, or ``None``.
+
+    PostgreSQL's default isolation lets each statement see what others committed in between: without the lock the row could
+    be from before somebody's transition and its offer from after. Everything that touches a request takes this lock
+    first, so that nobody waits for each other in a circle. On SQLite the writing transaction is lock enough.
+    """
+    query = select(tables.SessionRequest).where(tables.SessionRequest.id == request_id)
+    locked = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+    return (await session.exec(locked)).first()
+
+
 async def load(session: AsyncSession, request_id: str) -> Request | None:
-    """Return the request as the core sees it, or ``None``."""
-    row = await session.get(tables.SessionRequest, request_id, populate_existing=True)
+    """Return the request as the core sees it, locked until this transaction ends, or ``None``."""
+    row = await lock(session, request_id)
     if row is None:
         return None
     is_open = (tables.Offer.request_id == request_id, col(tables.Offer.closed_at_ms).is_(None))

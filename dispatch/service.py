@@ -119,24 +119,28 @@ class Dispatch:
 
     async def acknowledge(self, mechanic_id: str, offer_id: str) -> None:
         """Note, once, that a priority offer has reached the favourite's app, and tell the customer."""
+        async with self._database.read() as session:
+            offer = await session.get(tables.Offer, offer_id)
+        if offer is None or offer.mechanic_id != mechanic_id or offer.delivered_at_ms is not None:
+            return
         now_ms = self._clock.now_ms()
         async with self._database.write() as session:
+            await request_store.lock(session, offer.request_id)
             first = await session.exec(
                 update(tables.Offer)
                 .where(
                     col(tables.Offer.id) == offer_id,
-                    col(tables.Offer.mechanic_id) == mechanic_id,
                     col(tables.Offer.closed_at_ms).is_(None),
                     col(tables.Offer.delivered_at_ms).is_(None),
                 )
                 .values(delivered_at_ms=now_ms)
-                .returning(col(tables.Offer.request_id))
+                .returning(col(tables.Offer.id))
             )
-            request_id = first.scalar_one_or_none()
-            if request_id is None:
+            if first.first() is None:
                 return
-            await request_store.record(session, request_id, "delivered", {"mechanic_id": mechanic_id}, now_ms=now_ms)
-            messages = [Message.of("request_changed", request_id=request_id, tell=[])]
+            details = {"mechanic_id": mechanic_id}
+            await request_store.record(session, offer.request_id, "delivered", details, now_ms=now_ms)
+            messages = [Message.of("request_changed", request_id=offer.request_id, tell=[])]
             self._outbox.add(session, messages)
         self._outbox.post(messages)
 
@@ -155,15 +159,18 @@ class Dispatch:
     async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> MechanicState | Refused:
         """Remember whether the mechanic wants to be asked."""
         async with self._database.write() as session:
+            # Counted by the database: an accept on another node may raise the version at the same time.
+            changed = await session.exec(
+                update(tables.Mechanic)
+                .where(col(tables.Mechanic.id) == mechanic_id, col(tables.Mechanic.on_duty) != on_duty)
+                .values(on_duty=on_duty, facts_version=tables.Mechanic.facts_version + 1)
+                .returning(col(tables.Mechanic.id))
+            )
+            messages = [Message.of("facts_changed", mechanic_id=found_id) for found_id in changed.scalars()]
+            self._outbox.add(session, messages)
             mechanic = await session.get(tables.Mechanic, mechanic_id)
             if mechanic is None:
                 return NotFound("mechanic_not_found", "There is no such mechanic.")
-            messages = []
-            if mechanic.on_duty != on_duty:
-                mechanic.on_duty = on_duty
-                mechanic.facts_version += 1
-                messages.append(Message.of("facts_changed", mechanic_id=mechanic_id))
-                self._outbox.add(session, messages)
             state = MechanicState(on_duty, mechanic.active_request_id is not None)
         self._outbox.post(messages)
         return state
