@@ -7,7 +7,7 @@ order, instead of failing half-way with SQLITE_BUSY when a reading transaction w
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import asyncpg
 from sqlalchemy import event, text
@@ -24,7 +24,9 @@ POOL_SIZE = 10
 POOL_TIMEOUT_S = 30
 
 _SQLITE_BROKEN = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
-_BROKEN = (DBAPIError, PoolTimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError)
+_POSTGRES_BROKEN = ("08", "40", "53", "57", "58")
+"""Classes of SQLSTATE that are nobody's bug: connection, deadlock, resources, an operator's doing, the system."""
+_BROKEN = (DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 """What reaches us when the database is away; while connecting, asyncpg's own errors come unwrapped."""
 
 
@@ -39,9 +41,11 @@ class Database:
             self.writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1)
             self.reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=4)
         else:
-            self.writer = self.reader = create_async_engine(
+            self.writer = create_async_engine(
                 self.url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True
             )
+            # The same pool; what is read in several queries belongs together, as it does in SQLite.
+            self.reader = self.writer.execution_options(isolation_level="REPEATABLE READ")
         self._writes = async_sessionmaker(self.writer, class_=AsyncSession, expire_on_commit=False)
         self._reads = async_sessionmaker(self.reader, class_=AsyncSession, expire_on_commit=False)
 
@@ -56,7 +60,7 @@ class Database:
             async with self._writes() as session, session.begin():
                 yield session
         except _BROKEN as error:
-            raise _translated(error) from error
+            _raise_translated(error)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -65,7 +69,7 @@ class Database:
             async with self._reads() as session:
                 yield session
         except _BROKEN as error:
-            raise _translated(error) from error
+            _raise_translated(error)
 
     async def ping(self) -> None:
         """Raise ``DatabaseUnavailable`` unless the database answers."""
@@ -75,7 +79,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections; idempotent."""
         await self.writer.dispose()
-        if self.reader is not self.writer:
+        if self.is_sqlite:
             await self.reader.dispose()
 
 
@@ -86,14 +90,20 @@ def async_url(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def _translated(error: Exception) -> Exception:
-    """Return what a caller should see: a lost or locked database is the world's fault; everything else is ours."""
-    if not isinstance(error, DBAPIError):
-        return DatabaseUnavailable(str(error))
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if error.connection_invalidated or (code is not None and code & 0xFF in _SQLITE_BROKEN):
-        return DatabaseUnavailable(str(error.orig))
-    return error
+def _raise_translated(error: Exception) -> NoReturn:
+    """Raise what a caller should see: a lost or locked database is the world's fault; everything else is ours."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    sqlite_code = getattr(origin, "sqlite_errorcode", None)
+    sqlstate = getattr(origin, "sqlstate", None)
+    is_broken = (
+        isinstance(error, PoolTimeoutError | OSError | asyncpg.InterfaceError)
+        or (isinstance(error, DBAPIError) and error.connection_invalidated)
+        or (sqlite_code is not None and sqlite_code & 0xFF in _SQLITE_BROKEN)
+        or (sqlstate is not None and sqlstate.startswith(_POSTGRES_BROKEN))
+    )
+    if is_broken:
+        raise DatabaseUnavailable(str(origin)) from error
+    raise error
 
 
 def _sqlite_engine(url: URL, *, begin: str, pool_size: int) -> AsyncEngine:
