@@ -98,7 +98,11 @@ class Payments:
             asked.idempotency_hash = fingerprint if idempotency_key else None
             try:
                 if asked.price_cents == 0:
-                    return await self._serve_free(asked)
+                    served = await self._serve_free(asked)
+                    if isinstance(served, Refused) and await self._existing(customer_id, idempotency_key):
+                        # The same key came twice at once, and the other one has used the free session.
+                        continue
+                    return served
                 async with self._database.write() as session:
                     session.add(asked)
             except IntegrityError:
@@ -197,11 +201,16 @@ class Payments:
             ) from error
         assert stripe_session.url is not None, "an open hosted Session has a page"
         async with self._database.write() as session:
-            await session.exec(
+            kept = await session.exec(
                 update(tables.Checkout)
                 .where(col(tables.Checkout.id) == checkout.id)
                 .values(stripe_session_id=stripe_session.id, url=stripe_session.url)
+                .returning(col(tables.Checkout.id))
             )
+            if kept.first() is None:
+                # A repetition of this very call failed meanwhile and forgot the checkout: the page must not be seen, for
+                # whoever paid on it could not be served.
+                raise StripeUnavailable("The payment page could not be opened; nothing was charged. Please try again.")
         return stripe_session.url
 
     async def _session_params(self, checkout: tables.Checkout) -> dict[str, Any]:
@@ -416,9 +425,16 @@ class Payments:
                     )
                     session_ids = [session_id for session_id in forgotten if session_id]
                 for session_id in session_ids:
-                    await self.fulfil(session_id)
-            except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
+                    await self._fulfil_forgotten(session_id)
+            except (StripeUnavailable, DatabaseUnavailable, OSError) as error:
                 self._log.warning("checkouts_not_reconciled", error=str(error))
+
+    async def _fulfil_forgotten(self, session_id: str) -> None:
+        try:
+            await self.fulfil(session_id)
+        except StripeRefused as error:
+            # One that Stripe does not know (of another account, say) must not stand in the others' way.
+            self._log.error("checkout_not_reconciled", stripe_session_id=session_id, error=str(error))
 
 
 def _paid_session(session: stripe.checkout.Session) -> PaidSession:
