@@ -10,6 +10,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import delete, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -26,6 +27,7 @@ QUEUE_LEN_MAX = 1_000
 SENDERS = 4
 SEND_TIMEOUT_S = 10
 TRIES_MAX = 3
+SUBSCRIBE_TRIES_MAX = 3
 RETRY_S = 1.0
 SUBSCRIPTIONS_MAX = 10
 """Per mechanic; the oldest goes when an eleventh device subscribes."""
@@ -62,6 +64,15 @@ class Push:
 
     async def subscribe(self, mechanic_id: str, body: PushSubscribeBody) -> bool:
         """Remember a browser; return whether it is new. A known endpoint is updated and may change hands."""
+        for _ in range(SUBSCRIBE_TRIES_MAX):
+            try:
+                return await self._subscribe(mechanic_id, body)
+            except IntegrityError:
+                # Two tabs of one browser at once, and the other was faster: now it is known.
+                continue
+        raise DatabaseUnavailable("The same push endpoint kept appearing and vanishing.")
+
+    async def _subscribe(self, mechanic_id: str, body: PushSubscribeBody) -> bool:
         async with self._database.write() as session:
             by_endpoint = select(PushSubscription).where(PushSubscription.endpoint == body.endpoint)
             known = (await session.exec(by_endpoint)).first()
@@ -177,6 +188,8 @@ class Push:
 
     async def _facts_after_change(self, session: AsyncSession, mechanic_id: str) -> list[Message]:
         """Let ``has_push`` follow the subscriptions; return what has to be told."""
+        # Locked first: of two changes at once the second must see what the first has left.
+        await session.exec(select(Mechanic.id).where(Mechanic.id == mechanic_id).with_for_update())
         has_any = select(PushSubscription.id).where(PushSubscription.mechanic_id == mechanic_id).exists()
         changed = await session.exec(
             update(Mechanic)
