@@ -87,8 +87,11 @@ def serve(settings, is_demo=False):
             run_loop(node, settings, redis_child, redis_url, listener, is_demo)
 
 
-async def node(settings, redis_child, redis_url, listener, is_demo=False):
-    """One server process: what is inside starts first, everything stops in reverse, a crash of any part ends all."""
+async def node(settings, redis_child, redis_url, listener, is_demo=False, is_first=True):
+    """One server process: what is inside starts first, everything stops in reverse, a crash of any part ends all.
+
+    Of several, the first speaks to the terminal and moves the demo's mechanics.
+    """
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
@@ -182,7 +185,8 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False):
 
             demo = await Demo.prepare(services)
             mounts += demo.routes
-            loops.append(demo.run)
+            if is_first:
+                loops.append(demo.run)
 
         hub = Hub(services)
         server = Server(create_app(services, hub, mounts=mounts), doors)
@@ -191,7 +195,8 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False):
                 tasks.start_soon(loop)
             tasks.start_soon(hub.run)
             tasks.start_soon(stop_on_signal, server)
-            tasks.start_soon(announce, settings, server, demo.banner() if is_demo else None)
+            if is_first:
+                tasks.start_soon(announce, settings, server, demo if is_demo else None)
             await server.serve(sockets=[listener])
             log.info("draining")
             with anyio.move_on_after(OUTBOX_DRAIN_S):
@@ -233,10 +238,13 @@ async def stop_on_signal(server):
             server.should_exit = True
 
 
-async def announce(settings, server, banner):
+async def announce(settings, server, demo):
     """Say, once it is true, that we are serving."""
     await server.is_up.wait()
-    print(banner or f"Pitlane is serving at {settings.resolved_base_url}", flush=True)
+    if demo is not None:
+        print(demo.banner(stripe_is_standin=settings.stripe().is_standin), flush=True)
+    else:
+        print(f"Pitlane is serving at {settings.resolved_base_url}", flush=True)
 
 
 async def bring_up_to_date(database):
@@ -269,12 +277,12 @@ async def supervise(settings, redis_child, redis_url, listener, is_demo):
     database = Database(settings.resolved_database_url)
     await bring_up_to_date(database)
     await database.close()
-    command = [sys.executable, *sys.argv[:1], "worker", str(listener.fileno())]
+    command = [sys.executable, *sys.argv[:1], "worker", str(listener.fileno()), *(["--demo"] if is_demo else [])]
     workers = Workers(command, settings.workers, {"PITLANE_REDIS_URL": redis_url}, listener.fileno())
     async with anyio.create_task_group() as tasks:
         if redis_child is not None:
             tasks.start_soon(redis_child.run)
-        await workers.run(first_extra=["--demo"] if is_demo else [])
+        await workers.run(first_extra=["--first"])
         tasks.cancel_scope.cancel()
 
 
@@ -298,6 +306,7 @@ def main(arguments):
     worker = commands.add_parser("worker")
     worker.add_argument("listener_fd", type=int)
     worker.add_argument("--demo", action="store_true")
+    worker.add_argument("--first", action="store_true")
     account = commands.add_parser("account", help="add or import accounts").add_subparsers(
         dest="account_command", required=True, parser_class=Parser
     )
@@ -314,13 +323,13 @@ def main(arguments):
         return run_tests(arguments[1:])
     options = parser.parse_args(arguments)
     try:
-        if options.command == "demo":
-            settings = Settings.load(**DEMO_DEFAULTS)
-            logs.configure(settings, is_quiet=True)
-            serve(settings, is_demo=True)
-            return 0
-        settings = Settings.load()
-        logs.configure(settings)
+        is_demo = options.command == "demo" or (options.command == "worker" and options.demo)
+        settings = Settings.load(**(DEMO_DEFAULTS if is_demo else {}))
+        logs.configure(settings, is_quiet=is_demo)
+        if is_demo and settings.env == "production":
+            raise ConfigurationError(
+                "PITLANE_ENV is production, and the demo signs in anybody who opens its links; run: python3 run.py serve"
+            )
         if options.command == "migrate":
             run_loop(migrate, settings)
         elif options.command == "account":
@@ -328,9 +337,9 @@ def main(arguments):
             run_loop(add_accounts, settings, accounts_from(options), options.account_command == "import")
         elif options.command == "worker":
             listener = socket.socket(fileno=options.listener_fd)
-            run_loop(node, settings, None, settings.redis_url, listener, options.demo)
+            run_loop(node, settings, None, settings.redis_url, listener, is_demo, options.first)
         else:
-            serve(settings)
+            serve(settings, is_demo)
     except ConfigurationError as error:
         return complain(error, 2)
     except PitlaneError as error:
