@@ -1,0 +1,338 @@
+"""Real nodes for the tests of sockets: uvicorn with our protocol, real Redis, real SQLite, real dispatch and presence.
+
+async with town(redis_url, folder) as here:          # in the test body
+    async with here.node() as node:
+        async with node.mechanic(mechanic_id) as phone: ...
+"""
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any, cast
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from dispatch import deliveries
+from dispatch.deadlines import Deadlines
+from dispatch.outbox import Outbox
+from dispatch.push import Push
+from dispatch.service import Dispatch
+from dispatch.telling import Telling
+from http_api.auth import Identity, Tickets, Tokens
+from http_api.hub import Hub
+from http_api.services import Services
+from http_api.socket_protocol import uvicorn_options
+from models import migrations
+from models.accounts import Accounts, NewAccount
+from models.bus import Bus
+from models.clock import RedisClock
+from models.database import Database
+from models.ids import new_id
+from models.redis_link import RedisLink
+from models.settings import DispatchSettings, DoorSettings, PresenceSettings, Settings
+from models.tables import Role
+from presence.service import Presence
+
+PATIENCE_S = 10.0
+POLL_S = 0.005
+SECRET_KEY = "a secret of forty bytes or more, for tests"
+ORIGIN = "http://127.0.0.1:8000"
+
+
+async def eventually(true: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str) -> None:
+    """Wait until ``true()``; fail after a bounded time."""
+    ends_s = monotonic() + PATIENCE_S
+    while True:
+        answer = true()
+        if hasattr(answer, "__await__"):
+            answer = await answer
+        if answer:
+            return
+        assert monotonic() < ends_s, f"not within {PATIENCE_S:g} s: {what}"
+        await anyio.sleep(POLL_S)
+
+
+@dataclass
+class Client:
+    """A client of the library's make; keeps what it reads past."""
+
+    connection: ClientConnection
+    received: list[dict[str, Any]] = field(default_factory=list)
+
+    async def send(self, kind: str, **members: Any) -> None:
+        await self.connection.send(json.dumps({"type": kind, **members}))
+
+    async def hear(self) -> dict[str, Any]:
+        """Return the next message."""
+        with anyio.fail_after(PATIENCE_S):
+            message = json.loads(await self.connection.recv())
+        self.received.append(message)
+        return message
+
+    async def expect(self, kind: str) -> dict[str, Any]:
+        """Return the next message of this type, reading past others."""
+        while True:
+            message = await self.hear()
+            if message["type"] == kind:
+                return message
+
+    async def closed_with(self) -> int:
+        """Wait for the server's close, reading on; return its code."""
+        with anyio.fail_after(PATIENCE_S):
+            try:
+                while True:
+                    self.received.append(json.loads(await self.connection.recv()))
+            except ConnectionClosed as closed:
+                assert closed.rcvd is not None, f"cut off without a close frame: {closed}"
+                return closed.rcvd.code
+
+
+def client_frame(opcode: int, payload: bytes = b"", *, is_final: bool = True) -> bytes:
+    """Return a client's (masked) frame of up to 64 KiB, also one that RFC 6455 forbids."""
+    mask = b"abcd"
+    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+    return bytes([(0x80 if is_final else 0) | opcode]) + size + mask + masked
+
+
+class RawClient:
+    """A bare TCP connection that has shaken hands: sends any bytes, answers nothing by itself."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def write(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    def send(self, opcode: int, payload: bytes = b"", *, is_final: bool = True) -> None:
+        """Write one frame."""
+        self.write(client_frame(opcode, payload, is_final=is_final))
+
+    async def frame(self) -> tuple[int, bytes]:
+        """Return the next frame's opcode and payload; raises ``IncompleteReadError`` at the end of the stream."""
+        with anyio.fail_after(PATIENCE_S):
+            first, second = await self.reader.readexactly(2)
+            size = second
+            if second == 126:
+                size = int.from_bytes(await self.reader.readexactly(2), "big")
+            elif second == 127:
+                size = int.from_bytes(await self.reader.readexactly(8), "big")
+            return first & 0x0F, await self.reader.readexactly(size)
+
+    async def next_of(self, opcode: int) -> bytes:
+        """Return the payload of the next frame of a kind, reading past others."""
+        while True:
+            found, payload = await self.frame()
+            if found == opcode:
+                return payload
+
+    async def close_code(self) -> int:
+        """Return the code of the next close frame."""
+        return int.from_bytes((await self.next_of(8))[:2], "big")
+
+
+@dataclass
+class Node:
+    """One server process' worth of parts, listening on ``port``."""
+
+    port: int
+    hub: Hub
+    services: Services
+    bus: Bus
+    outbox: Outbox
+    server: uvicorn.Server
+
+    def token(self, account_id: str, role: str = "mechanic", *, lifetime_s: int = 3600) -> str:
+        now_s = self.services.clock.now_ms() // 1000
+        return Tokens(SECRET_KEY, lifetime_s).issue(account_id, role, now_s=now_s)[0]
+
+    def url(self, kind: str, query: str = "") -> str:
+        return f"ws://127.0.0.1:{self.port}/ws/{kind}{query}"
+
+    @asynccontextmanager
+    async def client(
+        self, kind: str, account_id: str, *, lifetime_s: int = 3600, **options: Any
+    ) -> AsyncIterator[Client]:
+        """A client that has not read anything yet."""
+        headers = {"Authorization": f"Bearer {self.token(account_id, kind, lifetime_s=lifetime_s)}"}
+        options = {"ping_interval": None, "compression": None, "proxy": None, **options}
+        async with connect(self.url(kind), additional_headers=headers, **options) as connection:
+            yield Client(connection)
+
+    @asynccontextmanager
+    async def mechanic(self, mechanic_id: str, **options: Any) -> AsyncIterator[Client]:
+        """A mechanic's client past its welcome, which is ``received[0]``."""
+        async with self.client("mechanic", mechanic_id, **options) as client:
+            assert (await client.hear())["type"] == "welcome"
+            yield client
+
+    @asynccontextmanager
+    async def customer(self, account_id: str, **options: Any) -> AsyncIterator[Client]:
+        """A customer's client past its welcome, which is ``received[0]``."""
+        async with self.client("customer", account_id, **options) as client:
+            assert (await client.hear())["type"] == "welcome"
+            yield client
+
+    @asynccontextmanager
+    async def raw(self, kind: str, account_id: str, *, early: bytes = b"") -> AsyncIterator[RawClient]:
+        """A bare connection past the handshake's answer; ``early`` is sent right behind the handshake."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(
+            f"GET /ws/{kind} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            f"Authorization: Bearer {self.token(account_id, kind)}\r\n\r\n".encode()
+        )
+        try:
+            await writer.drain()
+            if early:
+                # Behind the handshake, in a packet of its own: before the answer, after the request was read.
+                await eventually(lambda: self.server.server_state.tasks, "the endpoint runs")
+                writer.write(early)
+            with anyio.fail_after(PATIENCE_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101"), head
+            yield RawClient(reader, writer)
+        finally:
+            writer.close()
+
+    async def tell(self, delivery: deliveries.Delivery) -> None:
+        """Publish as a node's dispatch would."""
+        await self.bus.publish(deliveries.channel(self.services.link), deliveries.encode(delivery))
+
+    async def ticket(self, account_id: str, role: Any = "mechanic") -> str:
+        expires_at_s = self.services.clock.now_ms() // 1000 + 3600
+        return await self.services.tickets.issue(Identity(account_id, role, expires_at_s, "bearer"))
+
+
+@dataclass
+class Town:
+    """What all nodes share, and who lives there."""
+
+    redis_url: str
+    prefix: str
+    database: Database
+
+    async def add(self, role: Role) -> str:
+        account = await Accounts(self.database).add(
+            NewAccount(role, f"{new_id().lower()}@example.com", "Somebody"), now_ms=1
+        )
+        return cast(Any, account).id
+
+    async def add_mechanic(self) -> str:
+        return await self.add(Role.MECHANIC)
+
+    async def add_customer(self) -> str:
+        return await self.add(Role.CUSTOMER)
+
+    @asynccontextmanager
+    async def node(self, *, resend_interval_ms: int = 5_000, **doors: Any) -> AsyncIterator[Node]:
+        """Run one node inside the block; ``doors`` are members of ``DoorSettings`` to be different."""
+        settings: DoorSettings = replace(Settings(secret_key=SECRET_KEY, _env_file=None).doors(), **doors)
+        node_id = new_id()
+        link = RedisLink(self.redis_url, prefix=self.prefix)
+        clock = RedisClock(link)
+        await clock.sync()
+        bus = Bus(link, node_id)
+        presence_settings = PresenceSettings(
+            heartbeat_interval_ms=settings.heartbeat_interval_ms,
+            timeout_ms=settings.presence_timeout_ms,
+            grace_ms=50,
+            flush_interval_ms=20,
+            sweep_interval_ms=50,
+        )
+        presence = Presence(link, bus, clock, self.database, presence_settings, node_id)
+        dispatch_settings = DispatchSettings()
+        outbox = Outbox(self.database, clock, dispatch_settings)
+        push = Push(database=self.database, clock=clock, outbox=outbox, secret_key=SECRET_KEY, contact=ORIGIN)
+        deadlines = Deadlines(link, clock, dispatch_settings)
+        dispatch = Dispatch(
+            database=self.database,
+            clock=clock,
+            presence=presence,
+            deadlines=deadlines,
+            outbox=outbox,
+            settings=dispatch_settings,
+        )
+        Telling(
+            database=self.database,
+            link=link,
+            bus=bus,
+            clock=clock,
+            presence=presence,
+            deadlines=deadlines,
+            push=push,
+            outbox=outbox,
+        )
+        parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
+        parts |= {
+            "settings": settings,
+            "database": self.database,
+            "link": link,
+            "bus": bus,
+            "clock": clock,
+            "presence": presence,
+            "dispatch": dispatch,
+            "push": push,
+            "node_id": node_id,
+            "tokens": Tokens(SECRET_KEY, settings.token_lifetime_s),
+            "tickets": Tickets(link, settings.ticket_lifetime_s),
+        }
+        services = Services(**parts)
+        hub = Hub(services, resend_interval_ms=resend_interval_ms)
+        server = Server(
+            uvicorn.Config(
+                Starlette(routes=hub.routes),
+                host="127.0.0.1",
+                port=0,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=5,
+                **uvicorn_options(settings),
+            )
+        )
+        try:
+            async with anyio.create_task_group() as under:
+                under.start_soon(bus.run)
+                under.start_soon(presence.run)
+                under.start_soon(outbox.run)
+                await under.start(hub.run)
+                async with anyio.create_task_group() as serving:
+                    serving.start_soon(server.serve)
+                    await eventually(lambda: server.started, "the server listens")
+                    port = server.servers[0].sockets[0].getsockname()[1]
+                    yield Node(port, hub, services, bus, outbox, server)
+                    server.should_exit = True
+                under.cancel_scope.cancel()
+        finally:
+            await link.close()
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that leaves the test runner's signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+@asynccontextmanager
+async def town(redis_url: str, folder: Path) -> AsyncIterator[Town]:
+    """A migrated database in ``folder`` and a key prefix of its own in the Redis at ``redis_url``."""
+    database = Database(f"sqlite:///{folder / 'pitlane.sqlite3'}")
+    try:
+        await migrations.upgrade(database)
+        yield Town(redis_url, f"test-{os.getpid()}-{secrets.token_hex(4)}", database)
+    finally:
+        await database.close()

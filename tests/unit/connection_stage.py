@@ -1,0 +1,312 @@
+"""A stage on which connections are played without a network: the hub is real, the socket records, the town is in memory.
+
+async with stage() as here:
+    phone = await here.mechanic("mike")
+    phone.says("heartbeat")
+    assert phone.hears() == [...]
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import anyio
+from anyio import wait_all_tasks_blocked
+
+from dispatch import deliveries
+from dispatch.service import MechanicState, OpenOffer
+from http_api.auth import Identity
+from http_api.connection import Connection
+from http_api.customer_connection import CustomerConnection
+from http_api.hub import Hub
+from http_api.mechanic_connection import MechanicConnection
+from http_api.services import Services
+from models.errors import DatabaseUnavailable
+from models.outcomes import OfferGone, Refused
+from models.settings import Settings
+from models.timestamps import rfc3339
+from models.wire import OfferView, RequestView, StatusView
+
+NOW_MS = 1_795_340_000_000
+NOW = rfc3339(NOW_MS)
+EXPIRES_AT_S = NOW_MS // 1000 + 3600
+
+
+def an_offer(offer_id: str = "o1", kind: str = "broadcast", *, left_ms: int = 60_000) -> OpenOffer:
+    expires_at_ms = NOW_MS + left_ms
+    view = OfferView(
+        offer_id, f"r-{offer_id}", kind, "John Doe", "quick_chat", "text", 10, rfc3339(expires_at_ms), left_ms
+    )
+    return OpenOffer(view, expires_at_ms)
+
+
+def a_request(request_id: str = "r-o1", *, version: int = 2) -> RequestView:
+    return RequestView(
+        id=request_id,
+        version=version,
+        plan="quick_chat",
+        session_type="text",
+        routing_type="broadcast",
+        status="accepted",
+        customer_name="John Doe",
+        preferred_mechanic=None,
+        assigned_mechanic=None,
+        offer=None,
+        fallback_reason=None,
+        created_at=NOW,
+        accepted_at=NOW,
+        completed_at=None,
+        refund=None,
+        timeline=[],
+    )
+
+
+def a_status(mechanic_id: str, *, version: int = 1) -> StatusView:
+    return StatusView(mechanic_id, True, NOW, "available", "socket", NOW, version)
+
+
+class StageClock:
+    now = NOW_MS
+
+    def now_ms(self) -> int:
+        return self.now
+
+
+class StageBus:
+    """One ear, and a gap on demand."""
+
+    def __init__(self) -> None:
+        self.handlers: list[Callable[[str], None]] = []
+        self.gap_handlers: list[Callable[[], Any]] = []
+
+    def on_gap(self, handler: Callable[[], Any]) -> None:
+        self.gap_handlers.append(handler)
+
+    async def subscribe(self, *_channels: str, handler: Callable[[str], None]) -> None:
+        self.handlers.append(handler)
+
+    def hear(self, delivery: deliveries.Delivery) -> None:
+        for handler in self.handlers:
+            handler(deliveries.encode(delivery).decode())
+
+
+class StageLink:
+    def key(self, tag: str, name: str) -> str:
+        return f"stage:{{{tag}}}:{name}"
+
+
+class StagePresence:
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+        self.known: dict[str, StatusView] = {}
+        self.sinks: dict[Any, set[str]] = {}
+
+    def joined(self, mechanic_id: str) -> None:
+        self.said.append(("joined", mechanic_id))
+
+    def heard(self, mechanic_id: str) -> None:
+        self.said.append(("heard", mechanic_id))
+
+    def left(self, mechanic_id: str) -> None:
+        self.said.append(("left", mechanic_id))
+
+    async def status_of(self, ids: Iterable[str]) -> dict[str, StatusView]:
+        return {one: self.known[one] for one in ids if one in self.known}
+
+    async def watch(self, ids: Iterable[str], sink: Callable[[StatusView], None]) -> None:
+        self.sinks.setdefault(sink, set()).update(ids)
+        for one in ids:
+            if one in self.known:
+                sink(self.known[one])
+
+    async def unwatch(self, ids: Iterable[str], sink: Callable[[StatusView], None]) -> None:
+        self.sinks[sink].difference_update(ids)
+
+    async def drop(self, sink: Callable[[StatusView], None]) -> None:
+        self.sinks.pop(sink, None)
+
+
+class StageDispatch:
+    """Duty and open offers per mechanic; the first accept of an offer wins."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, MechanicState] = {}
+        self.offers: list[OpenOffer] = []
+        self.requests: list[RequestView] = []
+        self.calls: list[tuple[Any, ...]] = []
+        self.is_away = False
+        self.is_buggy = False
+        self.gate = anyio.Event()
+        self.gate.set()
+
+    async def _arrive(self, *call: Any) -> None:
+        self.calls.append(call)
+        await self.gate.wait()
+        if self.is_away:
+            raise DatabaseUnavailable("the disk is gone")
+        if self.is_buggy:
+            raise KeyError("a bug")
+
+    async def mechanic_state(self, mechanic_id: str) -> MechanicState | None:
+        return self.states.get(mechanic_id)
+
+    async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> MechanicState:
+        await self._arrive("set_on_duty", mechanic_id, on_duty)
+        self.states[mechanic_id] = MechanicState(on_duty, self.states[mechanic_id].is_busy)
+        return self.states[mechanic_id]
+
+    async def offers_for(self, mechanic_id: str) -> list[OpenOffer]:
+        await self._arrive("offers_for", mechanic_id)
+        state = self.states[mechanic_id]
+        return list(self.offers) if state.on_duty and not state.is_busy else []
+
+    async def active_request_of(self, _mechanic_id: str) -> RequestView | None:
+        return self.requests[0] if self.requests else None
+
+    async def open_requests_of(self, customer_id: str) -> list[RequestView]:
+        await self._arrive("open_requests_of", customer_id)
+        return list(self.requests)
+
+    async def accept(
+        self, mechanic_id: str, offer_id: str, *, received_at_ms: int, connection_id: str | None
+    ) -> RequestView | Refused:
+        await self._arrive("accept", mechanic_id, offer_id, received_at_ms)
+        for offer in self.offers:
+            if offer.offer.offer_id == offer_id:
+                self.offers.remove(offer)
+                return a_request(offer.offer.request_id)
+        return OfferGone(detail="Another mechanic was faster.")
+
+    async def decline(self, mechanic_id: str, offer_id: str, reason: str | None) -> Refused | None:
+        await self._arrive("decline", mechanic_id, offer_id, reason)
+        return None if any(one.offer.offer_id == offer_id for one in self.offers) else OfferGone()
+
+    async def acknowledge(self, mechanic_id: str, offer_id: str) -> None:
+        await self._arrive("acknowledge", mechanic_id, offer_id)
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        return [call for call in self.calls if call[0] == name]
+
+
+class Phone:
+    """A recording socket and the connection behind it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.messages: list[dict[str, Any]] = []
+        self.pings = 0
+        self.closed_with: int | None = None
+
+    # what the connection sees
+
+    def send(self, payload: bytes) -> None:
+        assert self.closed_with is None, "nothing may be sent after a close"
+        self.messages.append(json.loads(payload))
+
+    def send_framed(self, frame: bytes) -> None:
+        assert frame[0] == 0x81, "one final text frame"
+        short = frame[1] < 126
+        self.send(frame[2 if short else 4 :])
+
+    def ping(self) -> None:
+        self.pings += 1
+
+    def close(self, code: int, reason: str = "") -> None:
+        assert self.closed_with is None
+        self.closed_with = code
+        self.connection.on_close(code)
+
+    # what the test does
+
+    def says(self, kind: str, **members: Any) -> None:
+        self.connection.on_message(json.dumps({"type": kind, **members}))
+
+    def says_raw(self, text: str) -> None:
+        self.connection.on_message(text)
+
+    def hangs_up(self) -> None:
+        self.closed_with = 1000
+        self.connection.on_close(1000)
+
+    def hears(self) -> list[dict[str, Any]]:
+        """What was sent to it since the last time."""
+        heard, self.messages = self.messages, []
+        return heard
+
+    def hears_kinds(self) -> list[str]:
+        return [message["type"] for message in self.hears()]
+
+
+class Stage:
+    def __init__(self, **settings: Any) -> None:
+        self.clock = StageClock()
+        self.bus = StageBus()
+        self.presence = StagePresence()
+        self.dispatch = StageDispatch()
+        parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
+        parts |= {
+            "settings": replace(Settings(secret_key="s" * 40, _env_file=None).doors(), **settings),
+            "clock": self.clock,
+            "bus": self.bus,
+            "presence": self.presence,
+            "dispatch": self.dispatch,
+            "link": StageLink(),
+            "node_id": "n1",
+        }
+        self.hub = Hub(cast(Services, Services(**parts)))
+
+    async def settled(self) -> None:
+        """Wait until everything that could be done has been done."""
+        await wait_all_tasks_blocked()
+
+    def open_mechanic(self, mechanic_id: str, *, on_duty: bool = True, is_busy: bool = False) -> Phone:
+        state = self.dispatch.states.setdefault(mechanic_id, MechanicState(on_duty, is_busy))
+        connection = MechanicConnection(self.hub, Identity(mechanic_id, "mechanic", EXPIRES_AT_S, "bearer"))
+        self.hub.mechanics.add(connection)
+        connection.take_state(state)
+        return self._opened(connection)
+
+    def open_customer(self, account_id: str) -> Phone:
+        connection = CustomerConnection(self.hub, Identity(account_id, "customer", EXPIRES_AT_S, "bearer"))
+        self.hub.customers.add(connection)
+        return self._opened(connection)
+
+    async def mechanic(self, mechanic_id: str, **state: bool) -> Phone:
+        """A mechanic's phone past its welcome, which is already heard."""
+        phone = self.open_mechanic(mechanic_id, **state)
+        await self.settled()
+        assert phone.hears_kinds() == ["welcome"]
+        return phone
+
+    async def customer(self, account_id: str) -> Phone:
+        phone = self.open_customer(account_id)
+        await self.settled()
+        assert phone.hears_kinds() == ["welcome"]
+        return phone
+
+    async def tell(self, delivery: deliveries.Delivery) -> None:
+        """Let the bus say something, and wait for what comes of it."""
+        self.bus.hear(delivery)
+        await self.settled()
+
+    async def offer(self, offer: OpenOffer, *, to: str | None = None, excluded: Iterable[str] = ()) -> None:
+        """Let dispatch offer something."""
+        self.dispatch.offers.append(offer)
+        await self.tell(deliveries.OfferTo(offer.offer, offer.expires_at_ms, to, list(excluded)))
+
+    @staticmethod
+    def _opened(connection: Connection) -> Phone:
+        phone = Phone(connection)
+        connection.on_open(phone)
+        return phone
+
+
+@asynccontextmanager
+async def stage(**settings: Any) -> AsyncIterator[Stage]:
+    here = Stage(**settings)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(here.hub.run)
+        yield here
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,173 @@
+"""A customer's socket, as a dialogue."""
+
+import anyio
+import pytest
+from msgspec import Raw
+
+from dispatch.deliveries import ToCustomer
+from http_api import close_codes
+from models import wire
+from models.wire import RequestUpdate
+from tests.unit.connection_stage import NOW, a_request, a_status, stage
+
+
+async def test_the_welcome_has_the_open_requests():
+    async with stage() as here:
+        here.dispatch.requests.append(a_request("r1"))
+        page = here.open_customer("doe")
+        await here.settled()
+        (welcome,) = page.hears()
+        assert (welcome["type"], welcome["protocol"], welcome["account_id"]) == ("welcome", 1, "doe")
+        assert [request["id"] for request in welcome["requests"]] == ["r1"]
+        assert (welcome["server_time"], welcome["heartbeat_interval_s"]) == (NOW, 20)
+
+
+async def test_a_heartbeat_is_acknowledged_and_is_none_of_presence_business():
+    async with stage() as here:
+        page = await here.customer("doe")
+        page.says("heartbeat")
+        assert page.hears() == [{"type": "heartbeat_ack", "server_time": NOW}]
+        assert here.presence.said == []
+
+
+async def test_watching_gives_the_status_now_and_at_every_change():
+    async with stage() as here:
+        here.presence.known["mike"] = a_status("mike", version=3)
+        page = await here.customer("doe")
+        page.says("watch", mechanic_ids=["mike"])
+        await here.settled()
+        (now,) = page.hears()
+        assert (now["type"], now["mechanic_id"], now["version"]) == ("status", "mike", 3)
+        assert set(now) == {"type", *a_status("mike").__struct_fields__}
+
+        (sink,) = here.presence.sinks
+        sink(a_status("mike", version=4))
+        assert [status["version"] for status in page.hears()] == [4]
+
+        page.says("unwatch", mechanic_ids=["mike", "nobody"])
+        sink(a_status("mike", version=5))
+        await here.settled()
+        assert page.hears() == []
+        assert here.presence.sinks[sink] == set()
+
+
+async def test_watching_adds_to_what_is_watched_and_twice_is_once():
+    async with stage() as here:
+        here.presence.known |= {one: a_status(one) for one in ("a", "b")}
+        page = await here.customer("doe")
+        page.says("watch", mechanic_ids=["a"])
+        page.says("watch", mechanic_ids=["a", "b", "b"])
+        await here.settled()
+        assert [status["mechanic_id"] for status in page.hears()] == ["a", "b"]
+
+
+async def test_nobody_can_watch_who_is_no_mechanic():
+    async with stage() as here:
+        here.presence.known["mike"] = a_status("mike")
+        page = await here.customer("doe")
+        page.says("watch", mechanic_ids=["ghost", "mike"])
+        await here.settled()
+        status, error = page.hears()
+        assert status["mechanic_id"] == "mike"
+        assert (error["code"], error["ref"]) == ("mechanic_not_found", "ghost")
+        assert list(here.presence.sinks.values()) == [{"mike"}]
+
+
+@pytest.mark.parametrize("at_once", [101, 40])
+async def test_more_than_a_hundred_are_too_many_and_the_earlier_ones_stay(at_once):
+    async with stage() as here:
+        ids = [f"m{number}" for number in range(202)]
+        here.presence.known |= {one: a_status(one) for one in ids}
+        page = await here.customer("doe")
+        if at_once == 40:
+            page.says("watch", mechanic_ids=ids[:40])
+            page.says("watch", mechanic_ids=ids[40:80])
+        page.says("watch", mechanic_ids=ids[80 : 80 + at_once])
+        await here.settled()
+        kinds = page.hears_kinds()
+        assert kinds.count("error") == 1
+        assert kinds.count("status") == (80 if at_once == 40 else 0)
+        watched = next(iter(here.presence.sinks.values()), set())
+        assert watched == (set(ids[:80]) if at_once == 40 else set())
+
+
+async def test_too_many_is_said_in_the_same_word_whichever_way():
+    async with stage() as here:
+        page = await here.customer("doe")
+        page.says("watch", mechanic_ids=["m"] * 101)
+        (error,) = page.hears()
+        assert error["code"] == "too_many_watched"
+
+
+async def test_a_closed_socket_is_forgotten_by_presence_even_if_its_watch_was_under_way():
+    # Interleaving: watch is asked for -> the socket closes -> the watch would have been made.
+    async with stage() as here:
+        here.presence.known["mike"] = a_status("mike")
+        here.dispatch.gate = anyio.Event()
+        page = here.open_customer("doe")
+        page.says("watch", mechanic_ids=["mike"])
+        page.hangs_up()
+        here.dispatch.gate.set()
+        await here.settled()
+        assert here.presence.sinks == {}
+
+        page = await here.customer("doe")
+        page.says("watch", mechanic_ids=["mike"])
+        await here.settled()
+        page.hangs_up()
+        await here.settled()
+        assert here.presence.sinks == {}
+
+
+async def test_every_page_of_a_customer_hears_of_their_request_and_nobody_else():
+    async with stage() as here:
+        laptop, phone, other = await here.customer("doe"), await here.customer("doe"), await here.customer("roe")
+        await here.tell(ToCustomer("doe", Raw(wire.encode(RequestUpdate(a_request())))))
+        assert (laptop.hears_kinds(), phone.hears_kinds(), other.hears()) == (
+            ["request_update"],
+            ["request_update"],
+            [],
+        )
+
+
+async def test_an_update_that_comes_before_the_welcome_follows_it():
+    async with stage() as here:
+        here.dispatch.gate = anyio.Event()
+        page = here.open_customer("doe")
+        await here.tell(ToCustomer("doe", Raw(wire.encode(RequestUpdate(a_request())))))
+        assert page.hears() == []
+        here.dispatch.gate.set()
+        await here.settled()
+        assert page.hears_kinds() == ["welcome", "request_update"]
+
+
+async def test_a_customer_who_misses_too_much_before_the_welcome_is_sent_to_connect_again():
+    async with stage() as here:
+        here.dispatch.gate = anyio.Event()
+        page = here.open_customer("doe")
+        for _ in range(1_000):
+            await here.tell(ToCustomer("doe", Raw(wire.encode(RequestUpdate(a_request())))))
+        assert page.closed_with == close_codes.TRY_LATER
+        here.dispatch.gate.set()
+        await here.settled()
+        assert page.hears() == []
+
+
+async def test_after_a_gap_the_open_requests_are_sent_again():
+    async with stage() as here:
+        page = await here.customer("doe")
+        here.dispatch.requests = [a_request("r1", version=9)]
+        for handler in here.bus.gap_handlers:
+            await handler()
+        await here.settled()
+        (update,) = page.hears()
+        assert update["request"]["version"] == 9
+
+
+async def test_a_delivery_that_nobody_understands_does_no_harm():
+    async with stage() as here:
+        page = await here.customer("doe")
+        for handler in here.bus.handlers:
+            handler('{"type": "from another version"}')
+        await here.tell(ToCustomer("doe", Raw(wire.encode(RequestUpdate(a_request())))))
+        assert page.hears_kinds() == ["request_update"]

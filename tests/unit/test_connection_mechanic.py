@@ -1,0 +1,436 @@
+"""A mechanic's socket, as a dialogue."""
+
+from time import monotonic
+
+import anyio
+import pytest
+from msgspec import Raw
+
+from dispatch.deliveries import Facts, ToMechanic, Withdraw
+from dispatch.service import MechanicState
+from http_api import close_codes
+from models import wire
+from models.wire import RequestUpdate
+from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, a_request, an_offer, stage
+
+
+async def test_the_first_message_is_a_welcome_with_everything_that_is_true_now():
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("o1"))
+        here.dispatch.requests.append(a_request("r9"))
+        phone = here.open_mechanic("mike")
+        await here.settled()
+
+        (welcome,) = phone.hears()
+        assert welcome["type"] == "welcome"
+        assert (welcome["protocol"], welcome["mechanic_id"], welcome["server_time"]) == (1, "mike", NOW)
+        assert (welcome["heartbeat_interval_s"], welcome["on_duty"]) == (20, True)
+        assert [offer["offer_id"] for offer in welcome["offers"]] == ["o1"]
+        assert welcome["request"]["id"] == "r9"
+        assert welcome["connection_id"] == phone.connection.connection_id
+
+
+async def test_what_arrives_before_the_welcome_follows_it():
+    async with stage() as here:
+        here.dispatch.gate = anyio.Event()
+        phone = here.open_mechanic("mike")
+        phone.says("heartbeat")
+        await here.offer(an_offer("o1"))
+        here.dispatch.offers.clear()  # the snapshot was read before the offer was committed
+        assert phone.hears() == []
+
+        here.dispatch.gate.set()
+        await here.settled()
+        assert phone.hears_kinds() == ["welcome", "heartbeat_ack", "offer"]
+
+
+async def test_an_offer_that_is_in_the_welcome_is_not_sent_a_second_time():
+    async with stage() as here:
+        here.dispatch.gate = anyio.Event()
+        phone = here.open_mechanic("mike")
+        await here.offer(an_offer("o1"))
+        here.dispatch.gate.set()
+        await here.settled()
+        assert phone.hears_kinds() == ["welcome"]
+
+
+async def test_an_offer_withdrawn_while_the_snapshot_was_read_is_not_in_the_welcome():
+    # Interleaving: SQL is read (offer open) -> the offer closes and is withdrawn -> the welcome is written.
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("o1"))
+        here.dispatch.gate = anyio.Event()
+        phone = here.open_mechanic("mike")
+        await here.tell(Withdraw("o1", "taken"))
+        here.dispatch.gate.set()
+        await here.settled()
+        (welcome,) = phone.hears()
+        assert welcome["offers"] == []
+
+
+async def test_a_heartbeat_is_acknowledged_and_heard_by_presence():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        phone.says("heartbeat", battery=0.7)
+        assert phone.hears() == [{"type": "heartbeat_ack", "server_time": NOW}]
+        assert here.presence.said == [("joined", "mike"), ("heard", "mike")]
+
+        phone.hangs_up()
+        assert here.presence.said[-1] == ("left", "mike")
+        assert len(here.hub.mechanics) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "names"),
+    [
+        ("{", "malformed_json", ""),
+        ('{"type": "heartbeat"} and more', "malformed_json", ""),
+        ("[" * 9000, "malformed_json", ""),
+        ('{"type": "heartbeat", "x": ' + "[" * 8000 + "]" * 8000 + "}", "malformed_json", "deep"),
+        ('"heartbeat"', "invalid_message", "object"),
+        ("{}", "invalid_message", "`type`"),
+        ('{"type": 5}', "invalid_message", "`type`"),
+        ('{"type": "teleport"}', "unknown_type", "`teleport`"),
+        ('{"type": "watch", "mechanic_ids": []}', "unknown_type", "`watch`"),
+        ('{"type": "accept"}', "invalid_message", "`offer_id`"),
+        ('{"type": "set_availability", "on_duty": "yes"}', "invalid_message", "`on_duty`"),
+        ('{"type": "accept", "offer_id": "../etc"}', "invalid_message", "`offer_id`"),
+    ],
+)
+async def test_a_bad_message_gets_an_error_that_names_what_is_wrong_and_the_socket_stays_open(text, code, names):
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        phone.says_raw(text)
+        (error,) = phone.hears()
+        assert (error["type"], error["code"]) == ("error", code)
+        assert names in error["message"]
+
+        phone.says("heartbeat")
+        assert phone.hears_kinds() == ["heartbeat_ack"]
+
+
+async def test_an_error_about_an_offer_says_which():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        phone.says("decline", offer_id="o1", reason=5)
+        (error,) = phone.hears()
+        assert error["ref"] == "o1"
+
+
+# --- duty -------------------------------------------------------------------------------------------------------------
+
+
+async def test_going_on_duty_is_answered_and_brings_the_open_offers():
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("o1"))
+        phone = await here.mechanic("mike", on_duty=False)
+        phone.says("set_availability", on_duty=True)
+        await here.settled()
+        answer, offer = phone.hears()
+        assert answer == {"type": "availability", "on_duty": True, "availability": "available"}
+        assert offer["offer"]["offer_id"] == "o1"
+
+
+async def test_true_then_false_in_one_breath_ends_off_duty():
+    async with stage() as here:
+        phone = await here.mechanic("mike", on_duty=False)
+        phone.says("set_availability", on_duty=True)
+        phone.says("set_availability", on_duty=False)
+        await here.settled()
+        assert [answer["on_duty"] for answer in phone.hears()] == [True, False]
+        assert here.dispatch.states["mike"].on_duty is False
+
+
+async def test_news_older_than_the_own_change_makes_nobody_flicker():
+    # Interleaving: off duty is committed and answered -> the news of having gone on duty before that arrives.
+    async with stage() as here:
+        phone = await here.mechanic("mike", on_duty=False)
+        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        assert phone.hears() == []
+        assert not phone.connection.is_eligible
+
+
+async def test_duty_changed_on_one_device_shows_on_the_other_with_the_open_offers():
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("o1"))
+        phone = await here.mechanic("mike", on_duty=False)
+        tablet = await here.mechanic("mike")
+        phone.says("set_availability", on_duty=True)
+        await here.settled()
+        assert phone.hears_kinds() == ["availability", "offer"]
+        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        assert tablet.hears_kinds() == ["availability", "offer"]
+        assert phone.hears() == []
+
+
+async def test_who_ends_a_session_gets_what_was_broadcast_meanwhile():
+    async with stage() as here:
+        phone = await here.mechanic("mike", is_busy=True)
+        await here.offer(an_offer("o1"))
+        assert phone.hears() == []
+
+        here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
+        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        (offer,) = phone.hears()
+        assert offer["offer"]["offer_id"] == "o1"
+
+
+async def test_busy_and_free_again_in_one_breath_misses_no_broadcast():
+    # Interleaving: busy -> a broadcast passes by -> free, all before SQL was asked once.
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        here.bus.hear(Facts("mike", on_duty=True, is_busy=True))
+        await here.offer(an_offer("o1"))
+        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        assert phone.hears_kinds() == ["offer"]
+
+
+# --- offers -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_broadcast_reaches_everybody_on_duty_free_and_not_excluded():
+    async with stage() as here:
+        free = await here.mechanic("free")
+        others = [
+            await here.mechanic("off", on_duty=False),
+            await here.mechanic("busy", is_busy=True),
+            await here.mechanic("declined"),
+        ]
+        await here.offer(an_offer("o1"), excluded=["declined"])
+        (offer,) = free.hears()
+        assert offer["type"] == "offer"
+        assert offer["offer"]["expires_in_ms"] == 60_000
+        assert [phone.hears() for phone in others] == [[], [], []]
+
+
+async def test_a_priority_offer_reaches_all_devices_of_the_favourite_whatever_their_duty():
+    async with stage() as here:
+        phone, tablet = await here.mechanic("mike", on_duty=False), await here.mechanic("mike", on_duty=False)
+        other = await here.mechanic("jane")
+        await here.offer(an_offer("o1", "priority"), to="mike")
+        assert (phone.hears_kinds(), tablet.hears_kinds(), other.hears()) == (["offer"], ["offer"], [])
+
+
+async def test_an_offer_told_twice_is_shown_once():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1"))
+        await here.offer(an_offer("o1"))
+        assert phone.hears_kinds() == ["offer"]
+
+
+async def test_an_offer_told_after_its_withdrawal_is_not_shown():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.tell(Withdraw("o1", "taken"))
+        await here.offer(an_offer("o1"))
+        assert phone.hears() == []
+
+
+async def test_an_offer_is_sent_again_until_acknowledged_with_the_time_that_is_left():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1", left_ms=60_000))
+        phone.hears()
+        now_s = monotonic()
+        assert list(here.hub.offers.due(now_s + 4.9, NOW_MS)) == []
+        ((shown, viewers),) = here.hub.offers.due(now_s + 5.1, NOW_MS + 5_100)
+        assert viewers == [phone.connection]
+        assert shown.view(NOW_MS + 5_100).expires_in_ms == 54_900
+
+        phone.says("offer_ack", offer_id="o1")
+        assert list(here.hub.offers.due(now_s + 60, NOW_MS + 5_200)) == []
+
+
+async def test_only_the_first_acknowledgement_of_a_priority_offer_is_told_to_dispatch():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1", "priority"), to="mike")
+        await here.offer(an_offer("o2", "broadcast"))
+        for offer_id in ("o1", "o1", "o2", "o3"):
+            phone.says("offer_ack", offer_id=offer_id)
+        await here.settled()
+        assert here.dispatch.called("acknowledge") == [("acknowledge", "mike", "o1")]
+
+
+async def test_an_accept_that_wins_gets_the_request_and_no_withdrawal():
+    async with stage() as here:
+        phone, other = await here.mechanic("mike"), await here.mechanic("jane")
+        await here.offer(an_offer("o1"))
+        phone.hears(), other.hears()
+
+        phone.says("accept", offer_id="o1")
+        here.clock.now += 500  # the job runs later; what counts is when the accept arrived
+        await here.settled()
+        await here.tell(Withdraw("o1", "taken", except_connection_id=phone.connection.connection_id))
+        (answer,) = phone.hears()
+        assert (answer["type"], answer["offer_id"], answer["request"]["id"]) == ("offer_accepted", "o1", "r-o1")
+        assert other.hears() == [{"type": "offer_withdrawn", "offer_id": "o1", "reason": "taken"}]
+        assert here.dispatch.called("accept") == [("accept", "mike", "o1", NOW_MS)]
+
+
+async def test_an_accept_that_loses_gets_an_error_with_the_reason():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        phone.says("accept", offer_id="o1")
+        await here.settled()
+        assert phone.hears() == [
+            {"type": "error", "code": "offer_gone", "message": "Another mechanic was faster.", "ref": "o1"}
+        ]
+
+
+async def test_a_withdrawal_reaches_only_who_shows_the_offer():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        off_duty = await here.mechanic("off", on_duty=False)
+        await here.offer(an_offer("o1"))
+        phone.hears()
+        await here.tell(Withdraw("o1", "cancelled"))
+        await here.tell(Withdraw("o1", "cancelled"))
+        assert phone.hears_kinds() == ["offer_withdrawn"]
+        assert off_duty.hears() == []
+
+
+async def test_a_declined_broadcast_is_withdrawn_on_the_devices_of_that_mechanic_alone():
+    async with stage() as here:
+        phone, tablet, other = await here.mechanic("mike"), await here.mechanic("mike"), await here.mechanic("jane")
+        await here.offer(an_offer("o1"))
+        for one in (phone, tablet, other):
+            one.hears()
+        phone.says("decline", offer_id="o1", reason="lunch")
+        await here.settled()
+        assert phone.hears() == []
+        await here.tell(Withdraw("o1", "declined", only_mechanic_id="mike"))
+        assert (phone.hears_kinds(), tablet.hears_kinds(), other.hears()) == (
+            ["offer_withdrawn"],
+            ["offer_withdrawn"],
+            [],
+        )
+
+
+async def test_a_request_update_reaches_the_mechanic():
+    async with stage() as here:
+        phone, other = await here.mechanic("mike"), await here.mechanic("jane")
+        await here.tell(ToMechanic("mike", Raw(wire.encode(RequestUpdate(a_request())))))
+        assert phone.hears_kinds() == ["request_update"]
+        assert other.hears() == []
+
+
+# --- when things break ------------------------------------------------------------------------------------------------
+
+
+async def test_a_database_that_is_away_is_said_and_the_next_try_succeeds():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1"))
+        phone.hears()
+        here.dispatch.is_away = True
+        phone.says("accept", offer_id="o1")
+        await here.settled()
+        (error,) = phone.hears()
+        assert (error["code"], error["ref"]) == ("unavailable", "o1")
+
+        here.dispatch.is_away = False
+        phone.says("accept", offer_id="o1")
+        await here.settled()
+        assert phone.hears_kinds() == ["offer_accepted"]
+
+
+async def test_a_bug_is_told_to_the_one_who_met_it_and_nobody_else_notices():
+    async with stage() as here:
+        phone, other = await here.mechanic("mike"), await here.mechanic("jane")
+        here.dispatch.is_buggy = True
+        phone.says("accept", offer_id="o1")
+        await here.settled()
+        (error,) = phone.hears()
+        assert (error["code"], error["ref"]) == ("internal_error", "o1")
+        assert "bug" not in error["message"]
+        other.says("heartbeat")
+        assert other.hears_kinds() == ["heartbeat_ack"]
+
+
+async def test_without_a_snapshot_the_client_is_sent_away_to_try_later():
+    async with stage() as here:
+        here.dispatch.is_away = True
+        phone = here.open_mechanic("mike")
+        await here.settled()
+        assert phone.closed_with == close_codes.TRY_LATER
+        assert phone.hears() == []
+        assert here.presence.said == [("joined", "mike"), ("left", "mike")]
+
+
+async def test_who_asks_for_too_much_at_once_is_closed():
+    async with stage(jobs_per_connection_max=3) as here:
+        phone = await here.mechanic("mike")
+        here.dispatch.gate = anyio.Event()
+        for number in range(4):
+            phone.says("decline", offer_id=f"o{number}")
+        assert phone.closed_with == close_codes.TOO_MANY
+        here.dispatch.gate.set()
+
+
+async def test_an_accept_counts_even_if_its_sender_is_cut_off_right_after_it():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1"))
+        phone.says("accept", offer_id="o1")
+        phone.hangs_up()
+        await here.settled()
+        assert here.dispatch.called("accept") == [("accept", "mike", "o1", NOW_MS)]
+
+
+async def test_after_a_gap_everybody_is_brought_up_to_date():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("seen-gone", left_ms=60_000))
+        await here.offer(an_offer("seen-still"))
+        phone.hears()
+        # Unheard: one offer is taken, one is new, and mike gets a session's update.
+        here.dispatch.offers = [an_offer("seen-still"), an_offer("new")]
+        here.dispatch.requests = [a_request(version=7)]
+        for handler in here.bus.gap_handlers:
+            await handler()
+        await here.settled()
+        withdrawn, offer, update = phone.hears()
+        assert withdrawn == {"type": "offer_withdrawn", "offer_id": "seen-gone", "reason": "taken"}
+        assert offer["offer"]["offer_id"] == "new"
+        assert update["request"]["version"] == 7
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_silence_brings_a_ping_and_then_the_end():
+    async with stage(heartbeat_interval_ms=20_000, presence_timeout_ms=45_000) as here:
+        phone = await here.mechanic("mike")
+        connection, times = phone.connection, here.hub.times
+        start_s = connection.heard_at_s
+        for at_s, pings in ((19, 0), (23, 1), (30, 1), (44, 1), (44.9, 1)):
+            connection.check_time(start_s + at_s, NOW_MS, times)
+            assert phone.pings == pings
+        connection.check_time(start_s + 45, NOW_MS, times)
+        assert phone.closed_with == close_codes.SILENT
+        assert here.presence.said[-1] == ("left", "mike")
+
+
+async def test_an_expired_token_ends_the_connection():
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        connection = phone.connection
+        connection.check_time(connection.heard_at_s, EXPIRES_AT_S * 1000 - 1, here.hub.times)
+        assert phone.closed_with is None
+        connection.check_time(connection.heard_at_s, EXPIRES_AT_S * 1000, here.hub.times)
+        assert phone.closed_with == close_codes.TOKEN_EXPIRED
+
+
+async def test_a_drain_sends_everybody_away_and_waits_for_what_they_had_asked():
+    async with stage() as here:
+        phone, customer = await here.mechanic("mike"), await here.customer("doe")
+        here.dispatch.gate = anyio.Event()
+        phone.says("decline", offer_id="o1")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(here.hub.drain)
+            await here.settled()
+            assert (phone.closed_with, customer.closed_with) == (close_codes.RESTARTING, close_codes.RESTARTING)
+            assert here.hub.connection_counts == {"mechanic": 0, "customer": 0}
+            here.dispatch.gate.set()
+        assert here.dispatch.called("decline")
