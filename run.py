@@ -26,6 +26,7 @@ from pathlib import Path
 import anyio
 import structlog
 import uvicorn
+from redis.exceptions import RedisError
 from starlette.routing import Mount
 
 from dispatch.deadlines import Deadlines
@@ -51,7 +52,7 @@ from models.accounts import Accounts, NewAccount, NewAccountRefused
 from models.bus import Bus
 from models.clock import RedisClock, wall_clock_ms
 from models.database import Database
-from models.errors import ConfigurationError, PitlaneError
+from models.errors import ConfigurationError, PitlaneError, RedisUnavailable
 from models.ids import new_id
 from models.redis_link import RedisLink
 from models.settings import Settings
@@ -101,7 +102,10 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
         link = RedisLink(redis_url, prefix=settings.redis_prefix)
         stack.push_async_callback(link.close)
         clock = RedisClock(link)
-        await clock.sync()
+        try:
+            await clock.sync()
+        except RedisError as error:
+            raise RedisUnavailable(f"Redis does not answer; is PITLANE_REDIS_URL right? {error}") from error
         bus = Bus(link, node_id)
 
         presence = Presence(link, bus, clock, database, settings.presence(), node_id)

@@ -58,7 +58,8 @@ class NewAccount:
                 _OperatorsRow,
             )
         except ValidationError as error:
-            raise ConfigurationError(f"{where}: {error}.") from error
+            what, _, member = str(error).partition(" - at `$.")
+            raise ConfigurationError(f"{where}: {member.rstrip('`')}: {what}.") from error
         if fields.provider_type is not None and fields.role != "mechanic":
             raise ConfigurationError(f"{where}: only a mechanic has a provider type.")
         return cls(Role(fields.role), fields.email, fields.name, fields.password, fields.provider_type)

@@ -20,7 +20,8 @@ ADVISORY_LOCK = 0x70_69_74_6C
 async def is_current(database: Database) -> bool:
     """Tell whether the schema is the newest one. Costs one query and no import of Alembic."""
     newest = max(path.stem.split("_", 1)[0] for path in (HERE / "versions").glob("[0-9]*.py"))
-    async with database.reader.connect() as connection:
+    async with database.read() as session:
+        connection = await session.connection()
         tables = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
         if "alembic_version" not in tables:
             return False
