@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from http_api.rest import MECHANIC, Answer, Call, operation
+from models.outcomes import Refused
 from models.rest import PushKey, PushSubscribeBody, PushUnsubscribeBody
 
 PATH = "/api/push/subscriptions"
@@ -26,11 +27,13 @@ async def read_push_key(call: Call) -> PushKey:
     answers={201: PushSubscribed, 200: PushSubscribed},
     problems=("unavailable",),
 )
-async def subscribe_push(call: Call) -> Answer:
+async def subscribe_push(call: Call) -> Answer | Refused:
     """Remember where this browser can be woken; idempotent by endpoint.
 
     The body is what `PushSubscription.toJSON()` gives. 201 for a new one, 200 for one that was there.
     """
+    if await call.services.dispatch.mechanic_state(call.account_id) is None:
+        return Refused("unauthenticated", "This account is gone.")
     is_new = await call.services.push.subscribe(call.account_id, call.body)
     return Answer(201 if is_new else 200, PushSubscribed(call.body.endpoint))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from models.redis_link import RedisLink
 from models.settings import DoorSettings, Settings
 from tests.acceptance.clients import Rest
 from tests.integration.rest_house import COOKIE, PASSWORD, House, rest_house
-from tests.services import redis_server
 
 EVIL = "https://evil.example"
 
@@ -181,12 +180,6 @@ async def test_thirty_right_passwords_at_once_from_one_address_all_come_in(house
 
 
 # --- the limit by itself, as several nodes share it -------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with redis_server() as redis:
-        yield redis.url
 
 
 def doors(**changes: Any) -> DoorSettings:
