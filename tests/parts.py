@@ -1,0 +1,358 @@
+"""Nodes composed of their parts without HTTP: as many as a test wants, over one real database and one real Redis.
+
+    async with running_world(database_url, redis_url, tmp_path) as world:
+        async with running_node(world) as a, running_node(world) as b:
+            request = await world.paid_request(a, await world.customer(), favorite=await world.mechanic())
+
+The Stripe stand-in serves on loopback, is asked through the real SDK, and sends its webhooks to the running nodes in turn.
+"""
+
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import httpx
+import msgspec
+import uvicorn
+from sqlmodel import SQLModel, select
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+
+from dispatch import deliveries
+from dispatch.deadlines import Deadlines
+from dispatch.outbox import Outbox
+from dispatch.payments import Payments
+from dispatch.push import Push
+from dispatch.refunds import Refunds
+from dispatch.service import Dispatch
+from dispatch.stripe_api import StripeApi
+from dispatch.telling import Telling
+from embedded.stripe_standin import StripeStandin
+from models.accounts import Accounts, NewAccount
+from models.bus import Bus
+from models.clock import RedisClock
+from models.database import Database
+from models.ids import new_id
+from models.outcomes import Refused
+from models.redis_link import RedisLink
+from models.rest import CheckoutBody, StripeCheckout
+from models.settings import DispatchSettings, PresenceSettings, StripeSettings
+from models.tables import Role
+from models.wire import RequestView
+from presence.service import Presence
+
+PATIENCE_S = 10.0
+POLL_S = 0.01
+API_KEY = "sk_test_parts"
+WEBHOOK_SECRET = "whsec_parts"
+
+PATIENT = DispatchSettings(priority_window_ms=60_000, broadcast_window_ms=60_000)
+"""Windows that do not end during a test."""
+HURRIED = DispatchSettings(priority_window_ms=300, broadcast_window_ms=500, refund_retry_first_ms=200)
+"""Windows that end while a test looks on."""
+
+Found = TypeVar("Found")
+Row = TypeVar("Row", bound=SQLModel)
+
+
+async def eventually(look: Callable[[], Found | Awaitable[Found]], what: str, *, within_s: float = PATIENCE_S) -> Found:
+    """Return what ``look`` finds once that is true; fail after a bounded time."""
+    give_up_at = time.monotonic() + within_s
+    while True:
+        found: Any = look()
+        if isinstance(found, Awaitable):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < give_up_at, f"not within {within_s:g} s: {what}"
+        await anyio.sleep(POLL_S)
+
+
+async def at_once(*calls: Callable[[], Awaitable[Found]]) -> list[Found]:
+    """Make all calls at the same time; return what they answered, in order."""
+    answers: list[Any] = [None] * len(calls)
+
+    async def make(position: int, call: Callable[[], Awaitable[Found]]) -> None:
+        answers[position] = await call()
+
+    async with anyio.create_task_group() as tasks:
+        for position, call in enumerate(calls):
+            tasks.start_soon(make, position, call)
+    return answers
+
+
+@dataclass
+class World:
+    """What all nodes of a test share, and those who use it."""
+
+    database_url: str
+    redis_url: str
+    prefix: str
+    database: Database
+    stripe: StripeSettings
+    browser: httpx.AsyncClient
+    nodes: list["Node"] = field(default_factory=list)
+    webhooks_refused: int = 0
+    """How many of the next webhooks are answered with an error, as by a node that is down."""
+    webhooks: list[tuple[bytes, str]] = field(default_factory=list)
+    """What Stripe has sent: bodies and signatures."""
+
+    # --- people -------------------------------------------------------------------------------------------------------
+
+    async def customer(self) -> str:
+        return await self._account(Role.CUSTOMER, "Casey Customer")
+
+    async def mechanic(self, provider_type: str = "independent") -> str:
+        return await self._account(Role.MECHANIC, "Morgan Mechanic", provider_type)
+
+    async def mechanics(self, count: int) -> list[str]:
+        return [await self.mechanic() for _ in range(count)]
+
+    async def _account(self, role: Role, name: str, provider_type: str | None = None) -> str:
+        new = NewAccount(role, f"{new_id()}@example.com", name, provider_type=provider_type)
+        account = await Accounts(self.database).add(new, now_ms=1)
+        assert not isinstance(account, Refused)
+        return account.id
+
+    # --- money --------------------------------------------------------------------------------------------------------
+
+    async def pay(self, url: str, ending: str = "pay") -> httpx.Response:
+        """Press a button on Stripe's page."""
+        answer = await self.browser.post(url, data={"ending": ending})
+        assert answer.status_code in (200, 303), answer.text
+        return answer
+
+    async def hold_webhooks(self, url: str) -> None:
+        """Let Stripe's webhooks about this Session never arrive."""
+        answer = await self.browser.post(f"{url}/events", data={"action": "mode", "mode": "held"})
+        assert answer.status_code == 303
+
+    async def paid_request(
+        self, node: "Node", customer_id: str, *, favorite: str | None = None, plan: str = "quick_chat"
+    ) -> RequestView:
+        """Go the whole way from the checkout over Stripe's page to a request."""
+        checkout = await node.payments.checkout(customer_id, body(plan, favorite))
+        assert isinstance(checkout, StripeCheckout), checkout
+        await self.pay(checkout.url)
+        state = await node.payments.checkout_state(customer_id, checkout.checkout_id)
+        assert not isinstance(state, Refused)
+        assert state.status == "paid", state
+        assert isinstance(state.request_id, str)
+        return await self.request(node, customer_id, state.request_id)
+
+    async def request(self, node: "Node", account_id: str, request_id: str) -> RequestView:
+        view = await node.dispatch.request_for(account_id, request_id)
+        assert not isinstance(view, Refused), view
+        return view
+
+    # --- what SQL has -------------------------------------------------------------------------------------------------
+
+    async def row(self, table: type[Row], key: object) -> Row:
+        async with self.database.read() as session:
+            return await session.get_one(table, key)
+
+    async def rows(self, table: type[Row], **where: object) -> list[Row]:
+        """Return the rows with these values, in the order of their ids."""
+        query = select(table).where(*(getattr(table, name) == value for name, value in where.items()))
+        async with self.database.read() as session:
+            return list(await session.exec(query.order_by(*table.__table__.primary_key)))  # type: ignore[attr-defined]
+
+    async def update(self, table: type[Row], key: object, **values: object) -> None:
+        async with self.database.write() as session:
+            row = await session.get_one(table, key)
+            for name, value in values.items():
+                setattr(row, name, value)
+
+
+@dataclass
+class Node:
+    """One node and its parts."""
+
+    id: str
+    link: RedisLink
+    clock: RedisClock
+    bus: Bus
+    database: Database
+    presence: Presence
+    outbox: Outbox
+    push: Push
+    deadlines: Deadlines
+    dispatch: Dispatch
+    refunds: Refunds
+    payments: Payments
+    stripe_api: StripeApi
+    heard: list[deliveries.Delivery] = field(default_factory=list)
+    """What this node would tell its sockets."""
+
+    def heard_of(self, kind: type[Found]) -> list[Found]:
+        return [delivery for delivery in self.heard if isinstance(delivery, kind)]
+
+    def updates_of(self, request_id: str) -> list[dict[str, Any]]:
+        """The request as its customer was told of it, in order."""
+        told = [msgspec.json.decode(delivery.frame) for delivery in self.heard_of(deliveries.ToCustomer)]
+        return [frame["request"] for frame in told if frame.get("request", {}).get("id") == request_id]
+
+    async def redis_now_ms(self) -> int:
+        seconds, micros = await self.link.redis.time()
+        return seconds * 1000 + micros // 1000
+
+
+def body(plan: str = "quick_chat", favorite: str | None = None) -> CheckoutBody:
+    return CheckoutBody(plan, "priority_broadcast" if favorite else "broadcast", favorite)
+
+
+@asynccontextmanager
+async def running_world(
+    database_url: str, redis_url: str, folder: Path, *, stripe_timeout_s: float = 8.0
+) -> AsyncIterator[World]:
+    """Run the Stripe stand-in, and hand out everything that nodes share."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    database, standin_database = Database(database_url), Database(f"sqlite:///{folder / 'stripe.sqlite3'}")
+    standin = StripeStandin(
+        standin_database.writer,
+        api_key=API_KEY,
+        webhook_secret=WEBHOOK_SECRET,
+        webhook_url=f"{base}/webhook",
+        public_url=f"{base}/stripe",
+    )
+    await standin.prepare()
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        stripe = StripeSettings(
+            API_KEY, (WEBHOOK_SECRET,), f"{base}/stripe", is_standin=True, timeout_s=stripe_timeout_s
+        )
+        world = World(database_url, redis_url, f"test-{secrets.token_hex(6)}", database, stripe=stripe, browser=browser)
+
+        async def webhook(request: Request) -> Response:
+            payload, signature = await request.body(), request.headers["stripe-signature"]
+            if world.webhooks_refused or not world.nodes:
+                world.webhooks_refused -= 1
+                return PlainTextResponse("", 503)
+            world.webhooks.append((payload, signature))
+            node = world.nodes[len(world.webhooks) % len(world.nodes)]
+            refused = await node.payments.receive_webhook(payload, signature)
+            return PlainTextResponse("", 200 if refused is None else 400)
+
+        app = Starlette(routes=[Mount("/stripe", app=standin.app), Route("/webhook", webhook, methods=["POST"])])
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.serve, [listener])
+                await eventually(lambda: server.started, "the stand-in serves")
+                try:
+                    async with anyio.create_task_group() as loops:
+                        loops.start_soon(standin.run)
+                        yield world
+                        loops.cancel_scope.cancel()
+                finally:
+                    server.should_exit = True
+        finally:
+            with anyio.CancelScope(shield=True):
+                await database.close()
+                await standin_database.close()
+            listener.close()
+
+
+@asynccontextmanager
+async def running_node(
+    world: World,
+    settings: DispatchSettings = PATIENT,
+    *,
+    without: Collection[str] = (),
+    stripe: StripeSettings | None = None,
+    contact: str = "https://pitlane.example",
+) -> AsyncIterator[Node]:
+    """Run one more node; ``without`` names parts whose loops stand still, as if this node had just died there."""
+    node_id = new_id()
+    stripe = stripe or world.stripe
+    database = Database(world.database_url)
+    link = RedisLink(world.redis_url, prefix=world.prefix)
+    clock = RedisClock(link)
+    await clock.sync()
+    bus = Bus(link, node_id)
+    presence = Presence(link, bus, clock, database, PresenceSettings(grace_ms=100), node_id)
+    outbox = Outbox(database, clock, settings)
+    push = Push(database=database, clock=clock, outbox=outbox, secret_key="s" * 32, contact=contact)
+    deadlines = Deadlines(link, clock, settings)
+    dispatch = Dispatch(
+        database=database, clock=clock, presence=presence, deadlines=deadlines, outbox=outbox, settings=settings
+    )
+    Telling(
+        database=database,
+        link=link,
+        bus=bus,
+        clock=clock,
+        presence=presence,
+        deadlines=deadlines,
+        push=push,
+        outbox=outbox,
+    )
+    stripe_api = StripeApi(stripe)
+    refunds = Refunds(database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, settings=settings)
+    payments = Payments(
+        database=database,
+        clock=clock,
+        outbox=outbox,
+        refunds=refunds,
+        stripe_api=stripe_api,
+        settings=stripe,
+        windows=dispatch.windows,
+        base_url="http://127.0.0.1:1",
+    )
+    node = Node(
+        node_id,
+        link,
+        clock,
+        bus,
+        database,
+        presence,
+        outbox,
+        push,
+        deadlines,
+        dispatch,
+        refunds,
+        payments,
+        stripe_api,
+    )
+    loops: dict[str, Callable[[], Awaitable[None]]] = {
+        "clock": clock.run,
+        "presence": presence.run,
+        "outbox": outbox.run,
+        "push": push.run,
+        "dispatch": dispatch.run,
+        "refunds": refunds.run,
+        "payments": payments.run,
+    }
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bus.run)
+            await bus.subscribe(
+                deliveries.channel(link), handler=lambda text: node.heard.append(deliveries.decode(text))
+            )
+            for name, run in loops.items():
+                if name not in without:
+                    tasks.start_soon(run)
+            world.nodes.append(node)
+            try:
+                yield node
+            finally:
+                world.nodes.remove(node)
+            tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await stripe_api.close()
+            await link.close()
+            await database.close()
+
+
+def events(request: RequestView) -> Sequence[str]:
+    """The request's story, in words."""
+    return [line["event"] for line in request.timeline]
