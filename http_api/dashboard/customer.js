@@ -77,6 +77,7 @@ function render(state) {
   const customer = state.me?.role === "customer";
   page.boot.hidden = state.me !== undefined;
   page.signIn.hidden = state.me !== null;
+  page.signIn.demo = state.config?.demo ?? false;
   page.otherRole.hidden = !state.me || customer;
   page.dashboard.hidden = !customer;
   page.header.update(state);

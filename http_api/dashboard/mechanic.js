@@ -71,6 +71,7 @@ function render(state) {
   const mechanic = state.me?.role === "mechanic";
   page.boot.hidden = state.me !== undefined;
   page.signIn.hidden = state.me !== null;
+  page.signIn.demo = state.config?.demo ?? false;
   page.otherRole.hidden = !state.me || mechanic;
   page.bay.hidden = !mechanic;
   page.header.update(state);

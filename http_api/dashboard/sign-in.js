@@ -39,6 +39,7 @@ export class SignIn extends Part {
   #title = h("h1", {});
   #swap = h("button", { type: "button", class: "link" });
   #swapText = h("span", {});
+  #demo = h("p", { class: "notice", hidden: true });
 
   build() {
     const form = h(
@@ -53,6 +54,8 @@ export class SignIn extends Part {
     const aside = this.dataset.audience === "mechanic" ? MECHANIC_PITCH : CUSTOMER_PITCH;
     const swap = h("p", { class: "swap" }, this.#swapText, " ", this.#swap);
     swap.hidden = this.dataset.audience === "mechanic";
+    const or_else = swap.hidden ? "" : " Or create an account of your own.";
+    setText(this.#demo, `This is a demo: open one of the links it printed to come in as one of its people.${or_else}`);
     this.append(
       h(
         "div",
@@ -64,7 +67,7 @@ export class SignIn extends Part {
           h("p", { class: "door-claim" }, aside.claim),
           points(aside.points),
         ),
-        h("div", { class: "door-form" }, this.#title, form, swap),
+        h("div", { class: "door-form" }, this.#title, this.#demo, form, swap),
       ),
     );
     form.addEventListener("submit", (event) => {
@@ -88,6 +91,14 @@ export class SignIn extends Part {
   set busy(busy) {
     this.#busy = busy;
     this.#draw();
+  }
+
+  /**
+   * In a demo people come in by links, and would look in vain for a password.
+   * @param {boolean} is_demo
+   */
+  set demo(is_demo) {
+    this.#demo.hidden = !is_demo;
   }
 
   /** Forget what was typed, for the next visitor. */
