@@ -42,6 +42,7 @@ HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"
 def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the app. ``mounts`` are further routes that only ``run.py`` knows of."""
     table = operations(LoginLimit(services.link, services.settings))
+    metrics.SOCKETS.hub = hub
     described = openapi.document(table, base_url=services.settings.base_url)
     app = Starlette(
         routes=[

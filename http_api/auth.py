@@ -104,6 +104,12 @@ def token_of(scope_headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, Literal
     return None if cookie is None else (cookie, "cookie")
 
 
+def session_cookie(token: str, max_age_s: int, settings: DoorSettings) -> str:
+    """Return the ``Set-Cookie`` that keeps ``token`` out of scripts' reach; an empty one for 0 s clears it."""
+    secure = "; Secure" if settings.secure_cookie else ""
+    return f"{COOKIE}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}"
+
+
 def origin_is_ours(origin: str | None, settings: DoorSettings) -> bool:
     """Tell whether an ``Origin`` header names this server; a missing one and the opaque ``null`` do not."""
     return origin is not None and _normal_origin(origin) in _normal_origins(settings.own_origins)

@@ -2,14 +2,14 @@
 
 from starlette.responses import Response
 
-from http_api.auth import COOKIE, origin_is_ours
+from http_api.auth import origin_is_ours
+from http_api.auth import session_cookie as _cookie
 from http_api.login_limit import LoginLimit, TooMany
 from http_api.problems import problem
 from http_api.rest import ANYONE, SIGNED_IN, Answer, Call, Operation, operation
 from models.accounts import NewAccount
 from models.outcomes import Refused
 from models.rest import AccountView, LoginBody, PublicConfig, RegisterBody, SignedIn
-from models.settings import DoorSettings
 from models.tables import Account, Role
 from models.timestamps import rfc3339
 
@@ -103,11 +103,6 @@ def _signed_in(call: Call, account: Account, *, status: int) -> Answer:
         # A foreign page must not be able to sign its visitor in here as somebody else.
         headers["Set-Cookie"] = _cookie(token, expires_at_s - now_s, services.settings)
     return Answer(status, SignedIn(_view(account), token, rfc3339(expires_at_s * 1000)), headers)
-
-
-def _cookie(value: str, max_age_s: int, settings: DoorSettings) -> str:
-    secure = "; Secure" if settings.secure_cookie else ""
-    return f"{COOKIE}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}"
 
 
 def _view(account: Account) -> AccountView:
