@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from models.outcomes import OfferGone, Refused
+from models.outcomes import NotFound, OfferGone, Refused
 
 
 class Status(StrEnum):
@@ -280,10 +280,14 @@ def step(request: Request, event: Event, *, now_ms: int, next_offer_id: str, win
         case SessionStarted():
             if request.status is not Status.ACCEPTED:
                 return _wrong_state(request, "start")
+            if event.mechanic_id != request.assigned_mechanic_id:
+                return _not_theirs()
             return _next(request, status=Status.IN_PROGRESS, started_at_ms=now_ms), [Record("started")]
         case SessionCompleted():
             if request.status is not Status.IN_PROGRESS:
                 return _wrong_state(request, "complete")
+            if event.mechanic_id != request.assigned_mechanic_id:
+                return _not_theirs()
             completed = _next(request, status=Status.COMPLETED, completed_at_ms=now_ms, settled_at_ms=now_ms)
             return completed, [Free(event.mechanic_id), Record("completed"), PromptFavorite(event.mechanic_id)]
         case MechanicReleased():
@@ -311,11 +315,7 @@ def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transitio
         return why_gone(request, closed_because="declined")
     if window is None or request.status not in (Status.PRIORITY_OFFERED, Status.BROADCASTING):
         return why_gone(request)
-    # Only the favourite was shown the priority offer; when its window has ended, their tap counts in the broadcast.
-    is_late_priority = (
-        event.offer_id == request.priority_offer_id and event.mechanic_id == request.preferred_mechanic_id
-    )
-    if event.offer_id != window.offer_id and not is_late_priority:
+    if not _is_about(event, window, request):
         return why_gone(request)
     if window.mechanic_id not in (None, event.mechanic_id):
         return OfferGone(detail="This offer is for another mechanic.")
@@ -335,11 +335,18 @@ def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transitio
     ]
 
 
+def _is_about(event: MechanicAccepted | MechanicDeclined, window: OpenWindow, request: Request) -> bool:
+    """Tell whether the mechanic means the open window: by its id, or by the priority offer's that went before."""
+    # Only the favourite was shown the priority offer; when its window has ended, their tap counts in the broadcast.
+    is_late = event.offer_id == request.priority_offer_id and event.mechanic_id == request.preferred_mechanic_id
+    return event.offer_id == window.offer_id or is_late
+
+
 def _decline(
     request: Request, event: MechanicDeclined, now_ms: int, next_offer_id: str, windows: Windows
 ) -> Transition | OfferGone:
     window = request.offer
-    if window is None or event.offer_id not in (window.offer_id, request.priority_offer_id):
+    if window is None or not _is_about(event, window, request):
         return why_gone(request)
     if event.mechanic_id in request.excluded:
         return why_gone(request, closed_because="declined")
@@ -389,6 +396,8 @@ def _release(
 ) -> Transition | Refused:
     if request.status is not Status.ACCEPTED:
         return _wrong_state(request, "give back")
+    if event.mechanic_id != request.assigned_mechanic_id:
+        return _not_theirs()
     released = replace(
         request, assigned_mechanic_id=None, accepted_at_ms=None, excluded=request.excluded | {event.mechanic_id}
     )
@@ -420,6 +429,10 @@ def _broadcast(request: Request, offer_id: str, now_ms: int, windows: Windows) -
 
 def _next(request: Request, **changes: Any) -> Request:
     return replace(request, version=request.version + 1, **changes)
+
+
+def _not_theirs() -> Refused:
+    return NotFound(detail="There is no such request.")
 
 
 def _wrong_state(request: Request, verb: str) -> Refused:
