@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
+import stripe
 import structlog
 from sqlalchemy import update
 from sqlmodel import col, select
@@ -74,11 +75,13 @@ class Refunds:
                 await self._owed.wait()
 
     async def confirm(self, stripe_refund_id: str) -> None:
-        """Take note of what Stripe says of a refund (after a webhook). Unknown ones are not ours; repeating is harmless."""
+        """Take note of what Stripe says of a refund (after a webhook). Repeating is harmless."""
+        now = await self._stripe.refund_now(stripe_refund_id)
+        ours = now.metadata.to_dict().get("refund_id") if now.metadata else None
         async with self._database.read() as session:
-            refund = (await session.exec(select(Refund).where(Refund.stripe_refund_id == stripe_refund_id))).first()
+            # By what we wrote on it: the webhook may overtake the answer that tells us Stripe's own id.
+            refund = await session.get(Refund, ours) if ours else None
         if refund is not None and refund.status != "failed":
-            now = await self._stripe.refund_now(stripe_refund_id)
             await self._settle(refund, stripe_refund_id, now.status)
 
     async def _wake(self, _payload: Mapping[str, Any]) -> None:
@@ -104,14 +107,7 @@ class Refunds:
     async def _ask(self, refund: Refund, at_once: anyio.CapacityLimiter) -> None:
         async with at_once:
             try:
-                answer = await self._stripe.refund(
-                    {
-                        "payment_intent": refund.payment_intent_id,
-                        "amount": refund.amount_cents,
-                        "metadata": {"refund_id": refund.id, "checkout_id": refund.checkout_id, "cause": refund.cause},
-                    },
-                    idempotency_key=f"refund:{refund.checkout_id}",
-                )
+                answer = await self._ask_stripe(refund)
                 await self._settle(refund, answer.id, answer.status)
             except StripeRefused as error:
                 if error.code == "charge_already_refunded":
@@ -125,6 +121,19 @@ class Refunds:
             except (DatabaseUnavailable, OSError) as error:
                 # The lease ends by itself, and the idempotency key makes asking again harmless.
                 self._log.warning("refund_not_noted", refund_id=refund.id, error=str(error))
+
+    async def _ask_stripe(self, refund: Refund) -> stripe.Refund:
+        if refund.stripe_refund_id is not None:
+            # Asked for already and still on its way; the webhook that would tell of its end may never come.
+            return await self._stripe.refund_now(refund.stripe_refund_id)
+        return await self._stripe.refund(
+            {
+                "payment_intent": refund.payment_intent_id,
+                "amount": refund.amount_cents,
+                "metadata": {"refund_id": refund.id, "checkout_id": refund.checkout_id, "cause": refund.cause},
+            },
+            idempotency_key=f"refund:{refund.checkout_id}",
+        )
 
     async def _retry_later(self, refund: Refund) -> None:
         delay_ms = retry_delay_ms(refund.attempts, self._settings)
@@ -143,25 +152,37 @@ class Refunds:
         now_ms = self._clock.now_ms()
         messages: list[Message] = []
         async with self._database.write() as session:
+            if refund.request_id is not None:
+                await request_store.lock(session, refund.request_id)
+            if status == "pending":
+                await session.exec(
+                    update(Refund)
+                    .where(col(Refund.id) == refund.id, col(Refund.status) == "pending")
+                    .values(
+                        stripe_refund_id=stripe_refund_id,
+                        next_attempt_at_ms=now_ms + self._settings.refund_retry_max_ms,
+                    )
+                )
+                return
             changed = await session.exec(
                 update(Refund)
+                # Also one that had succeeded: a bank may send it back weeks later (docs.stripe.com/refunds#failed-refunds).
                 .where(col(Refund.id) == refund.id, col(Refund.status).in_(["pending", "succeeded"]))
-                .where((col(Refund.status) != status) | col(Refund.next_attempt_at_ms).is_not(None))
+                .where(col(Refund.status) != status)
                 .values(
                     status=status,
                     stripe_refund_id=stripe_refund_id or refund.stripe_refund_id,
                     next_attempt_at_ms=None,
-                    settled_at_ms=None if status == "pending" else now_ms,
+                    settled_at_ms=now_ms,
                 )
                 .returning(col(Refund.id))
             )
             if changed.first() is None:
                 return
             if refund.request_id is not None:
-                if status != "pending":
-                    event = "refunded" if status == "succeeded" else "refund_failed"
-                    details = {"amount_cents": refund.amount_cents}
-                    await request_store.record(session, refund.request_id, event, details, now_ms=now_ms)
+                event = "refunded" if status == "succeeded" else "refund_failed"
+                details = {"amount_cents": refund.amount_cents}
+                await request_store.record(session, refund.request_id, event, details, now_ms=now_ms)
                 messages = [Message.of("request_changed", request_id=refund.request_id, tell=[])]
                 self._outbox.add(session, messages)
         self._log.info("refund", refund_id=refund.id, status=status, amount_cents=refund.amount_cents)

@@ -256,7 +256,7 @@ class Refund(SQLModel, table=True):
     stripe_refund_id: str | None = Field(default=None, unique=True)
     attempts: int = 0
     next_attempt_at_ms: int | None = instant(default=None, index=True)
-    """``None`` once Stripe has taken it."""
+    """When to ask Stripe, for it or what became of it; ``None`` once that is known."""
     created_at_ms: int = instant()
     settled_at_ms: int | None = instant(default=None)
 
