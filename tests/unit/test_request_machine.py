@@ -1,0 +1,254 @@
+"""Whatever happens in whatever order: nobody who paid is left without a mechanic or their money back."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from dispatch.request import (
+    OPEN,
+    Assign,
+    CloseOffer,
+    Command,
+    Event,
+    Exclude,
+    Free,
+    MechanicAccepted,
+    MechanicDeclined,
+    MechanicReleased,
+    OfferKind,
+    OpenOffer,
+    OpenWindow,
+    PromptFavorite,
+    Record,
+    Refund,
+    Request,
+    RequestCancelled,
+    SessionCompleted,
+    SessionStarted,
+    Status,
+    Tell,
+    WaitSkipped,
+    WindowElapsed,
+    Windows,
+    WithdrawFrom,
+    opened,
+    step,
+)
+from models.outcomes import Refused
+
+NOW_MS = 1_795_000_000_000
+WINDOWS = Windows(priority_ms=600, broadcast_ms=900)
+MECHANICS = ["favorite", "ada", "bob", "cy"]
+mechanics = st.sampled_from(MECHANICS)
+
+
+class Life(RuleBasedStateMachine):
+    """The core, and a little world that does what it says; the world never looks into the core's state to decide."""
+
+    @initialize(is_priority=st.booleans(), paid_cents=st.sampled_from([0, 999, 4999]))
+    def pay(self, is_priority: bool, paid_cents: int) -> None:
+        self.now_ms = NOW_MS
+        self.offers_made = 1
+        self.open: dict[str, OpenWindow] = {}
+        self.closed: dict[str, str] = {}
+        self.excluded: set[str] = set()
+        self.busy_with: str | None = None
+        self.refunds: list[str] = []
+        self.prompts: list[str] = []
+        self.fallbacks = 0
+        self.story: list[str] = []
+        self.versions: list[int] = []
+        self.request, commands = opened(
+            "r",
+            paid_cents=paid_cents,
+            preferred_mechanic_id="favorite" if is_priority else None,
+            is_priority=is_priority,
+            offer_id="o1",
+            now_ms=self.now_ms,
+            windows=WINDOWS,
+        )
+        self.versions.append(self.request.version)
+        self.carry_out(commands)
+
+    # --- rules --------------------------------------------------------------------------------------------------------
+
+    @rule(ms=st.integers(0, 400))
+    def time_passes(self, ms: int) -> None:
+        self.now_ms += ms
+
+    @rule()
+    def time_passes_until_the_deadline(self) -> None:
+        for window in self.open.values():
+            self.now_ms = max(self.now_ms, window.expires_at_ms)
+
+    @rule(number=st.integers(1, 8))
+    def a_timer_fires(self, number: int) -> None:
+        """For any offer, too early, in time, late, or for the second time."""
+        self.happens(WindowElapsed(f"o{number}"))
+
+    @rule(mechanic_id=mechanics, number=st.integers(1, 8), ago_ms=st.integers(0, 100), times=st.integers(1, 2))
+    def a_mechanic_accepts(self, mechanic_id: str, number: int, ago_ms: int, times: int) -> None:
+        for _ in range(times):
+            self.happens(MechanicAccepted(mechanic_id, f"o{number}", self.now_ms - ago_ms))
+
+    @rule(mechanic_id=mechanics)
+    def a_mechanic_accepts_what_is_open(self, mechanic_id: str) -> None:
+        for offer_id in list(self.open):
+            self.happens(MechanicAccepted(mechanic_id, offer_id, self.now_ms))
+
+    @rule(mechanic_id=mechanics, number=st.integers(1, 8), times=st.integers(1, 2))
+    def a_mechanic_declines(self, mechanic_id: str, number: int, times: int) -> None:
+        for _ in range(times):
+            self.happens(MechanicDeclined(mechanic_id, f"o{number}"))
+
+    @rule(mechanic_id=mechanics)
+    def a_mechanic_starts(self, mechanic_id: str) -> None:
+        self.happens(SessionStarted(mechanic_id))
+
+    @rule(mechanic_id=mechanics)
+    def a_mechanic_completes(self, mechanic_id: str) -> None:
+        self.happens(SessionCompleted(mechanic_id))
+
+    @rule(mechanic_id=mechanics)
+    def a_mechanic_gives_back(self, mechanic_id: str) -> None:
+        self.happens(MechanicReleased(mechanic_id))
+
+    @rule()
+    def whoever_has_it_gives_it_back(self) -> None:
+        if self.busy_with is not None:
+            self.happens(MechanicReleased(self.busy_with))
+
+    @rule()
+    def the_customer_skips_the_wait(self) -> None:
+        self.happens(WaitSkipped())
+
+    @rule()
+    def the_customer_cancels(self) -> None:
+        self.happens(RequestCancelled())
+
+    # --- the little world ---------------------------------------------------------------------------------------------
+
+    def happens(self, event: Event) -> None:
+        next_offer_id = f"o{self.offers_made + 1}"
+        outcome = step(self.request, event, now_ms=self.now_ms, next_offer_id=next_offer_id, windows=WINDOWS)
+        if isinstance(outcome, Refused):
+            return
+        before, (self.request, commands) = self.request, outcome
+        self.check_the_step(before, event)
+        self.carry_out(commands)
+
+    def check_the_step(self, before: Request, event: Event) -> None:
+        assert before.status in OPEN, "a settled request ignores everything"
+        assert before.excluded <= self.request.excluded, "nobody who is out comes back"
+        self.versions.append(self.request.version)
+        match event:
+            case WindowElapsed(offer_id):
+                assert self.open[offer_id].expires_at_ms <= self.now_ms, "never early"
+            case MechanicAccepted(mechanic_id, offer_id, received_at_ms):
+                assert mechanic_id not in self.excluded
+                (window,) = self.open.values()
+                is_late = offer_id == "o1" and window.kind is OfferKind.BROADCAST
+                assert offer_id == window.offer_id or (is_late and mechanic_id == "favorite")
+                assert window.mechanic_id in (None, mechanic_id)
+                assert window.kind is OfferKind.PRIORITY or received_at_ms < window.expires_at_ms
+            case SessionStarted(mechanic_id) | SessionCompleted(mechanic_id) | MechanicReleased(mechanic_id):
+                assert mechanic_id == self.busy_with
+        if before.status is Status.PRIORITY_OFFERED and self.request.status is Status.BROADCASTING:
+            self.fallbacks += 1
+
+    def carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case OpenOffer(window):
+                    assert not self.open, "the one before is closed first"
+                    assert window.offer_id not in self.closed
+                    assert window.expires_at_ms > self.now_ms
+                    self.open[window.offer_id] = window
+                    self.offers_made = int(window.offer_id[1:])
+                case CloseOffer(offer_id, reason):
+                    del self.open[offer_id]
+                    assert offer_id not in self.closed
+                    self.closed[offer_id] = reason
+                case WithdrawFrom(offer_id, mechanic_id):
+                    assert offer_id in self.open
+                    assert mechanic_id in self.excluded
+                case Exclude(mechanic_id, _):
+                    self.excluded.add(mechanic_id)
+                case Assign(mechanic_id):
+                    assert self.busy_with is None
+                    assert mechanic_id not in self.excluded
+                    self.busy_with = mechanic_id
+                case Free(mechanic_id):
+                    assert self.busy_with == mechanic_id
+                    self.busy_with = None
+                case Refund(cause):
+                    self.refunds.append(cause)
+                case PromptFavorite(mechanic_id):
+                    self.prompts.append(mechanic_id)
+                case Record(event, _):
+                    self.story.append(event)
+                case Tell():
+                    pass
+
+    # --- what is always true ------------------------------------------------------------------------------------------
+
+    @invariant()
+    def an_offer_is_open_exactly_while_somebody_is_looked_for(self) -> None:
+        is_looking = self.request.status in (Status.PRIORITY_OFFERED, Status.BROADCASTING)
+        assert len(self.open) == (1 if is_looking else 0)
+        assert self.request.offer == next(iter(self.open.values()), None)
+
+    @invariant()
+    def a_priority_offer_is_for_the_favorite_and_a_broadcast_for_all(self) -> None:
+        for window in self.open.values():
+            is_priority = self.request.status is Status.PRIORITY_OFFERED
+            assert window.kind is (OfferKind.PRIORITY if is_priority else OfferKind.BROADCAST)
+            assert window.mechanic_id == ("favorite" if is_priority else None)
+
+    @invariant()
+    def somebody_is_assigned_exactly_while_and_after_they_have_it(self) -> None:
+        is_served = self.request.status in (Status.ACCEPTED, Status.IN_PROGRESS)
+        assert (self.busy_with is not None) == is_served
+        if is_served:
+            assert self.request.assigned_mechanic_id == self.busy_with
+        if self.request.status is Status.COMPLETED:
+            assert self.prompts == [self.request.assigned_mechanic_id]
+        elif self.request.status is not Status.CANCELLED and not is_served:
+            assert self.request.assigned_mechanic_id is None
+
+    @invariant()
+    def paid_is_served_or_refunded_once(self) -> None:
+        expected = {Status.UNFILLED: ["unfilled"], Status.CANCELLED: ["cancelled"]}
+        assert self.refunds == expected.get(self.request.status, [])
+
+    @invariant()
+    def something_or_somebody_will_end_it(self) -> None:
+        if self.request.status in OPEN:
+            assert bool(self.open) != (self.busy_with is not None)
+            assert self.request.settled_at_ms is None
+        else:
+            assert not self.open
+            assert self.busy_with is None
+            assert self.request.settled_at_ms is not None
+
+    @invariant()
+    def every_offer_that_was_made_is_open_or_was_closed_once(self) -> None:
+        made = {f"o{number}" for number in range(1, self.offers_made + 1)}
+        assert self.open.keys() | self.closed.keys() == made
+        assert not self.open.keys() & self.closed.keys()
+
+    @invariant()
+    def the_fallback_happens_at_most_once_and_has_a_reason(self) -> None:
+        assert self.fallbacks <= 1
+        assert (self.request.fallback is not None) == (self.fallbacks == 1)
+
+    @invariant()
+    def whoever_is_out_is_out_in_the_world_too(self) -> None:
+        assert self.request.excluded == self.excluded
+
+    @invariant()
+    def versions_only_grow(self) -> None:
+        assert self.versions == sorted(self.versions)
+        assert self.request.version == self.versions[-1]
+
+
+TestLife = Life.TestCase
