@@ -190,9 +190,11 @@ def _entry(method: str, path: str, each: dict[str, Any]) -> str:
         schema = each["requestBody"]["content"]["application/json"]["schema"]
         items.append(f"<li>body: <code>{escape(_schema_name(schema))}</code></li>")
     for status, response in each["responses"].items():
-        schemas = [content["schema"] for content in response.get("content", {}).values()]
-        name = _schema_name(schemas[0]) if schemas else ""
-        items.append(f"<li>{status}: {_text(response['description'])} <code>{escape(name)}</code></li>")
+        names = [
+            _schema_name(each["schema"]) for kind, each in response.get("content", {}).items() if kind != MEDIA_TYPE
+        ]
+        carried = "".join(f" <code>{escape(name)}</code>" for name in names if name)
+        items.append(f"<li>{status}: {_text(response['description'])}{carried}</li>")
     lines.append(f"<ul>{''.join(items)}</ul>")
     title = f"<summary><code>{method} {escape(path)}</code> — {_text(each['summary'])}</summary>"
     return f"<details>{title}{''.join(lines)}</details>"
