@@ -74,16 +74,16 @@ CUSTOMERS = (
         {
             # $245.00 and $890.00, as on the picture of the flow.
             "john-smith": (
-                Service("quick_chat", 49_00, 310, was_rebooked=False),
-                Service("expert_video", 87_00, 96),
-                Service("premium_session", 109_00, 23),
+                Service("quick_chat", 49_00, 310.2, was_rebooked=False),
+                Service("expert_video", 87_00, 96.15),
+                Service("premium_session", 109_00, 23.31),
             ),
             "mikes-garage": (
-                Service("expert_video", 129_00, 640, was_rebooked=False),
-                Service("premium_session", 219_00, 455),
-                Service("premium_session", 219_00, 270),
-                Service("expert_video", 98_00, 141),
-                Service("premium_session", 225_00, 52),
+                Service("expert_video", 129_00, 640.07, was_rebooked=False),
+                Service("premium_session", 219_00, 455.28),
+                Service("premium_session", 219_00, 270.11),
+                Service("expert_video", 98_00, 141.24),
+                Service("premium_session", 225_00, 52.04),
             ),
         },
         free_session_used=True,
@@ -94,12 +94,12 @@ CUSTOMERS = (
         "Amira Haddad",
         {
             "elena-petrova": (
-                Service("expert_video", 39_00, 120, was_rebooked=False),
-                Service("expert_video", 42_00, 34),
+                Service("expert_video", 39_00, 120.22, was_rebooked=False),
+                Service("expert_video", 42_00, 34.09),
             ),
-            "kwame-mensah": (Service("quick_chat", 14_50, 61, was_rebooked=False),),
-            "lakeside-motors": (Service("premium_session", 79_00, 15, was_rebooked=False),),
-            "oliver-grant": (Service("expert_video", 42_00, 9, was_rebooked=False),),
+            "kwame-mensah": (Service("quick_chat", 14_50, 61.17, was_rebooked=False),),
+            "lakeside-motors": (Service("premium_session", 79_00, 15.26, was_rebooked=False),),
+            "oliver-grant": (Service("expert_video", 42_00, 9.12, was_rebooked=False),),
         },
         free_session_used=True,
         about="whose favourites come and go",

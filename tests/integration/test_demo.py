@@ -1,6 +1,7 @@
 """The demo: its cast and their past, how simulated mechanics decide, and the whole of it as a visitor starts it."""
 
 import secrets
+import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 from itertools import islice
@@ -36,7 +37,8 @@ from models.tables import (
     TimelineEntry,
 )
 from presence.service import Presence
-from tests.acceptance.servers import ROOT, Server, start_server
+from tests.acceptance.servers import ROOT, Server, environment, start_server
+from tests.services import free_port
 
 NOW_MS = 1_795_000_000_000
 PATIENCE_S = 30.0
@@ -287,15 +289,45 @@ async def until(true: Callable[[], Awaitable[bool]], server: Server, what: str) 
     pytest.fail(f"not within {PATIENCE_S:g} s: {what}; the terminal says:\n{server.log_path.read_text()}")
 
 
-def git_status() -> str:
-    done = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout
+def git(folder: Path, *arguments: str) -> str:
+    nobody = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.com"]
+    return subprocess.run(["git", *nobody, *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def fresh_checkout(folder: Path) -> Path:
+    """Return a clean checkout of the code as it is here, which nobody else works in, with the environment of this one."""
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "As it is")
+    (folder / ".venv").symlink_to(ROOT / ".venv", target_is_directory=True)
+    with (folder / ".git" / "info" / "exclude").open("a") as exclude:
+        exclude.write("/.venv\n")
+    return folder
+
+
+def start_demo(checkout: Path, folder: Path, **settings: str) -> Server:
+    port = free_port()
+    log_path = folder / "terminal"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [checkout / ".venv/bin/python", "run.py", "demo"],
+            cwd=checkout,
+            env=environment(checkout / "var", port, **settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    return Server(process, f"http://127.0.0.1:{port}", log_path)
 
 
 async def test_a_visitor_starts_the_demo_books_a_favourite_and_stops_it(tmp_path: Path) -> None:
     """Paid through the stand-in, accepted over the socket, started over REST; ended in the midst of it all."""
-    before = git_status()
-    server = start_server(tmp_path, command=("demo",), PRIORITY_WINDOW_S="5", BROADCAST_WINDOW_S="5")
+    checkout = fresh_checkout(tmp_path / "checkout")
+    server = start_demo(checkout, tmp_path, PRIORITY_WINDOW_S="5", BROADCAST_WINDOW_S="5")
     try:
 
         async def is_announced() -> bool:
@@ -333,8 +365,8 @@ async def test_a_visitor_starts_the_demo_books_a_favourite_and_stops_it(tmp_path
             ours = {"Origin": server.base_url}
             wish = {"plan": "expert_video", "routing_type": "priority_broadcast"}
             wish["preferred_mechanic_id"] = smith["provider_id"]
-            checkout = (await visitor.post("/api/checkout", json=wish, headers=ours)).json()
-            await visitor.post(checkout["url"], data={"ending": "pay"}, headers=ours)
+            paying = (await visitor.post("/api/checkout", json=wish, headers=ours)).json()
+            await visitor.post(paying["url"], data={"ending": "pay"}, headers=ours)
 
             async def smith_has_started() -> bool:
                 newest = (await visitor.get("/api/requests?limit=1")).json()["requests"][0]
@@ -350,7 +382,7 @@ async def test_a_visitor_starts_the_demo_books_a_favourite_and_stops_it(tmp_path
 
         assert await anyio.to_thread.run_sync(server.stop) == 0
         assert server.log_path.read_text() == said, "nothing but the links, and no trace of trouble"
-        assert git_status() == before
+        assert git(checkout, "status", "--porcelain") == ""
     finally:
         if server.process.poll() is None:
             server.kill()
