@@ -1,0 +1,247 @@
+"""The rules of presence, as values."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from presence import liveness
+from presence.leases import SHARDS, parse, shard_of
+from presence.liveness import Facts, Status
+
+TIMEOUT_MS = 45_000
+GRACE_MS = 3_000
+NODE_LEASE_MS = 5_000
+NOW_MS = 1_795_000_000_000
+
+
+def facts(version: int = 1, *, on_duty: bool = True, is_busy: bool = False, has_push: bool = False) -> Facts:
+    return Facts("m", version, on_duty, is_busy, has_push, None)
+
+
+def status(*, online: bool = True, of: Facts | None = None) -> Status:
+    return liveness.first_status(of or facts(), online=online, now_ms=NOW_MS)[0]
+
+
+def test_a_lease_holds_until_its_end_and_not_at_it():
+    assert liveness.is_live(NOW_MS + 1, NOW_MS)
+    assert not liveness.is_live(NOW_MS, NOW_MS)
+    assert not liveness.is_live(None, NOW_MS)
+
+
+def test_a_delayed_heartbeat_never_shortens_a_newer_lease():
+    newer = liveness.renewed(None, NOW_MS, NOW_MS, TIMEOUT_MS)
+    assert liveness.renewed(newer, NOW_MS - 20_000, NOW_MS + 5, TIMEOUT_MS) == newer
+
+
+def test_a_heartbeat_from_a_clock_that_runs_ahead_gives_no_longer_lease():
+    assert liveness.renewed(None, NOW_MS + 600_000, NOW_MS, TIMEOUT_MS) == NOW_MS + TIMEOUT_MS
+
+
+def test_a_heartbeat_older_than_the_timeout_brings_nobody_online():
+    assert liveness.renewed(None, NOW_MS - TIMEOUT_MS, NOW_MS, TIMEOUT_MS) is None
+
+
+def test_the_grace_shortens_a_lease_and_never_lengthens_it():
+    assert liveness.released(NOW_MS + TIMEOUT_MS, NOW_MS, GRACE_MS) == NOW_MS + GRACE_MS
+    assert liveness.released(NOW_MS + 10, NOW_MS, GRACE_MS) == NOW_MS + 10
+    assert liveness.released(None, NOW_MS, GRACE_MS) is None
+
+
+def test_a_late_close_on_one_node_does_not_override_a_lease_on_another():
+    leases = {"old": NOW_MS + GRACE_MS, "new": NOW_MS + TIMEOUT_MS}
+    nodes = {"old": NOW_MS + TIMEOUT_MS, "new": NOW_MS + TIMEOUT_MS}
+    assert liveness.is_online(leases, nodes, NOW_MS + GRACE_MS)
+
+
+def test_the_leases_of_a_dead_node_count_for_nothing():
+    assert not liveness.is_online({"dead": NOW_MS + TIMEOUT_MS}, {"dead": NOW_MS}, NOW_MS)
+    assert not liveness.is_online({"forgotten": NOW_MS + TIMEOUT_MS}, {}, NOW_MS)
+
+
+def test_versions_grow_even_when_the_clock_steps_back_or_redis_forgot_the_last_one():
+    assert liveness.next_version(NOW_MS, NOW_MS - 1_000) == NOW_MS + 1
+    assert liveness.next_version(None, NOW_MS + 1) > NOW_MS
+
+
+def test_going_online_twice_is_one_change():
+    online, changed = liveness.with_online(status(online=False), online=True, now_ms=NOW_MS)
+    assert changed and online.version > NOW_MS
+    assert liveness.with_online(online, online=True, now_ms=NOW_MS + 5) == (online, False)
+
+
+def test_older_facts_never_overwrite_newer_ones():
+    newer, _ = liveness.with_facts(status(), facts(3, is_busy=True), now_ms=NOW_MS)
+    assert liveness.with_facts(newer, facts(2), now_ms=NOW_MS + 5) == (newer, False)
+
+
+def test_facts_that_say_the_same_are_kept_but_not_announced():
+    kept, changed = liveness.with_facts(status(), facts(2), now_ms=NOW_MS + 5)
+    assert (kept.facts_version, kept.version, changed) == (2, NOW_MS, False)
+
+
+def test_being_seen_again_is_no_change_and_never_goes_back():
+    seen = liveness.with_seen(status(), NOW_MS)
+    assert (seen.last_seen_ms, seen.version) == (NOW_MS, NOW_MS)
+    assert liveness.with_seen(seen, NOW_MS - 1) == seen
+
+
+def test_somebody_offline_whom_redis_did_not_know_is_not_announced():
+    assert liveness.first_status(facts(), online=False, now_ms=NOW_MS)[1] is False
+    assert liveness.first_status(facts(), online=True, now_ms=NOW_MS)[1] is True
+
+
+@pytest.mark.parametrize(
+    ("online", "on_duty", "is_busy", "has_push", "availability", "reachable"),
+    [
+        (True, True, False, False, "available", "socket"),
+        (True, True, True, False, "busy", "socket"),
+        (True, False, True, False, "busy", "socket"),
+        (True, False, False, True, "off_duty", "socket"),
+        (False, True, False, False, "offline", "none"),
+        (False, True, False, True, "offline", "push"),
+        (False, False, True, True, "offline", "push"),
+    ],
+)
+def test_the_four_facts_show_as_the_words_of_the_contract(online, on_duty, is_busy, has_push, availability, reachable):
+    told = status(online=online, of=facts(on_duty=on_duty, is_busy=is_busy, has_push=has_push))
+    shown = liveness.view(told)
+    assert (shown.availability, shown.reachable, shown.is_online) == (availability, reachable, online)
+    assert liveness.is_available(told) == (availability == "available")
+
+
+def test_never_seen_is_null_and_instants_are_rfc_3339():
+    shown = liveness.view(status(online=False))
+    assert shown.last_seen is None
+    assert shown.as_of == "2026-11-18T11:06:40.000Z"
+
+
+def test_a_message_from_redis_is_read_as_it_was_written():
+    read = parse("01ABC 1795000000001 1 0 1 1 7 1795000000000 1795000000002")
+    assert read == Status("01ABC", NOW_MS + 1, True, False, True, True, 7, NOW_MS, NOW_MS + 2)
+    assert parse("01ABC 5 0 1 0 0 1 - 6").last_seen_ms is None
+
+
+def test_a_mechanics_shard_is_the_same_in_every_process():
+    assert {shard_of(f"m{number}") for number in range(100)} <= set(range(SHARDS))
+    assert shard_of("01M81ZH3B7SQFG03AJM1SEHMZJ") == shard_of("01M81ZH3B7SQFG03AJM1SEHMZJ")
+
+
+@dataclass
+class Told:
+    """The simple model's memory of one node: everything that ever happened on it, in order."""
+
+    happened: list[tuple[str, int]] = field(default_factory=list)
+    alive_until_ms: int = 0
+
+    def holds(self, now_ms: int) -> bool:
+        """By brute force: is there a heartbeat that neither the time-out nor a later close has ended?"""
+        if now_ms >= self.alive_until_ms:
+            return False
+        for position, (what, ends_ms) in enumerate(self.happened):
+            later_closes = [end for event, end in self.happened[position + 1 :] if event == "closed"]
+            if what == "heard" and min([ends_ms, *later_closes]) > now_ms:
+                return True
+        return False
+
+
+class OneMechanicOnManyNodes(RuleBasedStateMachine):
+    """Heartbeats (also delayed ones), closes, dying nodes, sweeps, facts in any order and flushes of Redis."""
+
+    nodes = st.sampled_from(["a", "b", "c"])
+
+    @initialize()
+    def begin(self) -> None:
+        self.now_ms = NOW_MS
+        self.told = {node: Told() for node in "abc"}
+        self.leases: dict[str, int] = {}
+        self.node_ends: dict[str, int] = {}
+        self.newest_facts = facts()
+        self.status: Status | None = None
+        self.announced: list[int] = []
+        self.settled_online = False
+
+    @rule(ms=st.sampled_from([1, 200, 2_999, 3_000, 4_999, 5_000, 20_000, 45_000]))
+    def time_passes(self, ms: int) -> None:
+        self.now_ms += ms
+
+    @rule(node=nodes)
+    def a_node_renews_its_own_lease(self, node: str) -> None:
+        self.node_ends[node] = self.told[node].alive_until_ms = self.now_ms + NODE_LEASE_MS
+
+    @rule(node=nodes, delay_ms=st.sampled_from([-10_000, 0, 0, 0, 150, 44_999, 45_000, 60_000]))
+    def a_heartbeat_arrives(self, node: str, delay_ms: int) -> None:
+        heard_at_ms = self.now_ms - delay_ms
+        end = liveness.renewed(self.leases.get(node), heard_at_ms, self.now_ms, TIMEOUT_MS)
+        if end is not None:
+            self.leases[node] = end
+        self.told[node].happened.append(("heard", min(heard_at_ms, self.now_ms) + TIMEOUT_MS))
+
+    @rule(node=nodes)
+    def the_last_socket_closes(self, node: str) -> None:
+        end = liveness.released(self.leases.get(node), self.now_ms, GRACE_MS)
+        if end is not None:
+            self.leases[node] = end
+        self.told[node].happened.append(("closed", self.now_ms + GRACE_MS))
+
+    @rule(version=st.integers(1, 6), on_duty=st.booleans(), is_busy=st.booleans())
+    def facts_arrive(self, version: int, on_duty: bool, is_busy: bool) -> None:
+        arrived = facts(version, on_duty=on_duty, is_busy=is_busy)
+        if self.status is not None:
+            if arrived.version > self.newest_facts.version:
+                self.newest_facts = arrived
+            self._tell(*liveness.with_facts(self.status, arrived, now_ms=self.now_ms))
+
+    @rule()
+    def somebody_sweeps(self) -> None:
+        self.leases = {
+            node: end
+            for node, end in self.leases.items()
+            if liveness.is_live(end, self.now_ms) and liveness.is_live(self.node_ends.get(node), self.now_ms)
+        }
+        for node, told in self.told.items():
+            if node not in self.leases:
+                told.happened.clear()
+        self._settle()
+
+    @rule()
+    def redis_forgets(self) -> None:
+        # A restart takes longer than the milliseconds by which versions can be ahead of the clock.
+        self.now_ms = max([self.now_ms, *self.announced]) + 1
+        self.status = None
+        self._settle()
+
+    def _settle(self) -> None:
+        online = liveness.is_online(self.leases, self.node_ends, self.now_ms)
+        if self.status is None:
+            self._tell(*liveness.first_status(self.newest_facts, online=online, now_ms=self.now_ms))
+        else:
+            self._tell(*liveness.with_online(self.status, online=online, now_ms=self.now_ms))
+        assert self.status is not None and self.status.is_online == online
+
+    def _tell(self, status: Status, is_change: bool) -> None:
+        self.status = status
+        if is_change:
+            self.announced.append(status.version)
+
+    @invariant()
+    def online_is_what_the_brute_force_says(self) -> None:
+        expected = any(told.holds(self.now_ms) for told in self.told.values())
+        assert liveness.is_online(self.leases, self.node_ends, self.now_ms) == expected
+
+    @invariant()
+    def announced_versions_only_grow(self) -> None:
+        assert self.announced == sorted(set(self.announced))
+
+    @invariant()
+    def the_newest_facts_are_in_the_status(self) -> None:
+        if self.status is not None:
+            newest = self.newest_facts
+            assert (self.status.on_duty, self.status.is_busy) == (newest.on_duty, newest.is_busy)
+            assert self.status.facts_version == newest.version
+
+
+TestOneMechanicOnManyNodes = OneMechanicOnManyNodes.TestCase
+TestOneMechanicOnManyNodes.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
