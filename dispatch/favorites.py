@@ -55,7 +55,11 @@ class Favorites:
                 created = True
             except IntegrityError:
                 created = False
-        return (await self._views(customer_id, mechanic_id))[0], created
+        views = await self._views(customer_id, mechanic_id)
+        if not views:
+            # Somebody removed it in between (another tab): then it was there a moment ago, and that is what we say.
+            return NotFound(detail="The favourite was removed again at the same time.")
+        return views[0], created
 
     async def remove(self, customer_id: str, mechanic_id: str) -> None:
         """Take the mark away. Idempotent."""

@@ -5,7 +5,7 @@ import re
 from ulid import ULID
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
-_ID = re.compile(ID_PATTERN)
+_ID = re.compile(ID_PATTERN.strip("^$"))
 
 
 def new_id() -> str:
@@ -15,4 +15,4 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Tell whether ``text`` has the form of an id of ours or of anybody's: at most 64 URL-safe characters."""
-    return _ID.match(text) is not None
+    return _ID.fullmatch(text) is not None

@@ -15,7 +15,10 @@ def configure(settings: Settings, *, is_quiet: bool = False) -> None:
     renderer = (
         structlog.processors.JSONRenderer()
         if is_production
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Plain: the renderer's own tracebacks print local variables, and with them passwords and keys.
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[
