@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from demo.cast import MEMBERS
+from http_api.auth import session_cookie
 from http_api.problems import problem
-from http_api.routes_accounts import _cookie as session_cookie
 from models.settings import DoorSettings
 from models.tables import Role
 
