@@ -129,6 +129,10 @@ async def commit_transition(
 
     Raises ``LostRace`` or ``MechanicBusy``; the caller's transaction must then be rolled back.
     """
+    for command in commands:
+        if isinstance(command, Assign):
+            # First of all: the mechanic's row says politely that they are busy, the index on the requests only with an error.
+            await _assign(session, command.mechanic_id, before.id)
     if after.version != before.version:
         changed = await session.exec(
             update(tables.SessionRequest)
@@ -211,7 +215,6 @@ async def _carry_out(
                 if await session.get(tables.Exclusion, key) is None:
                     session.add(tables.Exclusion(request_id=request.id, mechanic_id=mechanic_id, because=because))
             case Assign(mechanic_id):
-                await _assign(session, mechanic_id, request.id)
                 messages.append(Message.of("facts_changed", mechanic_id=mechanic_id))
             case Free(mechanic_id):
                 await session.exec(
