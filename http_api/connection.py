@@ -2,6 +2,8 @@
 
 A connection lives in the hub's tables from before its snapshot is read until its socket has closed. What arrives for it
 before its ``welcome`` is held and follows it, so that nothing falls between the snapshot and the changes.
+
+    (registered) ──prepare──► (snapshot read) ──on_open──► welcome, what was held ──► … ──on_close──► (forgotten)
 """
 
 from collections import deque
@@ -19,11 +21,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from http_api import close_codes
 from http_api.socket_protocol import SocketLike
-from http_api.websocket_frames import frame_text
 from models import wire
 from models.errors import PitlaneError
-from models.timestamps import rfc3339
-from models.wire import ErrorMessage, HeartbeatAck
+from models.wire import ErrorMessage
 
 if TYPE_CHECKING:
     from http_api.auth import Identity
@@ -90,8 +90,12 @@ class Connection:
         """Do what a message that has been understood asks for."""
         raise NotImplementedError
 
-    async def greet(self) -> None:
-        """Read the snapshot and send ``welcome`` with it; may raise ``UNAVAILABLE``."""
+    async def prepare(self) -> bool:
+        """Read the snapshot for ``greet``; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
+        raise NotImplementedError
+
+    def greet(self) -> None:
+        """Send ``welcome`` with the snapshot."""
         raise NotImplementedError
 
     async def refresh(self) -> None:
@@ -101,10 +105,16 @@ class Connection:
     # --- what the socket calls ----------------------------------------------------------------------------------------
 
     def on_open(self, socket: SocketLike) -> None:
-        """Start talking."""
+        """Start talking: first the welcome, then what has happened since its snapshot was read."""
         self._socket = socket
         self.heard_at_s = self._pinged_at_s = monotonic()
-        self.submit(self._welcome)
+        held, self._held = self._held, None
+        if held is not None and len(held) >= HELD_MAX:
+            self.close(close_codes.TRY_LATER, "too much has happened meanwhile")
+            return
+        self.greet()
+        for delivery in held or ():
+            delivery()
 
     def on_message(self, text: str) -> None:
         """Take one text frame. Whatever is wrong with it is answered with ``error``; the socket stays open."""
@@ -166,12 +176,7 @@ class Connection:
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def send(self, message: Any) -> None:
-        """Send one message of ``models.wire``, after the welcome; nothing happens once closed."""
-        if self._socket is not None:
-            self.deliver(frame_text(wire.encode(message)))
-
-    def send_welcome(self, message: Any) -> None:
-        """Send the first message."""
+        """Send one message of ``models.wire``; nothing happens once closed."""
         if self._socket is not None:
             self._socket.send(wire.encode(message))
 
@@ -181,15 +186,14 @@ class Connection:
 
     def acknowledge_heartbeat(self) -> None:
         """Answer a heartbeat."""
-        self.send(HeartbeatAck(rfc3339(self._hub.services.clock.now_ms())))
+        if self._socket is not None:
+            self._socket.send_framed(self._hub.heartbeat_ack())
 
     def hold(self, delivery: Callable[[], None]) -> bool:
         """Keep ``delivery`` for after the welcome; ``False`` if that has been sent, so that it is to be made now."""
         if self._held is None:
             return False
-        if len(self._held) >= HELD_MAX:
-            self.close(close_codes.TRY_LATER, "too much has happened meanwhile")
-        else:
+        if len(self._held) < HELD_MAX:
             self._held.append(delivery)
         return True
 
@@ -268,22 +272,6 @@ class Connection:
 
         self.enqueue(refresh)
         await done.wait()
-
-    async def _welcome(self) -> None:
-        try:
-            async with self._hub.snapshots:
-                if self.is_closed:
-                    return
-                await self.greet()
-        except UNAVAILABLE as error:
-            log.warning("snapshot_unavailable", account_id=self.account_id, error=str(error))
-            self.close(close_codes.TRY_LATER, "the snapshot could not be read")
-        except Exception:
-            log.exception("welcome_failed", account_id=self.account_id)
-            self.close(close_codes.BUG, "something went wrong on our side")
-        held, self._held = self._held, None
-        for delivery in held or ():
-            delivery()
 
 
 def _name_of(job: Job) -> str:

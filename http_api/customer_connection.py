@@ -17,6 +17,7 @@ from models.wire import (
     ErrorMessage,
     Heartbeat,
     RequestUpdate,
+    RequestView,
     Status,
     StatusView,
     Unwatch,
@@ -34,7 +35,7 @@ _TOO_MANY = ErrorMessage("too_many_watched", f"A socket may watch at most {WATCH
 class CustomerConnection(Connection):
     """What a customer's socket does."""
 
-    __slots__ = ("_sink", "_watched")
+    __slots__ = ("_requests", "_sink", "_watched")
 
     decoder = wire.customer_decoder
 
@@ -43,6 +44,7 @@ class CustomerConnection(Connection):
         self._watched: dict[str, bool] | None = None
         """Whom they watch, and whether a status of them was sent."""
         self._sink: Callable[[StatusView], None] | None = None
+        self._requests: list[RequestView] | None = None
 
     # --- what the socket calls ----------------------------------------------------------------------------------------
 
@@ -72,17 +74,21 @@ class CustomerConnection(Connection):
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    async def greet(self) -> None:
+    async def prepare(self) -> bool:
+        """Read the snapshot. Whose token says so is a customer: nothing else of theirs is needed."""
+        self._requests = await self._hub.customer_snapshots.get(self.account_id)
+        return True
+
+    def greet(self) -> None:
         """Send the snapshot: their open requests."""
-        services = self._hub.services
-        requests = await services.dispatch.open_requests_of(self.account_id)
-        now = rfc3339(services.clock.now_ms())
+        requests, self._requests = self._requests, None
+        now = rfc3339(self._hub.services.clock.now_ms())
         interval_s = self._hub.times.heartbeat_interval_s
-        self.send_welcome(CustomerWelcome(wire.PROTOCOL, self.account_id, now, interval_s, requests))
+        self.send(CustomerWelcome(wire.PROTOCOL, self.account_id, now, interval_s, requests or []))
 
     async def refresh(self) -> None:
         """After a gap: their open requests; statuses are healed by ``presence``."""
-        for request in await self._hub.services.dispatch.open_requests_of(self.account_id):
+        for request in await self._hub.customer_snapshots.get(self.account_id) or ():
             self.send(RequestUpdate(request))
 
     async def _watch(self, mechanic_ids: list[str]) -> None:

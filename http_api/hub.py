@@ -22,7 +22,9 @@ from starlette.websockets import WebSocket
 
 from dispatch import deliveries
 from dispatch.deliveries import Delivery, Facts, OfferTo, ToCustomer, ToMechanic, Withdraw
+from dispatch.snapshots import MechanicSnapshot, Snapshots
 from http_api import close_codes, problems
+from http_api.batches import Batches
 from http_api.connection import UNAVAILABLE, Connection, SocketTimes
 from http_api.customer_connection import CustomerConnection
 from http_api.mechanic_connection import MechanicConnection
@@ -32,7 +34,8 @@ from http_api.socket_handshake import identify, unauthenticated, unavailable
 from http_api.socket_protocol import EXTENSION, SocketCounters, SocketLimits
 from http_api.websocket_frames import frame_text
 from models import wire
-from models.wire import OfferWithdrawn
+from models.timestamps import rfc3339
+from models.wire import HeartbeatAck, OfferWithdrawn, RequestView
 
 SLICE_S: Final = 0.005
 """How long a fan-out may keep the loop to itself."""
@@ -40,8 +43,8 @@ SLICE_LOOK_LEN: Final = 32
 """How many sockets are served between two looks at the clock."""
 QUEUE_LEN_MAX: Final = 10_000
 """Deliveries waiting; beyond it they are dropped and everybody gets a snapshot instead."""
-SNAPSHOTS_AT_ONCE: Final = 16
-HEALERS: Final = 8
+HEALERS: Final = 100
+"""How many connections wait for their snapshots at once after a gap; read together, they are one."""
 TICK_S: Final = 0.25
 TICK_MIN_S: Final = 0.01
 DRAIN_TIMEOUT_S: Final = 5.0
@@ -86,8 +89,14 @@ class ConnectionTable(Generic[C]):
 class Hub:
     """This node's sockets. ``routes`` are for the app, ``run`` for the process."""
 
-    def __init__(self, services: Services, *, resend_interval_ms: int = 5_000) -> None:
+    def __init__(
+        self, services: Services, *, resend_interval_ms: int = 5_000, snapshots: Snapshots | None = None
+    ) -> None:
+        """``snapshots``: where to read what a welcome needs; those of the services' database if ``None``."""
+        snapshots = snapshots or Snapshots(services.database, services.clock)
         self.services = services
+        self.mechanic_snapshots: Batches[MechanicSnapshot] = Batches(snapshots.of_mechanics)
+        self.customer_snapshots: Batches[list[RequestView]] = Batches(snapshots.of_customers)
         self.mechanics: ConnectionTable[MechanicConnection] = ConnectionTable()
         self.customers: ConnectionTable[CustomerConnection] = ConnectionTable()
         self.offers: OpenOffers[MechanicConnection] = OpenOffers(resend_interval_ms / 1000)
@@ -96,7 +105,6 @@ class Hub:
         self.times = SocketTimes(
             services.settings.heartbeat_interval_ms / 1000, services.settings.presence_timeout_ms / 1000
         )
-        self.snapshots = anyio.Semaphore(SNAPSHOTS_AT_ONCE)
         self.routes = [
             WebSocketRoute("/ws/mechanic", self._open_mechanic),
             WebSocketRoute("/ws/customer", self._open_customer),
@@ -109,6 +117,8 @@ class Hub:
         self._queue: deque[Delivery] = deque()
         self._has_deliveries = anyio.Event()
         self._has_gap = anyio.Event()
+        self._acked_at_ms = -1
+        self._ack = b""
         self._tasks: TaskGroup | None = None
         self._jobs_in_hand = 0
         self._is_idle = anyio.Event()
@@ -127,6 +137,8 @@ class Hub:
         try:
             async with anyio.create_task_group() as self._tasks:
                 await self.services.bus.subscribe(self._channel, handler=self._hear)
+                self._tasks.start_soon(self.mechanic_snapshots.run)
+                self._tasks.start_soon(self.customer_snapshots.run)
                 self._tasks.start_soon(self._deliver)
                 self._tasks.start_soon(self._keep_time)
                 self._tasks.start_soon(self._heal)
@@ -164,41 +176,50 @@ class Hub:
             if not self._jobs_in_hand:
                 self._is_idle.set()
 
+    def heartbeat_ack(self) -> bytes:
+        """Return the frame that answers a heartbeat now; for connections. Made once for all those of a millisecond."""
+        now_ms = self.services.clock.now_ms()
+        if now_ms != self._acked_at_ms:
+            self._acked_at_ms = now_ms
+            self._ack = frame_text(wire.encode(HeartbeatAck(rfc3339(now_ms))))
+        return self._ack
+
     # --- handshakes ---------------------------------------------------------------------------------------------------
 
     async def _open_mechanic(self, websocket: WebSocket) -> None:
         identity = await self._identified(websocket, "mechanic")
-        if identity is None:
-            return
-        # Known to the hub from here on: facts that change while SQL is being asked are newer than its answer.
-        connection = MechanicConnection(self, identity)
-        self.mechanics.add(connection)
-        try:
-            try:
-                state = await self.services.dispatch.mechanic_state(identity.account_id)
-            except UNAVAILABLE as error:
-                await websocket.send_denial_response(problems.failure(error, where=websocket.scope["path"]))
-                return
-            if state is None:
-                await websocket.send_denial_response(unauthenticated())
-                return
-            connection.take_state(state)
-            await self._hand_over(websocket, connection)
-        finally:
-            if not connection.is_open:
-                self.mechanics.remove(connection)
+        if identity is not None:
+            await self._open(websocket, MechanicConnection(self, identity), self.mechanics)
 
     async def _open_customer(self, websocket: WebSocket) -> None:
         identity = await self._identified(websocket, "customer")
-        if identity is None:
-            return
-        connection = CustomerConnection(self, identity)
-        self.customers.add(connection)
+        if identity is not None:
+            await self._open(websocket, CustomerConnection(self, identity), self.customers)
+
+    async def _open(self, websocket: WebSocket, connection: C, table: ConnectionTable[C]) -> None:
+        """Read the snapshot, accept, and hand over; known to the hub from the first, so that no change is missed."""
+        table.add(connection)
         try:
-            await self._hand_over(websocket, connection)
+            refusal = await self._refusal(websocket, connection)
+            if refusal is not None:
+                await websocket.send_denial_response(refusal)
+                return
+            await websocket.accept()
+            websocket.scope["extensions"][EXTENSION](connection, self.limits, self.counters)
         finally:
             if not connection.is_open:
-                self.customers.remove(connection)
+                table.remove(connection)
+
+    async def _refusal(self, websocket: WebSocket, connection: Connection) -> Response | None:
+        """Return why this connection cannot be opened, or ``None``: then its snapshot has been read."""
+        try:
+            is_known = await connection.prepare()
+        except UNAVAILABLE as error:
+            return problems.failure(error, where=websocket.scope["path"])
+        if not is_known:
+            return unauthenticated()
+        # The drain may have begun while we were asking.
+        return unavailable() if self._is_closed_to_all else None
 
     async def _identified(self, websocket: WebSocket, role: Any) -> Any:
         who = unavailable() if self._is_closed_to_all else await identify(websocket, role, self.services)
@@ -206,14 +227,6 @@ class Hub:
             await websocket.send_denial_response(who)
             return None
         return who
-
-    async def _hand_over(self, websocket: WebSocket, connection: Connection) -> None:
-        if self._is_closed_to_all:
-            # The drain began while we were asking who this is.
-            await websocket.send_denial_response(unavailable())
-            return
-        await websocket.accept()
-        websocket.scope["extensions"][EXTENSION](connection, self.limits, self.counters)
 
     @property
     def _is_closed_to_all(self) -> bool:

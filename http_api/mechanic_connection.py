@@ -4,6 +4,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from dispatch.service import MechanicState
 from http_api import close_codes
 from http_api.connection import Connection
 from http_api.open_offers import ShownOffer
@@ -28,7 +29,8 @@ from models.wire import (
 )
 
 if TYPE_CHECKING:
-    from dispatch.service import MechanicState, OpenOffer
+    from dispatch.service import OpenOffer
+    from dispatch.snapshots import MechanicSnapshot
     from http_api.auth import Identity
     from http_api.hub import Hub
     from http_api.socket_protocol import SocketLike
@@ -38,9 +40,18 @@ SHOWN_MAX: Final = 1_000
 
 
 class MechanicConnection(Connection):
-    """What a mechanic's socket does. Until ``take_state`` nobody knows their duty and no broadcast is for them."""
+    """What a mechanic's socket does. Until ``prepare`` nobody knows their duty and no broadcast is for them."""
 
-    __slots__ = ("_facts_heard", "_shown", "_told_on_duty", "_was_eligible", "connection_id", "is_busy", "on_duty")
+    __slots__ = (
+        "_facts_heard",
+        "_shown",
+        "_snapshot",
+        "_told_on_duty",
+        "_was_eligible",
+        "connection_id",
+        "is_busy",
+        "on_duty",
+    )
 
     decoder = wire.mechanic_decoder
 
@@ -53,6 +64,7 @@ class MechanicConnection(Connection):
         self._told_on_duty = False
         self._was_eligible = False
         self._shown: dict[str, ShownOffer[MechanicConnection]] | None = None
+        self._snapshot: MechanicSnapshot | None = None
 
     # --- what the socket calls ----------------------------------------------------------------------------------------
 
@@ -106,11 +118,6 @@ class MechanicConnection(Connection):
             return "busy"
         return "available" if self.on_duty else "off_duty"
 
-    def take_state(self, state: "MechanicState") -> None:
-        """Start from what SQL said, unless something newer was heard while it was being asked."""
-        if not self._facts_heard:
-            self.on_duty, self.is_busy = state.on_duty, state.is_busy
-
     def take_facts(self, on_duty: bool, is_busy: bool) -> None:
         """Their duty or session has changed, here or anywhere: whom a broadcast is for follows at once.
 
@@ -137,17 +144,20 @@ class MechanicConnection(Connection):
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    async def greet(self) -> None:
+    async def prepare(self) -> bool:
+        """Read the snapshot; what is heard of their duty while it is being read is newer."""
+        self._snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
+        if self._snapshot is not None and not self._facts_heard:
+            self.on_duty, self.is_busy = self._snapshot.state.on_duty, self._snapshot.state.is_busy
+        return self._snapshot is not None
+
+    def greet(self) -> None:
         """Send the snapshot: their duty, the offers open to them, and the request they are busy with."""
-        services = self._hub.services
-        offers = await services.dispatch.offers_for(self.account_id)
-        request = await services.dispatch.active_request_of(self.account_id)
-        if self.is_closed:
-            return
-        now_s, now_ms = monotonic(), services.clock.now_ms()
-        self._told_on_duty, self._was_eligible = self.on_duty, self.is_eligible
-        fresh = [shown for offer in offers if (shown := self._opened(offer)) and self._remember(shown, now_s)]
-        self.send_welcome(
+        snapshot, self._snapshot = self._snapshot, None
+        assert snapshot is not None, "prepare comes first"
+        now_s, now_ms = monotonic(), self._hub.services.clock.now_ms()
+        fresh = [shown for one in snapshot.offers if (shown := self._opened(one)) and self._remember(shown, now_s)]
+        self.send(
             MechanicWelcome(
                 wire.PROTOCOL,
                 self.account_id,
@@ -156,27 +166,34 @@ class MechanicConnection(Connection):
                 self._hub.times.heartbeat_interval_s,
                 self.on_duty,
                 [shown.view(now_ms) for shown in fresh],
-                request,
+                snapshot.request,
             )
         )
+        self._told_on_duty = self.on_duty
+        if snapshot.state == MechanicState(self.on_duty, self.is_busy):
+            self._was_eligible = self.is_eligible
+        else:
+            # The offers were chosen by what was true before.
+            self.enqueue(self._settle)
 
     async def refresh(self) -> None:
         """After a gap: facts, offers that came or went unheard, and the request they are busy with."""
-        dispatch = self._hub.services.dispatch
-        await self._settle()
         before = dict(self._shown or {})
-        offers = await dispatch.offers_for(self.account_id)
-        still_open = {offer.offer.offer_id for offer in offers}
+        snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
+        if snapshot is None:
+            self._leave_unknown()
+            return
+        self._follow(snapshot.state, is_answer=False)
+        still_open = {one.offer.offer_id for one in snapshot.offers}
         now_ms = self._hub.services.clock.now_ms()
         for offer_id, shown in before.items():
             if offer_id not in still_open:
                 # Nobody can tell any more which it was: past its deadline it has expired, else most likely somebody has it.
                 reason = "expired" if now_ms >= shown.expires_at_ms else "taken"
                 self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, reason))))
-        self._show_all(offers)
-        request = await dispatch.active_request_of(self.account_id)
-        if request is not None:
-            self.send(RequestUpdate(request))
+        self._show_all(snapshot.offers)
+        if snapshot.request is not None:
+            self.send(RequestUpdate(snapshot.request))
 
     async def _accept(self, offer_id: str, received_at_ms: int) -> None:
         outcome = await self._hub.services.dispatch.accept(
@@ -199,19 +216,27 @@ class MechanicConnection(Connection):
         state = await self._hub.services.dispatch.set_on_duty(self.account_id, on_duty)
         if isinstance(state, Refused):
             self.error(state.code, state.detail)
-        else:
-            await self._follow(state, is_answer=True)
+        elif self._follow(state, is_answer=True):
+            await self._send_open_offers()
 
     async def _settle(self) -> None:
         """Bring this socket in line with what SQL says of its mechanic."""
         state = await self._hub.services.dispatch.mechanic_state(self.account_id)
         if state is None:
-            self.close(close_codes.TOKEN_EXPIRED, "there is no such mechanic any more")
-        else:
-            await self._follow(state, is_answer=False)
+            self._leave_unknown()
+        elif self._follow(state, is_answer=False):
+            await self._send_open_offers()
 
-    async def _follow(self, state: "MechanicState", *, is_answer: bool) -> None:
-        """Say what has changed for this socket; who has become eligible gets the offers that are open."""
+    async def _send_open_offers(self) -> None:
+        self._show_all(await self._hub.services.dispatch.offers_for(self.account_id))
+
+    async def _tell_delivered(self, offer_id: str) -> None:
+        await self._hub.services.dispatch.acknowledge(self.account_id, offer_id)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _follow(self, state: MechanicState, *, is_answer: bool) -> bool:
+        """Take over what SQL says and say what has changed; ``True`` if the offers that are open are to be sent now."""
         self.on_duty, self.is_busy = state.on_duty, state.is_busy
         if is_answer or self.on_duty != self._told_on_duty:
             self._told_on_duty = self.on_duty
@@ -219,13 +244,10 @@ class MechanicConnection(Connection):
         is_newly_eligible = self.is_eligible and not self._was_eligible
         # Noted before the offers are read: a broadcast that opens meanwhile is sent by the hub.
         self._was_eligible = self.is_eligible
-        if is_newly_eligible:
-            self._show_all(await self._hub.services.dispatch.offers_for(self.account_id))
+        return is_newly_eligible
 
-    async def _tell_delivered(self, offer_id: str) -> None:
-        await self._hub.services.dispatch.acknowledge(self.account_id, offer_id)
-
-    # --- inside -------------------------------------------------------------------------------------------------------
+    def _leave_unknown(self) -> None:
+        self.close(close_codes.TOKEN_EXPIRED, "there is no such mechanic any more")
 
     def _acknowledge(self, offer_id: str) -> None:
         """Stop sending the offer again; who answers an offer has evidently got it, too."""

@@ -3,7 +3,11 @@
 import struct
 from typing import Final, NamedTuple
 
-from websockets.utils import apply_mask
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    # The wheel for this platform came without its C part.
+    from websockets.utils import apply_mask
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1

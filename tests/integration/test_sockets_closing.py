@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 from time import monotonic
 
 import anyio
@@ -13,17 +12,10 @@ from msgspec import Raw
 from dispatch.deliveries import ToMechanic
 from http_api.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from tests.integration.socket_nodes import PATIENCE_S, RawClient, client_frame, eventually, town
-from tests.services import redis_server
 
 HEARTBEAT = b'{"type": "heartbeat"}'
 BRISK = {"heartbeat_interval_ms": 150, "presence_timeout_ms": 450}
 MESSAGE_TOO_BIG = b'{"type": "heartbeat", "x": "' + b"x" * 16 * 1024 + b'"}'
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with redis_server() as server:
-        yield server.url
 
 
 async def acknowledged(client: RawClient) -> None:

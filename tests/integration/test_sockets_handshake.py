@@ -1,7 +1,6 @@
 """Who may open a socket, and what everybody else is told: plain HTTP answers with the right status."""
 
 import json
-from collections.abc import Iterator
 
 import anyio
 import pytest
@@ -13,12 +12,6 @@ from http_api.auth import COOKIE, Identity
 from models.tables import Mechanic
 from tests.integration.socket_nodes import ORIGIN, SECRET_KEY, Node, eventually, town
 from tests.services import redis_server
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with redis_server() as server:
-        yield server.url
 
 
 async def refused(node: Node, kind: str, *, query: str = "", **headers: str) -> tuple[int, str]:

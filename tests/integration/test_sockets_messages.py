@@ -1,10 +1,8 @@
 """What travels on the sockets of real nodes, with real dispatch and presence behind them."""
 
 import json
-from collections.abc import Iterator
 
 import anyio
-import pytest
 from msgspec import Raw
 from sqlalchemy import update
 
@@ -15,12 +13,6 @@ from models.wire import OfferView, RequestUpdate
 from tests.integration.socket_nodes import Node, eventually, town
 from tests.services import redis_server
 from tests.unit.connection_stage import a_request
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with redis_server() as server:
-        yield server.url
 
 
 def offered(node: Node, offer_id: str = "o1", *, left_ms: int = 60_000, to: str | None = None) -> OfferTo:

@@ -14,9 +14,11 @@ from typing import Any, cast
 
 import anyio
 from anyio import wait_all_tasks_blocked
+from anyio.abc import TaskGroup
 
 from dispatch import deliveries
 from dispatch.service import MechanicState, OpenOffer
+from dispatch.snapshots import MechanicSnapshot, Snapshots
 from http_api.auth import Identity
 from http_api.connection import Connection
 from http_api.customer_connection import CustomerConnection
@@ -140,6 +142,8 @@ class StageDispatch:
         self.is_buggy = False
         self.gate = anyio.Event()
         self.gate.set()
+        self.snapshot_gate = anyio.Event()
+        self.snapshot_gate.set()
 
     async def _arrive(self, *call: Any) -> None:
         self.calls.append(call)
@@ -190,11 +194,38 @@ class StageDispatch:
         return [call for call in self.calls if call[0] == name]
 
 
+class StageSnapshots:
+    """Snapshots of what the stage's dispatch knows."""
+
+    def __init__(self, dispatch: StageDispatch) -> None:
+        self._dispatch = dispatch
+
+    async def of_mechanics(self, ids: Iterable[str]) -> dict[str, MechanicSnapshot]:
+        known = [one for one in ids if one in self._dispatch.states]
+        read = {
+            one: MechanicSnapshot(
+                self._dispatch.states[one],
+                await self._dispatch.offers_for(one),
+                await self._dispatch.active_request_of(one),
+            )
+            for one in known
+        }
+        # Held back after having been read: what changes meanwhile is not in it.
+        await self._dispatch.snapshot_gate.wait()
+        return read
+
+    async def of_customers(self, ids: Iterable[str]) -> dict[str, list[RequestView]]:
+        read = {one: await self._dispatch.open_requests_of(one) for one in ids}
+        await self._dispatch.snapshot_gate.wait()
+        return read
+
+
 class Phone:
     """A recording socket and the connection behind it."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.is_refused = False
         self.messages: list[dict[str, Any]] = []
         self.pings = 0
         self.closed_with: int | None = None
@@ -255,23 +286,25 @@ class Stage:
             "link": StageLink(),
             "node_id": "n1",
         }
-        self.hub = Hub(cast(Services, Services(**parts)))
+        self.hub = Hub(Services(**parts), snapshots=cast(Snapshots, StageSnapshots(self.dispatch)))
+        self.tasks: TaskGroup | None = None
 
     async def settled(self) -> None:
         """Wait until everything that could be done has been done."""
         await wait_all_tasks_blocked()
 
     def open_mechanic(self, mechanic_id: str, *, on_duty: bool = True, is_busy: bool = False) -> Phone:
-        state = self.dispatch.states.setdefault(mechanic_id, MechanicState(on_duty, is_busy))
+        """A mechanic's phone that has begun to connect."""
+        self.dispatch.states.setdefault(mechanic_id, MechanicState(on_duty, is_busy))
         connection = MechanicConnection(self.hub, Identity(mechanic_id, "mechanic", EXPIRES_AT_S, "bearer"))
         self.hub.mechanics.add(connection)
-        connection.take_state(state)
-        return self._opened(connection)
+        return self._opening(connection)
 
     def open_customer(self, account_id: str) -> Phone:
+        """A customer's page that has begun to connect."""
         connection = CustomerConnection(self.hub, Identity(account_id, "customer", EXPIRES_AT_S, "bearer"))
         self.hub.customers.add(connection)
-        return self._opened(connection)
+        return self._opening(connection)
 
     async def mechanic(self, mechanic_id: str, **state: bool) -> Phone:
         """A mechanic's phone past its welcome, which is already heard."""
@@ -296,10 +329,20 @@ class Stage:
         self.dispatch.offers.append(offer)
         await self.tell(deliveries.OfferTo(offer.offer, offer.expires_at_ms, to, list(excluded)))
 
-    @staticmethod
-    def _opened(connection: Connection) -> Phone:
+    def _opening(self, connection: Connection) -> Phone:
         phone = Phone(connection)
-        connection.on_open(phone)
+
+        async def shake_hands() -> None:
+            try:
+                await connection.prepare()
+            except DatabaseUnavailable:
+                phone.is_refused = True
+                self.hub.remove(connection)
+            else:
+                connection.on_open(phone)
+
+        assert self.tasks is not None
+        self.tasks.start_soon(shake_hands)
         return phone
 
 
@@ -307,6 +350,7 @@ class Stage:
 async def stage(**settings: Any) -> AsyncIterator[Stage]:
     here = Stage(**settings)
     async with anyio.create_task_group() as tasks:
+        here.tasks = tasks
         await tasks.start(here.hub.run)
         yield here
         tasks.cancel_scope.cancel()

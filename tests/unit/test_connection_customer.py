@@ -103,11 +103,9 @@ async def test_a_closed_socket_is_forgotten_by_presence_even_if_its_watch_was_un
     # Interleaving: watch is asked for -> the socket closes -> the watch would have been made.
     async with stage() as here:
         here.presence.known["mike"] = a_status("mike")
-        here.dispatch.gate = anyio.Event()
-        page = here.open_customer("doe")
+        page = await here.customer("doe")
         page.says("watch", mechanic_ids=["mike"])
         page.hangs_up()
-        here.dispatch.gate.set()
         await here.settled()
         assert here.presence.sinks == {}
 
@@ -132,24 +130,26 @@ async def test_every_page_of_a_customer_hears_of_their_request_and_nobody_else()
 
 async def test_an_update_that_comes_before_the_welcome_follows_it():
     async with stage() as here:
-        here.dispatch.gate = anyio.Event()
+        here.dispatch.snapshot_gate = anyio.Event()
         page = here.open_customer("doe")
+        await here.settled()
         await here.tell(ToCustomer("doe", Raw(wire.encode(RequestUpdate(a_request())))))
         assert page.hears() == []
-        here.dispatch.gate.set()
+        here.dispatch.snapshot_gate.set()
         await here.settled()
         assert page.hears_kinds() == ["welcome", "request_update"]
 
 
 async def test_a_customer_who_misses_too_much_before_the_welcome_is_sent_to_connect_again():
     async with stage() as here:
-        here.dispatch.gate = anyio.Event()
+        here.dispatch.snapshot_gate = anyio.Event()
         page = here.open_customer("doe")
+        await here.settled()
         for _ in range(1_000):
             await here.tell(ToCustomer("doe", Raw(wire.encode(RequestUpdate(a_request())))))
-        assert page.closed_with == close_codes.TRY_LATER
-        here.dispatch.gate.set()
+        here.dispatch.snapshot_gate.set()
         await here.settled()
+        assert page.closed_with == close_codes.TRY_LATER
         assert page.hears() == []
 
 

@@ -30,26 +30,28 @@ async def test_the_first_message_is_a_welcome_with_everything_that_is_true_now()
         assert welcome["connection_id"] == phone.connection.connection_id
 
 
-async def test_what_arrives_before_the_welcome_follows_it():
+async def test_what_happens_while_the_snapshot_is_read_follows_the_welcome():
     async with stage() as here:
-        here.dispatch.gate = anyio.Event()
+        here.dispatch.snapshot_gate = anyio.Event()
         phone = here.open_mechanic("mike")
-        phone.says("heartbeat")
-        await here.offer(an_offer("o1"))
-        here.dispatch.offers.clear()  # the snapshot was read before the offer was committed
+        await here.settled()
+        await here.offer(an_offer("o1"), to="mike")
+        await here.tell(ToMechanic("mike", Raw(wire.encode(RequestUpdate(a_request())))))
         assert phone.hears() == []
 
-        here.dispatch.gate.set()
+        here.dispatch.snapshot_gate.set()
         await here.settled()
-        assert phone.hears_kinds() == ["welcome", "heartbeat_ack", "offer"]
+        assert phone.hears_kinds() == ["welcome", "offer", "request_update"]
 
 
 async def test_an_offer_that_is_in_the_welcome_is_not_sent_a_second_time():
     async with stage() as here:
-        here.dispatch.gate = anyio.Event()
+        here.dispatch.offers.append(an_offer("o1"))
+        here.dispatch.snapshot_gate = anyio.Event()
         phone = here.open_mechanic("mike")
-        await here.offer(an_offer("o1"))
-        here.dispatch.gate.set()
+        await here.settled()
+        await here.offer(an_offer("o1"), to="mike")
+        here.dispatch.snapshot_gate.set()
         await here.settled()
         assert phone.hears_kinds() == ["welcome"]
 
@@ -58,13 +60,30 @@ async def test_an_offer_withdrawn_while_the_snapshot_was_read_is_not_in_the_welc
     # Interleaving: SQL is read (offer open) -> the offer closes and is withdrawn -> the welcome is written.
     async with stage() as here:
         here.dispatch.offers.append(an_offer("o1"))
-        here.dispatch.gate = anyio.Event()
+        here.dispatch.snapshot_gate = anyio.Event()
         phone = here.open_mechanic("mike")
+        await here.settled()
         await here.tell(Withdraw("o1", "taken"))
-        here.dispatch.gate.set()
+        here.dispatch.snapshot_gate.set()
         await here.settled()
         (welcome,) = phone.hears()
         assert welcome["offers"] == []
+
+
+async def test_who_goes_on_duty_while_the_snapshot_is_read_gets_the_offers_after_the_welcome():
+    # Interleaving: SQL is read (off duty, no offers) -> on duty from another device -> the welcome is written.
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("o1"))
+        here.dispatch.snapshot_gate = anyio.Event()
+        phone = here.open_mechanic("mike", on_duty=False)
+        await here.settled()
+        here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
+        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        here.dispatch.snapshot_gate.set()
+        await here.settled()
+        welcome, offer = phone.hears()
+        assert (welcome["on_duty"], welcome["offers"]) == (True, [])
+        assert offer["offer"]["offer_id"] == "o1"
 
 
 async def test_a_heartbeat_is_acknowledged_and_heard_by_presence():
@@ -348,14 +367,14 @@ async def test_a_bug_is_told_to_the_one_who_met_it_and_nobody_else_notices():
         assert other.hears_kinds() == ["heartbeat_ack"]
 
 
-async def test_without_a_snapshot_the_client_is_sent_away_to_try_later():
+async def test_without_a_snapshot_there_is_no_connection_and_nobody_sees_them_come():
     async with stage() as here:
         here.dispatch.is_away = True
         phone = here.open_mechanic("mike")
         await here.settled()
-        assert phone.closed_with == close_codes.TRY_LATER
+        assert phone.is_refused
         assert phone.hears() == []
-        assert here.presence.said == [("joined", "mike"), ("left", "mike")]
+        assert here.presence.said == []
 
 
 async def test_who_asks_for_too_much_at_once_is_closed():

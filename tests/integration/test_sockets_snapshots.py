@@ -1,0 +1,75 @@
+"""Snapshots for many sockets at once say the same as dispatch says to each of them alone."""
+
+from pathlib import Path
+
+import pytest
+
+from dispatch.snapshots import Snapshots
+from models import tables
+from models.outcomes import Refused
+from models.rest import FreeCheckout
+from models.wire import RequestView
+from tests.parts import Node, World, body, running_node, running_world
+
+# The SDK hands httpx its form body by a parameter that httpx would like to see renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+
+async def free_request(world: World, node: Node, favorite: str | None = None) -> tuple[str, RequestView]:
+    customer_id = await world.customer()
+    answer = await node.payments.checkout(customer_id, body("free_diagnostic", favorite))
+    assert isinstance(answer, FreeCheckout), answer
+    assert answer.request.offer is not None
+    return customer_id, answer.request
+
+
+async def test_a_snapshot_of_many_is_what_each_of_them_would_be_told_alone(database_url, redis_url, tmp_path: Path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as node:
+        free, off_duty, busy, declined, favorite, gone = await world.mechanics(6)
+        await node.dispatch.set_on_duty(off_duty, False)
+        await node.dispatch.set_on_duty(favorite, False)
+        now_ms = node.clock.now_ms()
+
+        doe, first = await free_request(world, node)
+        _, second = await free_request(world, node)
+        roe, third = await free_request(world, node)
+        _, own = await free_request(world, node, favorite)
+        assert first.offer and second.offer and third.offer and own.offer
+        assert not isinstance(await node.dispatch.decline(declined, first.offer.id), Refused)
+        taken = await node.dispatch.accept(busy, third.offer.id, received_at_ms=now_ms)
+        assert not isinstance(taken, Refused)
+
+        ids = [free, off_duty, busy, declined, favorite, "nobody", doe]
+        snapshots = await Snapshots(node.database, node.clock).of_mechanics(ids)
+        assert set(snapshots) == {free, off_duty, busy, declined, favorite}
+        for mechanic_id, snapshot in snapshots.items():
+            alone = await node.dispatch.offers_for(mechanic_id)
+            assert snapshot.state == await node.dispatch.mechanic_state(mechanic_id)
+            assert [one.offer.offer_id for one in snapshot.offers] == [one.offer.offer_id for one in alone]
+            assert [one.expires_at_ms for one in snapshot.offers] == [one.expires_at_ms for one in alone]
+            assert snapshot.request == await node.dispatch.active_request_of(mechanic_id)
+        assert {one.offer.offer_id for one in snapshots[free].offers} == {first.offer.id, second.offer.id}
+        assert {one.offer.offer_id for one in snapshots[declined].offers} == {second.offer.id}
+        assert [one.offer.offer_id for one in snapshots[favorite].offers] == [own.offer.id]
+        assert snapshots[busy].request is not None
+        assert snapshots[busy].request.id == third.id
+
+        customers = await Snapshots(node.database, node.clock).of_customers([doe, roe, gone])
+        assert [view.id for view in customers[doe]] == [first.id]
+        assert [(view.id, view.status) for view in customers[roe]] == [(third.id, "accepted")]
+        assert customers[gone] == []
+
+
+async def test_what_is_settled_or_over_is_in_no_snapshot(database_url, redis_url, tmp_path: Path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as node:
+        mechanic = await world.mechanic()
+        customer, request = await free_request(world, node)
+        assert not isinstance(await node.dispatch.cancel(customer, request.id), Refused)
+        other, late = await free_request(world, node)
+        assert late.offer is not None
+        # A window that has ended, but which nobody has come to close yet.
+        await world.update(tables.Offer, late.offer.id, expires_at_ms=node.clock.now_ms() - 1)
+        snapshots = Snapshots(node.database, node.clock)
+        assert (await snapshots.of_mechanics([mechanic]))[mechanic].offers == []
+        assert (await snapshots.of_customers([customer, other])).keys() == {customer, other}
+        assert (await snapshots.of_customers([customer]))[customer] == []
