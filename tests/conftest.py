@@ -1,9 +1,102 @@
-"""What all tests share: how hard hypothesis tries. ``--hypothesis-profile=deep`` (or the variable) before a release."""
+"""What all tests share: how hard hypothesis tries, real servers once per session, and a migrated database for each test.
+
+``--hypothesis-profile=deep`` (or the variable) before a release.
+"""
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from models import migrations
+from models.database import Database
+from tests.services import ServiceMissing, drop_database, fresh_database, postgres_server, redis_server
 
 settings.register_profile("fast", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True)
 settings.register_profile("deep", max_examples=5_000, stateful_step_count=60, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One Redis for all tests, which keep apart by their key prefixes."""
+    with redis_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The base URL of one PostgreSQL for all tests; skips where there is none, and fails instead in CI."""
+    with ExitStack() as stack:
+        try:
+            base_url = stack.enter_context(postgres_server())
+        except ServiceMissing as missing:
+            if os.environ.get("CI") == "true":
+                pytest.fail(str(missing))
+            pytest.skip(str(missing))
+        yield base_url
+
+
+@pytest.fixture(scope="session")
+async def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("template") / "pitlane.sqlite3"
+    await _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+async def postgres_template(postgres_url: str) -> str:
+    """A migrated PostgreSQL database to clone."""
+    url = fresh_database(postgres_url)
+    await _migrate(url)
+    return url
+
+
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    await migrations.upgrade(database)
+    await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a migrated database that no other test sees."""
+    if database_kind == "sqlite":
+        path = tmp_path / "pitlane.sqlite3"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    template = request.getfixturevalue("postgres_template")
+    url = fresh_database(template.rsplit("/", 1)[0], template)
+    yield url
+    drop_database(url)
+
+
+@pytest.fixture
+def empty_database_url(
+    database_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[], str]]:
+    """Makes databases without any schema."""
+    made = []
+
+    def make() -> str:
+        if database_kind == "sqlite":
+            made.append(f"sqlite:///{tmp_path / f'empty-{len(made)}.sqlite3'}")
+        else:
+            made.append(fresh_database(request.getfixturevalue("postgres_url")))
+        return made[-1]
+
+    yield make
+    for url in made:
+        if database_kind == "postgresql":
+            drop_database(url)

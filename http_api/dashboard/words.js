@@ -61,17 +61,18 @@ export function ago(at, now_ms) {
 }
 
 const clock = new Intl.DateTimeFormat(LOCALE, { hour: "numeric", minute: "2-digit" });
-const calendar = new Intl.DateTimeFormat(LOCALE, {
-  month: "short",
-  day: "numeric",
-  hour: "numeric",
-  minute: "2-digit",
-});
+const day = /** @type {const} */ ({ month: "short", day: "numeric" });
+const thisYear = new Intl.DateTimeFormat(LOCALE, { ...day, hour: "numeric", minute: "2-digit" });
+const longAgo = new Intl.DateTimeFormat(LOCALE, { ...day, year: "numeric" });
 
 /** @param {string} at  RFC 3339 */
 export const timeOfDay = (at) => (Number.isNaN(Date.parse(at)) ? "" : clock.format(new Date(at)));
-/** @param {string} at  RFC 3339 */
-export const dateAndTime = (at) => (Number.isNaN(Date.parse(at)) ? "" : calendar.format(new Date(at)));
+/** @param {string} at  RFC 3339; the year is told only where it is not this one */
+export function dateAndTime(at) {
+  const when = new Date(at);
+  if (Number.isNaN(when.getTime())) return "";
+  return (when.getFullYear() === new Date().getFullYear() ? thisYear : longAgo).format(when);
+}
 
 const BUSINESS = /'s\b|’s\b|&|\d|garage|auto|motor|work|service|repair|tire|tyre|shop|center|centre|\b(inc|llc|ltd)\b/i;
 

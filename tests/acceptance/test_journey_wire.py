@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from models import migrations
 from models.accounts import NewAccount
-from models.database import Database
 from models.tables import Role
 from tests.acceptance.clients import Rest, pay, socket
 from tests.acceptance.servers import Server, add_accounts, running_servers
-from tests.services import fresh_database, redis_server
+from tests.services import redis_server
 
 
 @dataclass
@@ -31,13 +29,6 @@ class Town:
 def two_servers(database_url: str, redis_url: str, tmp_path: Path, **settings: str) -> Iterator[list[Server]]:
     with running_servers(tmp_path, 2, DATABASE_URL=database_url, REDIS_URL=redis_url, **settings) as servers:
         yield servers
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/shared.sqlite3"
-    return fresh_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
@@ -58,16 +49,9 @@ async def town(servers: list[Server], database_url: str) -> Town:
     return Town(servers[0], servers[1], driver, john, mike)
 
 
-async def migrate(database_url: str) -> None:
-    database = Database(database_url)
-    await migrations.upgrade(database)
-    await database.close()
-
-
 async def test_an_online_favourite_is_asked_alone_accepts_and_completes(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    await migrate(database_url)
     with two_servers(database_url, redis_url, tmp_path) as servers:
         here = await town(servers, database_url)
         async with (
@@ -135,7 +119,6 @@ async def test_an_online_favourite_is_asked_alone_accepts_and_completes(
 async def test_an_offline_favourites_window_ends_by_itself_and_another_mechanic_takes_the_broadcast(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    await migrate(database_url)
     with two_servers(database_url, redis_url, tmp_path, PRIORITY_WINDOW_S="0.8") as servers:
         here = await town(servers, database_url)
         async with (
@@ -166,7 +149,6 @@ async def test_an_offline_favourites_window_ends_by_itself_and_another_mechanic_
 async def test_who_paid_and_is_served_by_nobody_gets_the_money_back(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    await migrate(database_url)
     windows = {"PRIORITY_WINDOW_S": "0.3", "BROADCAST_WINDOW_S": "0.5"}
     with two_servers(database_url, redis_url, tmp_path, **windows) as servers:
         here = await town(servers, database_url)
