@@ -6,6 +6,7 @@ Both raise ``DatabaseUnavailable``; both may be repeated.
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
+import anyio
 from sqlalchemy import bindparam, or_, update
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlmodel import col, select
@@ -17,6 +18,7 @@ from presence.liveness import Facts
 
 IDS_LEN_MAX = 500
 """Per query: SQLite takes 32,766 parameters, but nobody else should wait for long."""
+SQL_TIMEOUT_S = 3.0
 
 
 async def read_facts(database: Database, ids: Collection[str]) -> list[Facts]:
@@ -32,7 +34,7 @@ async def read_facts(database: Database, ids: Collection[str]) -> list[Facts]:
             Mechanic.has_push,
             Mechanic.last_seen_at_ms,
         ).where(col(Mechanic.id).in_(wanted[start : start + IDS_LEN_MAX]))
-        with _translated():
+        with _bounded():
             async with database.read() as session:
                 rows = (await session.exec(query)).all()
         facts += [Facts(row[0], row[1], bool(row[2]), bool(row[3]), bool(row[4]), row[5]) for row in rows]
@@ -50,15 +52,19 @@ async def save_last_seen(database: Database, last_seen_ms: Mapping[str, int]) ->
         .values(last_seen_at_ms=bindparam("seen"))
     )
     for start in range(0, len(rows), IDS_LEN_MAX):
-        with _translated():
+        with _bounded():
             async with database.write() as session:
                 connection = await session.connection()
                 await connection.execute(later, rows[start : start + IDS_LEN_MAX])
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _bounded() -> Iterator[None]:
     try:
-        yield
+        # Shielded: cancelling a query midway costs its connection, and the driver would clean up after us in the background.
+        with anyio.fail_after(SQL_TIMEOUT_S, shield=True):
+            yield
+    except TimeoutError as error:
+        raise DatabaseUnavailable(f"no answer within {SQL_TIMEOUT_S:g} s") from error
     except (OSError, NoFreeConnection) as error:
         raise DatabaseUnavailable(str(error)) from error

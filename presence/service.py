@@ -25,10 +25,10 @@ from models.settings import PresenceSettings
 from models.wire import StatusView
 from presence.facts import read_facts, save_last_seen
 from presence.leases import Leases, NodeShard
-from presence.liveness import Status, view
+from presence.liveness import Status, is_live, view
 from presence.watch import Sink, Watches
 
-LEARN_LEN_MAX = 500
+LEARN_LEN_MAX = SAVE_LEN_MAX = 500
 SLICES_PER_TEND_MAX = 20
 """Of other nodes' leases; in between this node must renew its own."""
 STOP_TIMEOUT_S = 1.0
@@ -125,14 +125,18 @@ class Presence:
         if not wanted:
             return {}
         statuses = await self._leases.read(wanted, as_of_ms=self._clock.now_ms())
-        unknown = [mechanic_id for mechanic_id in wanted if mechanic_id not in statuses]
-        if unknown:
-            if not self._here.keys().isdisjoint(unknown):
-                # Known here, unknown in Redis: it has just lost its memory. Remind it first, or we would answer offline.
-                self._marked.update(self._here.keys() & set(unknown))
-                await self._flush()
+        if missed := [name for name in wanted if self._is_live_here(name) and not _is_online(statuses.get(name))]:
+            # They have just joined, or Redis has just lost its memory. Tell it first, or we would answer offline.
+            self._marked.update(missed)
+            await self._flush()
+            statuses |= await self._leases.read(missed, as_of_ms=self._clock.now_ms())
+        if unknown := [name for name in wanted if name not in statuses]:
             statuses |= await self._learn(unknown)
         return {mechanic_id: view(statuses[mechanic_id]) for mechanic_id in wanted if mechanic_id in statuses}
+
+    def _is_live_here(self, mechanic_id: str) -> bool:
+        here = self._here.get(mechanic_id)
+        return here is not None and is_live(here.heard_at_ms + self._settings.timeout_ms, self._clock.now_ms())
 
     async def available_count(self) -> int:
         """Return how many mechanics a broadcast would reach now. Raises ``RedisUnavailable``."""
@@ -325,6 +329,10 @@ class Presence:
         if not self._to_save:
             await self._save_now.wait()
         self._save_now = anyio.Event()
-        batch = dict(self._to_save)
+        batch = dict(islice(self._to_save.items(), SAVE_LEN_MAX))
         await save_last_seen(self._database, batch)
         self._to_save = {name: at_ms for name, at_ms in self._to_save.items() if batch.get(name) != at_ms}
+
+
+def _is_online(status: Status | None) -> bool:
+    return status is not None and status.is_online
