@@ -112,9 +112,14 @@ class Connection:
         if held is not None and len(held) >= HELD_MAX:
             self.close(close_codes.TRY_LATER, "too much has happened meanwhile")
             return
-        self.greet()
-        for delivery in held or ():
-            delivery()
+        try:
+            self.greet()
+            for delivery in held or ():
+                delivery()
+        except Exception:
+            # A bug in one snapshot must not leave behind a socket that never says a word.
+            log.exception("welcome_failed", account_id=self.account_id)
+            self.close(close_codes.BUG, "something went wrong on our side")
 
     def on_message(self, text: str) -> None:
         """Take one text frame. Whatever is wrong with it is answered with ``error``; the socket stays open."""

@@ -42,6 +42,7 @@ from models.redis_link import RedisLink
 from models.settings import DispatchSettings, DoorSettings, PresenceSettings, Settings
 from models.tables import Role
 from presence.service import Presence
+from tests.unit.connection_stage import client_frame
 
 PATIENCE_S = 10.0
 POLL_S = 0.005
@@ -95,14 +96,6 @@ class Client:
             except ConnectionClosed as closed:
                 assert closed.rcvd is not None, f"cut off without a close frame: {closed}"
                 return closed.rcvd.code
-
-
-def client_frame(opcode: int, payload: bytes = b"", *, is_final: bool = True) -> bytes:
-    """Return a client's (masked) frame of up to 64 KiB, also one that RFC 6455 forbids."""
-    mask = b"abcd"
-    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
-    return bytes([(0x80 if is_final else 0) | opcode]) + size + mask + masked
 
 
 class RawClient:

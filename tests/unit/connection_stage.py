@@ -69,6 +69,14 @@ def a_status(mechanic_id: str, *, version: int = 1) -> StatusView:
     return StatusView(mechanic_id, True, NOW, "available", "socket", NOW, version)
 
 
+def client_frame(opcode: int, payload: bytes = b"", *, is_final: bool = True) -> bytes:
+    """Return a client's (masked) frame of up to 64 KiB, also one that RFC 6455 forbids."""
+    mask = b"abcd"
+    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+    return bytes([(0x80 if is_final else 0) | opcode]) + size + mask + masked
+
+
 class StageClock:
     now = NOW_MS
 
