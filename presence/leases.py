@@ -98,8 +98,11 @@ class Leases:
                     self._settings.node_lease_ms,
                     self._settings.timeout_ms,
                 ]
+                by_instant: dict[int, list[str]] = {}
                 for mechanic_id in batch:
-                    arguments += (mechanic_id, heard_at_ms[mechanic_id])
+                    by_instant.setdefault(heard_at_ms[mechanic_id], []).append(mechanic_id)
+                # A few long arguments: thousands of short ones would cost more than the renewal itself.
+                arguments += [f"{at_ms} {' '.join(together)}" for at_ms, together in by_instant.items()]
                 keys = [*self._keys(shard), self._leases_of(shard, self._node_id), self._nodes(shard)]
                 with _translated():
                     added, *new_ids = await self._renew(keys=keys, args=arguments)

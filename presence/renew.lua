@@ -4,22 +4,28 @@
 -- KEYS[5]  zset  this node's leases: mechanic_id, score: lease end, ms since epoch
 -- KEYS[6]  zset  nodes: node_id, score: the node's own lease end
 -- ARGV[1]  channel prefix     ARGV[2]  node_id     ARGV[3]  node's lease, ms     ARGV[4]  mechanic's lease, ms
--- ARGV[5..]  mechanic_id, when last heard (ms since epoch), and so on in pairs
+-- ARGV[5..]  "heard_at_ms mechanic_id mechanic_id ...": those last heard at the same instant, ms since epoch
 -- Returns  {1 if Redis did not know this node (else 0), ids newly held here: their facts are worth reading again}
 -- GT: a heartbeat delayed on its way must not shorten a newer lease. Idempotent but for the ids returned.
 local LEASES, NODES = KEYS[5], KEYS[6]
 local lease_ms = tonumber(ARGV[4])
 
 local heard, ids, leases = {}, {}, {}
-for i = 5, #ARGV, 2 do
+for i = 5, #ARGV do
+  local at, mechanic_ids = ARGV[i]:match('^(%d+) (.*)$')
   -- A node whose clock runs ahead must not make leases longer, nor the last heartbeat lie in the future.
-  local at_ms = math.min(tonumber(ARGV[i + 1]), now_ms)
-  heard[#heard + 1] = at_ms
-  heard[#heard + 1] = ARGV[i]
-  if at_ms + lease_ms > now_ms then
-    ids[#ids + 1] = ARGV[i]
-    leases[#leases + 1] = at_ms + lease_ms
-    leases[#leases + 1] = ARGV[i]
+  local at_ms = math.min(tonumber(at), now_ms)
+  -- As text, once: turning a number into text for each of thousands would be the dearest part of this.
+  local seen, lease_end = string.format('%.0f', at_ms), string.format('%.0f', at_ms + lease_ms)
+  local is_live = at_ms + lease_ms > now_ms
+  for mechanic_id in mechanic_ids:gmatch('%S+') do
+    heard[#heard + 1] = seen
+    heard[#heard + 1] = mechanic_id
+    if is_live then
+      ids[#ids + 1] = mechanic_id
+      leases[#leases + 1] = lease_end
+      leases[#leases + 1] = mechanic_id
+    end
   end
 end
 if #heard > 0 then redis.call('ZADD', SEEN, 'GT', unpack(heard)) end
