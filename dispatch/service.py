@@ -321,7 +321,7 @@ class Dispatch:
             offer = await session.get(tables.Offer, offer_id)
         # An offer to somebody else looks like one that never was.
         if offer is None or offer.mechanic_id not in (None, mechanic_id):
-            return OfferGone(detail="There is no such offer for you.")
+            return NotFound(detail="There is no such offer for you.")
         return await self._transition(offer.request_id, event, cause=cause)
 
     async def _transition(

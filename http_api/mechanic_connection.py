@@ -11,7 +11,7 @@ from http_api.open_offers import ShownOffer
 from http_api.websocket_frames import frame_text
 from models import wire
 from models.ids import new_id
-from models.outcomes import Refused
+from models.outcomes import NotFound, Refused
 from models.timestamps import rfc3339
 from models.wire import (
     Accept,
@@ -200,9 +200,7 @@ class MechanicConnection(Connection):
             self.account_id, offer_id, received_at_ms=received_at_ms, connection_id=self.connection_id
         )
         if isinstance(outcome, Refused):
-            if outcome.code == "offer_gone":
-                self._forget(offer_id)
-            self.error(outcome.code, outcome.detail, offer_id)
+            self._refuse(outcome, offer_id)
         else:
             self._forget(offer_id)
             self.send(OfferAccepted(offer_id, outcome))
@@ -210,7 +208,14 @@ class MechanicConnection(Connection):
     async def _decline(self, offer_id: str, reason: str | None) -> None:
         outcome = await self._hub.services.dispatch.decline(self.account_id, offer_id, reason)
         if isinstance(outcome, Refused):
-            self.error(outcome.code, outcome.detail, offer_id)
+            self._refuse(outcome, offer_id)
+
+    def _refuse(self, refused: Refused, offer_id: str) -> None:
+        # To an app, an offer that never was is as gone as one that was: it drops the card and says why.
+        code = "offer_gone" if isinstance(refused, NotFound) else refused.code
+        if code == "offer_gone":
+            self._forget(offer_id)
+        self.error(code, refused.detail, offer_id)
 
     async def _set_on_duty(self, on_duty: bool) -> None:
         state = await self._hub.services.dispatch.set_on_duty(self.account_id, on_duty)

@@ -324,6 +324,19 @@ async def test_an_accept_that_loses_is_told_why_and_a_busy_mechanic_that_they_ar
             await rest.ok("POST", f"/api/requests/{request_id}/cancel")
 
 
+async def test_an_offer_to_somebody_else_looks_like_one_that_never_was(house: House):
+    routing = {"routing_type": "priority_broadcast", "preferred_mechanic_id": house.workshop}
+    request = await house.paid_request(house.customer, **routing)
+    stranger = await house.add("mechanic", "stranger")
+    async with house.as_(stranger, "mechanic") as rest:
+        for offer_id in (request["offer"]["id"], "01NEVERWAS"):
+            for answer in ("accept", "decline"):
+                assert await rest.problem("POST", f"/api/offers/{offer_id}/{answer}") == (404, "not_found")
+        assert (await rest.ok("GET", "/api/offers"))["offers"] == []
+    async with house.as_customer() as rest:
+        await rest.ok("POST", f"/api/requests/{request['id']}/cancel")
+
+
 async def test_a_favourite_who_declines_ends_the_wait_and_the_body_may_be_left_out(house: House):
     routing = {"routing_type": "priority_broadcast", "preferred_mechanic_id": house.workshop}
     async with house.as_(house.workshop, "mechanic") as rest, house.as_customer() as customer:
