@@ -11,7 +11,8 @@ from msgspec import Raw
 
 from dispatch.deliveries import ToMechanic
 from http_api.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
-from tests.integration.socket_nodes import PATIENCE_S, RawClient, client_frame, eventually, town
+from tests.integration.socket_nodes import PATIENCE_S, RawClient, eventually, town
+from tests.unit.connection_stage import client_frame
 
 HEARTBEAT = b'{"type": "heartbeat"}'
 BRISK = {"heartbeat_interval_ms": 150, "presence_timeout_ms": 450}
