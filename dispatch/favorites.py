@@ -29,7 +29,7 @@ class Favorites:
 
     async def of(self, customer_id: str) -> list[FavoriteView]:
         """Return the favourites, oldest mark first."""
-        return await self._views(customer_id)
+        return await self._views(customer_id, col(Favorite.customer_id).is_not(None))
 
     async def add(self, customer_id: str, mechanic_id: str) -> tuple[FavoriteView, bool] | Refused:
         """Mark a mechanic; return the favourite and whether it is new. Idempotent."""
@@ -55,11 +55,8 @@ class Favorites:
                 created = True
             except IntegrityError:
                 created = False
-        views = await self._views(customer_id, mechanic_id)
-        if not views:
-            # Somebody removed it in between (another tab): then it was there a moment ago, and that is what we say.
-            return NotFound(detail="The favourite was removed again at the same time.")
-        return views[0], created
+        # Not read back from the favourites: another tab may have removed it again, and that is no failure of this one.
+        return (await self._views(customer_id, Mechanic.id == mechanic_id))[0], created
 
     async def remove(self, customer_id: str, mechanic_id: str) -> None:
         """Take the mark away. Idempotent."""
@@ -70,18 +67,20 @@ class Favorites:
                 )
             )
 
-    async def _views(self, customer_id: str, mechanic_id: str | None = None) -> list[FavoriteView]:
+    async def _views(self, customer_id: str, which: Any) -> list[FavoriteView]:
         async with self._database.read() as session:
-            query = (
-                select(Mechanic, Account.name)
-                .join(Favorite, col(Favorite.mechanic_id) == col(Mechanic.id))
-                .join(Account, col(Account.id) == col(Mechanic.id))
-                .where(Favorite.customer_id == customer_id)
-                .order_by(col(Favorite.created_at_ms), col(Mechanic.id))
-            )
-            if mechanic_id is not None:
-                query = query.where(Mechanic.id == mechanic_id)
-            mechanics = (await session.exec(query)).all()
+            mechanics = (
+                await session.exec(
+                    select(Mechanic, Account.name)
+                    .join(Account, col(Account.id) == col(Mechanic.id))
+                    .outerjoin(
+                        Favorite,
+                        (col(Favorite.mechanic_id) == col(Mechanic.id)) & (Favorite.customer_id == customer_id),
+                    )
+                    .where(which)
+                    .order_by(col(Favorite.created_at_ms), col(Mechanic.id))
+                )
+            ).all()
             history = await session.exec(_history(customer_id))
             services = {assigned: (count, spent, last) for assigned, count, spent, last in history}
         statuses = await self._presence.status_of([mechanic.id for mechanic, _ in mechanics])
