@@ -158,7 +158,6 @@ class World:
             presence = Presence(link, bus, clock, self.database, settings or self.settings, node_id)
             async with anyio.create_task_group() as under:
                 under.start_soon(bus.run)
-                await bus.subscribe(link.key("test", node_id), handler=lambda _: None)  # returns once the bus listens
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(presence.run)
                     yield Node(node_id, link, clock, presence)
@@ -166,7 +165,6 @@ class World:
                 under.cancel_scope.cancel()
         finally:
             await link.close()
-            await link.redis.connection_pool.aclose()
 
 
 @asynccontextmanager
