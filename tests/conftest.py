@@ -17,7 +17,7 @@ from models.database import Database
 from tests.services import ServiceMissing, drop_database, fresh_database, postgres_server, redis_server
 
 settings.register_profile("fast", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True)
-settings.register_profile("deep", max_examples=5_000, stateful_step_count=60, deadline=None, print_blob=True)
+settings.register_profile("deep", max_examples=1_500, stateful_step_count=50, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 

@@ -1,0 +1,253 @@
+"""Windows that end on time: once, never early, whoever dies and whatever Redis forgets."""
+
+import random
+import statistics
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from dispatch.deadlines import Deadlines
+from models import tables
+from models.errors import DatabaseUnavailable
+from models.ids import new_id
+from models.rest import FreeCheckout
+from models.settings import DispatchSettings
+from models.wire import RequestView
+from tests.parts import PATIENT, Node, World, body, eventually, running_node, running_world
+from tests.services import redis_server
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+SOON = DispatchSettings(priority_window_ms=700, broadcast_window_ms=60_000)
+"""The priority window ends while the test looks on; the broadcast stays."""
+ON_TIME_MS = 1_000
+"""How late a window may end on a machine that is busy with other tests; see the benchmark for how late it does."""
+
+
+async def offered(world: World, node: Node, favorite: str | None = None) -> RequestView:
+    favorite = favorite or await world.mechanic()
+    answer = await node.payments.checkout(await world.customer(), body("free_diagnostic", favorite))
+    assert isinstance(answer, FreeCheckout), answer
+    return answer.request
+
+
+async def offers(world: World, request: RequestView) -> list[tables.Offer]:
+    return await world.rows(tables.Offer, request_id=request.id)
+
+
+async def broadcast_of(world: World, request: RequestView) -> tables.Offer | None:
+    found = [offer for offer in await offers(world, request) if offer.kind == "broadcast"]
+    return found[0] if found else None
+
+
+async def lateness_ms(world: World, request: RequestView) -> int:
+    """Return how long after its deadline the priority window ended, checking that it did so once."""
+    priority, broadcast = await offers(world, request)
+    story = Counter(entry.event for entry in await world.rows(tables.TimelineEntry, request_id=request.id))
+    assert (story["expired"], story["broadcast"]) == (1, 1)
+    assert (priority.close_reason, broadcast.kind) == ("expired", "broadcast")
+    # Stamped with Redis' own TIME by the script that claimed the deadline.
+    return broadcast.opened_at_ms - priority.expires_at_ms
+
+
+async def test_of_two_nodes_one_ends_each_window_once_and_never_early(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, SOON) as a,
+        running_node(world, SOON) as b,
+    ):
+        favorites = await world.mechanics(4)
+        requests = [await offered(world, (a, b)[n % 2], favorites[n % 4]) for n in range(40)]
+        late_ms = []
+        for request in requests:
+            await eventually(lambda wanted=request: broadcast_of(world, wanted), "the broadcast")
+            late_ms.append(await lateness_ms(world, request))
+        assert min(late_ms) >= 0, "never early"
+        assert max(late_ms) < ON_TIME_MS, late_ms
+
+
+async def test_an_open_offer_has_a_redis_key_of_its_own_that_dies_with_its_window(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        request = await offered(world, a)
+        key = a.link.key("deadlines", f"offer:{request.offer.id}")
+        await eventually(lambda: a.link.redis.exists(key), "the key")
+        (offer,) = await offers(world, request)
+        left_ms = await a.link.redis.pttl(key)
+        assert abs(left_ms - (offer.expires_at_ms - await a.redis_now_ms())) < 50
+        assert left_ms <= PATIENT.priority_window_ms
+        assert await a.link.redis.zscore(a.link.key("deadlines", "index"), offer.id) == offer.expires_at_ms
+
+        await a.dispatch.decline(offer.mechanic_id, offer.id)
+
+        async def is_off_the_clock() -> bool:
+            index = await a.link.redis.zrange(a.link.key("deadlines", "index"), 0, -1)
+            return not await a.link.redis.exists(key) and offer.id not in index
+
+        await eventually(is_off_the_clock, "a closed offer is off the clock")
+
+
+async def test_a_window_claimed_by_a_node_that_died_is_ended_by_another_after_the_claim(
+    database_url, redis_url, tmp_path
+):
+    # One node claims what is due and dies before its commit; the claim is a lease, and runs out.
+    async with running_world(database_url, redis_url, tmp_path) as world:
+        claims = []
+        async with running_node(world, SOON, without=("dispatch",)) as dying:
+            request = await offered(world, dying)
+
+            async def die(offer_id: str, now_ms: int) -> None:
+                claims.append((offer_id, now_ms))
+                await anyio.sleep_forever()
+
+            async with anyio.create_task_group() as life:
+                life.start_soon(dying.deadlines.run, die)
+                await eventually(lambda: claims, "a claim")
+                life.cancel_scope.cancel()
+        ((offer_id, claimed_at_ms),) = claims
+        assert offer_id == request.offer.id
+        assert [offer.closed_at_ms for offer in await offers(world, request)] == [None]
+        async with running_node(world, SOON):
+            broadcast = await eventually(lambda: broadcast_of(world, request), "the broadcast")
+        took_over_after_ms = broadcast.opened_at_ms - claimed_at_ms
+        assert SOON.claim_lease_ms - 1 <= took_over_after_ms < SOON.claim_lease_ms + 2_000
+        await lateness_ms(world, request)
+
+
+async def test_a_window_that_ended_while_no_node_ran_is_ended_by_the_first_that_starts(
+    database_url, redis_url, tmp_path
+):
+    async with running_world(database_url, redis_url, tmp_path) as world:
+        async with running_node(world, SOON, without=("dispatch",)) as a:
+            request = await offered(world, a)
+            (offer,) = await offers(world, request)
+            await eventually(lambda: a.clock.now_ms() > offer.expires_at_ms, "the deadline")
+        assert len(await offers(world, request)) == 1
+        async with running_node(world, SOON):
+            await eventually(lambda: broadcast_of(world, request), "the broadcast")
+
+
+async def test_redis_that_lost_everything_is_reminded_and_windows_end_on_time(database_url, tmp_path):
+    settings = replace(SOON, priority_window_ms=1_500, reconcile_interval_ms=100)
+    with redis_server(tmp_path / "redis") as server:
+        async with (
+            running_world(database_url, server.url, tmp_path) as world,
+            running_node(world, settings) as a,
+            running_node(world, settings),
+        ):
+            requests = [await offered(world, a) for _ in range(5)]
+            await a.outbox.drained()
+            await a.link.redis.flushall()
+            for request in requests:
+                key = a.link.key("deadlines", f"offer:{request.offer.id}")
+                await eventually(lambda key=key: a.link.redis.exists(key), "the key is back")
+                assert [offer.kind for offer in await offers(world, request)] == ["priority"]
+            for request in requests:
+                await eventually(lambda wanted=request: broadcast_of(world, wanted), "the broadcast")
+                assert 0 <= await lateness_ms(world, request) < ON_TIME_MS
+
+
+async def test_a_redis_that_was_away_at_the_deadline_delays_the_fallback_and_does_not_lose_it(database_url, tmp_path):
+    settings = replace(SOON, reconcile_interval_ms=100)
+    with redis_server(tmp_path / "redis") as server:
+        async with running_world(database_url, server.url, tmp_path) as world, running_node(world, settings) as a:
+            request = await offered(world, a)
+            (offer,) = await offers(world, request)
+            server.kill()
+            await eventually(lambda: a.clock.now_ms() > offer.expires_at_ms + 100, "the deadline")
+            assert len(await offers(world, request)) == 1
+            server.restart()
+            await eventually(lambda: broadcast_of(world, request), "the broadcast")
+            assert await lateness_ms(world, request) >= 0
+
+
+# --- the clockwork alone ----------------------------------------------------------------------------------------------
+
+
+async def test_each_of_many_deadlines_is_claimed_once_by_one_of_two_nodes_and_never_early(
+    database_url, redis_url, tmp_path
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("dispatch",)) as a,
+        running_node(world, without=("dispatch",)) as b,
+    ):
+        dice = random.Random(7)
+        now_ms = await a.redis_now_ms()
+        due = {new_id(): now_ms + dice.randint(-20, 600) for _ in range(300)}
+        ended: list[tuple[str, int]] = []
+
+        async def end(offer_id: str, at_ms: int) -> None:
+            ended.append((offer_id, at_ms))
+
+        assert await a.deadlines.schedule(*due.items()) == 300
+        assert await b.deadlines.schedule(*due.items()) == 0, "putting them on the clock again changes nothing"
+        async with anyio.create_task_group() as tasks:
+            for node in (a, b):
+                tasks.start_soon(node.deadlines.run, end)
+            await eventually(lambda: len(ended) >= 300, "all have ended")
+            tasks.cancel_scope.cancel()
+        assert sorted(offer_id for offer_id, _ in ended) == sorted(due)
+        late_ms = [at_ms - due[offer_id] for offer_id, at_ms in ended if due[offer_id] > now_ms + 50]
+        assert min(late_ms) >= 0
+        assert statistics.median(late_ms) < 50
+        assert await a.link.redis.zcard(a.link.key("deadlines", "index")) == 0
+
+
+async def test_a_window_that_could_not_be_ended_is_tried_again_when_the_claim_ends(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("dispatch",)) as a,
+    ):
+        clockwork = Deadlines(a.link, a.clock, replace(PATIENT, claim_lease_ms=200))
+        tries: list[int] = []
+
+        async def end(offer_id: str, at_ms: int) -> None:
+            tries.append(at_ms)
+            if len(tries) < 3:
+                raise DatabaseUnavailable("away")
+
+        await clockwork.schedule(("offer", await a.redis_now_ms()))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(clockwork.run, end)
+            await eventually(lambda: len(tries) == 3, "the third try")
+            await eventually(lambda: _is_empty(a), "and then it is off the clock")
+            tasks.cancel_scope.cancel()
+        assert min(later - earlier for earlier, later in pairwise(tries)) >= 199
+
+
+async def _is_empty(node: Node) -> bool:
+    return await node.link.redis.zcard(node.link.key("deadlines", "index")) == 0
+
+
+async def test_restoring_a_deadline_does_not_cut_short_the_claim_of_who_is_working_on_it(
+    database_url, redis_url, tmp_path
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("dispatch",)) as a,
+        running_node(world, without=("dispatch",)) as b,
+    ):
+        deadline_ms = await a.redis_now_ms()
+        claims: list[str] = []
+        done = anyio.Event()
+
+        async def work(offer_id: str, _: int) -> None:
+            claims.append(offer_id)
+            await done.wait()
+
+        async with anyio.create_task_group() as tasks:
+            await a.deadlines.schedule(("offer", deadline_ms))
+            tasks.start_soon(a.deadlines.run, work)
+            await eventually(lambda: claims, "a claim")
+            assert await b.deadlines.schedule(("offer", deadline_ms)) == 0
+            tasks.start_soon(b.deadlines.run, work)
+            # Longer than the other node's poll, shorter than the claim.
+            claimed_at_ms = a.clock.now_ms()
+            await eventually(lambda: a.clock.now_ms() > claimed_at_ms + 700, "a while")
+            assert claims == ["offer"]
+            done.set()
+            await eventually(lambda: _is_empty(a), "off the clock")
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,430 @@
+"""Who gets a request when many want it at once, on two nodes; and what everyone is told."""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from dispatch import deliveries
+from models import tables
+from models.outcomes import OfferGone, Refused
+from models.rest import FreeCheckout
+from models.wire import RequestView
+from tests.parts import (
+    HURRIED,
+    PATIENT,
+    Node,
+    World,
+    at_once,
+    body,
+    events,
+    eventually,
+    running_node,
+    running_world,
+)
+
+# The SDK hands httpx its form body by a parameter that httpx would like to see renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+
+async def free_request(world: World, node: Node, favorite: str | None = None) -> tuple[str, RequestView]:
+    """Return a new customer and their free request: quick to make where money does not matter."""
+    customer_id = await world.customer()
+    answer = await node.payments.checkout(customer_id, body("free_diagnostic", favorite))
+    assert isinstance(answer, FreeCheckout), answer
+    return customer_id, answer.request
+
+
+def accept(node: Node, mechanic_id: str, offer_id: str):
+    return partial(node.dispatch.accept, mechanic_id, offer_id, received_at_ms=node.clock.now_ms())
+
+
+async def is_consistent(world: World, request_id: str) -> None:
+    """Check what is true of every request: one story, one end, money served or back once."""
+    row = await world.row(tables.SessionRequest, request_id)
+    offers = await world.rows(tables.Offer, request_id=request_id)
+    refunds = await world.rows(tables.Refund, request_id=request_id)
+    story = [entry.event for entry in await world.rows(tables.TimelineEntry, request_id=request_id)]
+    mechanics = await world.rows(tables.Mechanic, active_request_id=request_id)
+    is_looking = row.status in ("priority_offered", "broadcasting")
+    assert [offer.closed_at_ms is None for offer in offers].count(True) == is_looking
+    assert len(refunds) == (row.status in ("unfilled", "cancelled") and row.price_cents > 0)
+    assert [mechanic.id for mechanic in mechanics] == (
+        [row.assigned_mechanic_id] if row.status in ("accepted", "in_progress") else []
+    )
+    count = Counter(story)
+    assert max(count["cancelled"], count["unfilled"], count["completed"]) <= 1
+    assert count["expired"] + count["skipped"] + sum(
+        entry.event == "declined" for entry in await world.rows(tables.TimelineEntry, request_id=request_id)
+    ) == (row.fallback_reason is not None)
+    assert row.version >= count["accepted"] + count["broadcast"] * (row.routing_type == "priority_broadcast")
+
+
+# --- one winner -------------------------------------------------------------------------------------------------------
+
+
+async def test_of_fifty_mechanics_on_two_nodes_one_wins_the_broadcast(database_url, redis_url, tmp_path: Path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        customer_id, request = await free_request(world, a)
+        assert request.offer is not None
+        mechanics = await world.mechanics(50)
+        answers = await at_once(
+            *(accept((a, b)[number % 2], mechanic_id, request.offer.id) for number, mechanic_id in enumerate(mechanics))
+        )
+        (won,) = [answer for answer in answers if isinstance(answer, RequestView)]
+        lost = [answer for answer in answers if isinstance(answer, OfferGone)]
+        assert len(lost) == 49
+        assert {answer.detail for answer in lost} == {"Another mechanic was faster."}
+        winner = mechanics[answers.index(won)]
+        assert won.assigned_mechanic is not None
+        assert won.assigned_mechanic.id == winner
+        assert (await world.request(b, customer_id, request.id)).assigned_mechanic == won.assigned_mechanic
+        assert events(won).count("accepted") == 1
+        await is_consistent(world, request.id)
+
+
+async def test_the_winner_who_accepts_again_gets_the_same_answer_and_nothing_happens(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        _, request = await free_request(world, a)
+        assert request.offer is not None
+        mechanic_id = await world.mechanic()
+        first = await accept(a, mechanic_id, request.offer.id)()
+        again = await at_once(*(accept(node, mechanic_id, request.offer.id) for node in (a, b, a, b)))
+        assert isinstance(first, RequestView)
+        assert again == [first] * 4
+
+
+async def test_one_mechanic_who_accepts_two_requests_at_once_gets_one_of_them(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        for _ in range(5):
+            mechanic_id = await world.mechanic()
+            requests = [(await free_request(world, node))[1] for node in (a, b)]
+            answers = await at_once(
+                *(accept(node, mechanic_id, request.offer.id) for node, request in zip((a, b), requests, strict=True))
+            )
+            codes = sorted(answer.code if isinstance(answer, Refused) else answer.status for answer in answers)
+            assert codes == ["accepted", "already_in_session"]
+            for request in requests:
+                await is_consistent(world, request.id)
+
+
+async def test_a_mechanic_in_a_session_cannot_take_another_request(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        mechanic_id = await world.mechanic()
+        (_, first), (_, second) = [await free_request(world, a) for _ in range(2)]
+        await accept(a, mechanic_id, first.offer.id)()
+        refused = await accept(a, mechanic_id, second.offer.id)()
+        assert isinstance(refused, Refused)
+        assert refused.code == "already_in_session"
+        await a.dispatch.release(mechanic_id, first.id)
+        assert isinstance(await accept(a, mechanic_id, second.offer.id)(), RequestView)
+
+
+async def test_a_decline_tapped_twice_at_once_is_one_decline(database_url, redis_url, tmp_path):
+    # Both found no exclusion and both inserted it: the second met the primary key.
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        for _ in range(5):
+            _, request = await free_request(world, a)
+            mechanic_id = await world.mechanic()
+            taps = [partial(node.dispatch.decline, mechanic_id, request.offer.id) for node in (a, b, a, b)]
+            assert await at_once(*taps) == [None] * 4
+            assert len(await world.rows(tables.Exclusion, request_id=request.id)) == 1
+
+
+async def test_accept_cancel_skip_and_decline_at_once_make_one_story_and_the_money_is_right(
+    database_url, redis_url, tmp_path
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, PATIENT) as a,
+        running_node(world, PATIENT) as b,
+    ):
+        for number in range(10):
+            customer_id, favorite = await world.customer(), await world.mechanic()
+            request = await world.paid_request(a, customer_id, favorite=favorite)
+            assert request.offer is not None
+            moves = [
+                accept(a, favorite, request.offer.id),
+                partial(b.dispatch.cancel, customer_id, request.id),
+                partial(a.dispatch.skip_wait, customer_id, request.id),
+                partial(b.dispatch.decline, favorite, request.offer.id),
+                partial(a.dispatch.acknowledge, favorite, request.offer.id),
+            ]
+            turn = number % len(moves)
+            await at_once(*(moves[turn:] + moves[:turn]))
+            row = await world.row(tables.SessionRequest, request.id)
+            assert row.status == "cancelled", "a customer can cancel in each of these states"
+            await is_consistent(world, request.id)
+            await eventually(partial(_refunded, world, request.id), "the money is back")
+
+
+async def _refunded(world: World, request_id: str) -> bool:
+    return [refund.status for refund in await world.rows(tables.Refund, request_id=request_id)] == ["succeeded"]
+
+
+async def test_accept_and_cancel_racing_the_deadline_end_in_one_consistent_state(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, HURRIED) as a,
+        running_node(world, HURRIED) as b,
+    ):
+        made = []
+        for _ in range(6):
+            favorite = await world.mechanic()
+            made.append((favorite, *await free_request(world, a, favorite)))
+
+        async def at_the_deadline(node: Node, favorite: str, customer_id: str, request: RequestView) -> None:
+            deadline_ms = (await world.row(tables.Offer, request.offer.id)).expires_at_ms
+            await eventually(lambda: node.clock.now_ms() >= deadline_ms - 2, "the deadline")
+            await at_once(
+                accept(node, favorite, request.offer.id),
+                partial(b.dispatch.skip_wait, customer_id, request.id),
+            )
+
+        await at_once(*(partial(at_the_deadline, (a, b)[n % 2], *one) for n, one in enumerate(made)))
+        for _, _, request in made:
+            await is_consistent(world, request.id)
+            row = await world.row(tables.SessionRequest, request.id)
+            assert row.status in ("accepted", "broadcasting", "unfilled"), row.status
+            offers = await world.rows(tables.Offer, request_id=request.id)
+            assert len(offers) == (1 if row.fallback_reason is None else 2)
+
+
+# --- the favourite and the broadcast ----------------------------------------------------------------------------------
+
+
+async def test_a_decline_widens_at_once_and_only_the_others_are_asked(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        favorite, other = await world.mechanics(2)
+        _, request = await free_request(world, a, favorite)
+        assert [open_.offer.offer_id for open_ in await a.dispatch.offers_for(favorite)] == [request.offer.id]
+        assert await a.dispatch.offers_for(other) == []
+
+        assert await a.dispatch.decline(favorite, request.offer.id, "on holiday") is None
+        assert await a.dispatch.offers_for(favorite) == []
+        (open_,) = await a.dispatch.offers_for(other)
+        assert (open_.offer.request_id, open_.offer.kind) == (request.id, "broadcast")
+        told = await eventually(
+            lambda: [offer for offer in a.heard_of(deliveries.OfferTo) if offer.mechanic_id is None], "a broadcast"
+        )
+        assert told[0].excluded == [favorite]
+        withdrawn = await eventually(lambda: a.heard_of(deliveries.Withdraw), "the favourite's card goes")
+        assert (withdrawn[0].offer_id, withdrawn[0].reason) == (request.offer.id, "declined")
+        assert isinstance(await accept(a, favorite, open_.offer.offer_id)(), OfferGone)
+        assert isinstance(await accept(a, favorite, request.offer.id)(), OfferGone)
+
+
+async def test_a_late_accept_of_the_skipped_favorite_wins_the_broadcast(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        favorite, other = await world.mechanics(2)
+        customer_id, request = await free_request(world, a, favorite)
+        widened = await b.dispatch.skip_wait(customer_id, request.id)
+        assert isinstance(widened, RequestView)
+        assert (widened.status, widened.fallback_reason) == ("broadcasting", "skipped")
+        won = await accept(a, favorite, request.offer.id)()
+        assert isinstance(won, RequestView)
+        assert won.assigned_mechanic is not None
+        assert won.assigned_mechanic.id == favorite
+        assert (await accept(b, other, widened.offer.id)()).detail == "Another mechanic was faster."
+        again = await b.dispatch.skip_wait(customer_id, request.id)
+        assert isinstance(again, Refused)
+        assert again.code == "wrong_state"
+
+
+async def test_a_released_request_is_broadcast_without_whoever_released_it(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        favorite, other = await world.mechanics(2)
+        _, request = await free_request(world, a, favorite)
+        await accept(a, favorite, request.offer.id)()
+        assert (await a.dispatch.mechanic_state(favorite)).is_busy
+        released = await a.dispatch.release(favorite, request.id)
+        assert isinstance(released, RequestView)
+        assert (released.status, released.assigned_mechanic, released.fallback_reason) == ("broadcasting", None, None)
+        assert not (await a.dispatch.mechanic_state(favorite)).is_busy
+        assert await a.dispatch.offers_for(favorite) == []
+        for offer_id in (request.offer.id, released.offer.id):
+            assert isinstance(await accept(a, favorite, offer_id)(), OfferGone)
+        assert isinstance(await a.dispatch.release(favorite, request.id), Refused)
+        taken = await accept(a, other, released.offer.id)()
+        assert isinstance(taken, RequestView)
+        await is_consistent(world, request.id)
+        assert events(taken) == ["requested", "offered", "accepted", "released", "broadcast", "accepted"]
+
+
+async def test_an_unfilled_request_is_refunded_at_stripe_by_itself(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world, HURRIED) as a:
+        customer_id, favorite = await world.customer(), await world.mechanic()
+        request = await world.paid_request(a, customer_id, favorite=favorite)
+        await eventually(
+            lambda: [u for u in a.updates_of(request.id) if (u["refund"] or {}).get("status") == "succeeded"],
+            "the customer is told of the refund",
+        )
+        view = await world.request(a, customer_id, request.id)
+        assert (view.status, view.fallback_reason, view.refund.amount_cents) == ("unfilled", "expired", 999)
+        assert events(view) == [
+            "paid",
+            "offered",
+            "expired",
+            "broadcast",
+            "unfilled",
+            "refund_requested",
+            "refunded",
+        ]
+        (refund,) = await world.rows(tables.Refund, request_id=request.id)
+        at_stripe = await a.stripe_api.refund_now(refund.stripe_refund_id)
+        assert (at_stripe.amount, at_stripe.status, at_stripe.payment_intent) == (
+            999,
+            "succeeded",
+            refund.payment_intent_id,
+        )
+
+
+async def test_a_cancelled_request_is_refunded_and_its_mechanic_is_free_again(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id, favorite = await world.customer(), await world.mechanic()
+        request = await world.paid_request(a, customer_id, favorite=favorite)
+        await accept(a, favorite, request.offer.id)()
+        cancelled = await a.dispatch.cancel(customer_id, request.id)
+        assert isinstance(cancelled, RequestView)
+        assert (cancelled.status, cancelled.refund.status) == ("cancelled", "pending")
+        await eventually(lambda: _refunded(world, request.id), "the money is back")
+        assert not (await a.dispatch.mechanic_state(favorite)).is_busy
+        again = await a.dispatch.cancel(customer_id, request.id)
+        assert isinstance(again, Refused)
+        assert again.code == "wrong_state"
+        await is_consistent(world, request.id)
+        told = await eventually(
+            lambda: [to for to in a.heard_of(deliveries.ToMechanic) if b'"cancelled"' in bytes(to.frame)],
+            "the mechanic is told",
+        )
+        assert told[0].mechanic_id == favorite
+
+
+# --- the session ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_started_and_completed_by_its_mechanic_alone_and_the_customer_is_asked_to_keep_them(
+    database_url, redis_url, tmp_path
+):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        mechanic_id, other = await world.mechanics(2)
+        customer_id, request = await free_request(world, a)
+        await accept(a, mechanic_id, request.offer.id)()
+        for verb in (a.dispatch.start, a.dispatch.complete, a.dispatch.release):
+            refused = await verb(other, request.id)
+            assert isinstance(refused, Refused)
+            assert refused.code == "not_found"
+        assert (await a.dispatch.complete(mechanic_id, request.id)).code == "wrong_state"
+        assert (await a.dispatch.start(mechanic_id, request.id)).status == "in_progress"
+        assert (await a.dispatch.cancel(customer_id, request.id)).code == "wrong_state"
+        assert (await a.dispatch.release(mechanic_id, request.id)).code == "wrong_state"
+        assert (await a.dispatch.active_request_of(mechanic_id)).id == request.id
+        done = await a.dispatch.complete(mechanic_id, request.id)
+        assert (done.status, done.assigned_mechanic.id) == ("completed", mechanic_id)
+        assert await a.dispatch.active_request_of(mechanic_id) is None
+        prompt = await eventually(
+            lambda: [to for to in a.heard_of(deliveries.ToCustomer) if b'"favorite_prompt"' in bytes(to.frame)],
+            "the prompt",
+        )
+        assert prompt[0].account_id == customer_id
+        await is_consistent(world, request.id)
+
+
+async def test_a_request_is_nobody_elses(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        stranger, mechanic_id = await world.customer(), await world.mechanic()
+        customer_id, request = await free_request(world, a)
+        for answer in (
+            await a.dispatch.request_for(stranger, request.id),
+            await a.dispatch.request_for(mechanic_id, request.id),
+            await a.dispatch.cancel(stranger, request.id),
+            await a.dispatch.skip_wait(stranger, request.id),
+            await a.dispatch.request_for(customer_id, "nothing"),
+            await a.dispatch.start(mechanic_id, "nothing"),
+        ):
+            assert isinstance(answer, Refused)
+            assert answer.code == "not_found"
+        assert isinstance(await accept(a, mechanic_id, "nothing")(), OfferGone)
+
+
+async def test_an_acknowledged_offer_is_shown_to_the_customer_as_delivered_once(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        favorite, other = await world.mechanics(2)
+        customer_id, request = await free_request(world, a, favorite)
+        await a.dispatch.acknowledge(other, request.offer.id)
+        assert "delivered" not in events(await world.request(a, customer_id, request.id))
+        await at_once(*(partial(node.dispatch.acknowledge, favorite, request.offer.id) for node in (a, b, a, b)))
+        view = await world.request(a, customer_id, request.id)
+        assert events(view).count("delivered") == 1
+        assert view.version == request.version + 1
+
+
+async def test_off_duty_and_busy_mechanics_are_not_in_the_broadcast_but_may_come_on_duty_while_it_is_open(
+    database_url, redis_url, tmp_path
+):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        off_duty, busy = await world.mechanics(2)
+        await a.dispatch.set_on_duty(off_duty, False)
+        _, first = await free_request(world, a)
+        await accept(a, busy, first.offer.id)()
+        _, request = await free_request(world, a)
+        assert await a.dispatch.offers_for(off_duty) == await a.dispatch.offers_for(busy) == []
+        assert (await a.dispatch.set_on_duty(off_duty, True)).on_duty
+        assert [open_.offer.request_id for open_ in await a.dispatch.offers_for(off_duty)] == [request.id]
+
+
+async def test_the_facts_version_counts_every_change_also_when_they_come_at_once(database_url, redis_url, tmp_path):
+    # Going on duty read the version, an accept raised it, and the switch wrote the same number again.
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        for _ in range(5):
+            mechanic_id = await world.mechanic()
+            _, request = await free_request(world, a)
+            before = (await world.row(tables.Mechanic, mechanic_id)).facts_version
+            await at_once(accept(a, mechanic_id, request.offer.id), partial(b.dispatch.set_on_duty, mechanic_id, False))
+            assert (await world.row(tables.Mechanic, mechanic_id)).facts_version == before + 2
+
+
+async def test_requests_are_listed_newest_first_page_by_page(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        made = []
+        for _ in range(3):
+            answer = await a.payments.checkout(customer_id, body("free_diagnostic"))
+            assert isinstance(answer, FreeCheckout)
+            made.append(answer.request.id)
+            await a.dispatch.cancel(customer_id, answer.request.id)
+        first = await a.dispatch.requests_of(customer_id, "customer", limit=2)
+        second = await a.dispatch.requests_of(customer_id, "customer", limit=2, cursor=first.next_cursor)
+        assert [view.id for view in (*first.requests, *second.requests)] == made[::-1]
+        assert second.next_cursor is None
+        assert (await a.dispatch.requests_of(customer_id, "customer", status="accepted")).requests == []
+        assert (await a.dispatch.ops_snapshot()).counts["requests_cancelled"] == 3

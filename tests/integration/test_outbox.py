@@ -1,0 +1,188 @@
+"""Telling what was committed: at least once, by whoever is left."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from dispatch import deliveries
+from dispatch.outbox import Message, Outbox
+from models import tables
+from models.errors import DatabaseUnavailable
+from models.rest import FreeCheckout
+from tests.parts import PATIENT, Node, World, at_once, body, eventually, running_node, running_world
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+BRISK = replace(PATIENT, outbox_lease_ms=400)
+
+
+class Ear:
+    """A handler that keeps what it was told, and fails as often as it is told to."""
+
+    def __init__(self, failing: list[Exception] | None = None) -> None:
+        self.heard: list[Any] = []
+        self.failing = failing or []
+
+    async def __call__(self, payload: Mapping[str, Any]) -> None:
+        self.heard.append(payload["n"])
+        if self.failing:
+            raise self.failing.pop(0)
+
+
+def outbox_of(node: Node, ear: Ear, **changes: Any) -> Outbox:
+    outbox = Outbox(node.database, node.clock, replace(BRISK, **changes))
+    outbox.on("test", ear)
+    return outbox
+
+
+async def write(node: Node, outbox: Outbox, count: int) -> list[Message]:
+    """Commit messages as a transition does, without posting them yet."""
+    messages = [Message.of("test", n=n) for n in range(count)]
+    async with node.database.write() as session:
+        outbox.add(session, messages)
+    return messages
+
+
+async def is_told(world: World) -> bool:
+    return await world.rows(tables.OutboxMessage) == []
+
+
+async def test_what_was_posted_is_told_in_order_and_then_forgotten(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("outbox",)) as node,
+    ):
+        ear = Ear()
+        outbox = outbox_of(node, ear, outbox_lease_ms=60_000)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outbox.run)
+            outbox.post(await write(node, outbox, 150))
+            await outbox.drained()
+            tasks.cancel_scope.cancel()
+        assert ear.heard == list(range(150))
+        assert await is_told(world)
+        assert outbox.depth == 0
+
+
+async def test_a_transaction_that_is_rolled_back_tells_nothing(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("outbox",)) as node,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            async with node.database.write() as session:
+                node.outbox.add(session, [Message.of("test", n=1)])
+                raise ZeroDivisionError
+        assert await is_told(world)
+
+
+async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_lease(
+    database_url, redis_url, tmp_path
+):
+    # The node commits and dies before it has told anybody: its outbox never runs.
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world, BRISK) as alive:
+        async with running_node(world, BRISK, without=("outbox",)) as dying:
+            customer_id, favorite = await world.customer(), await world.mechanic()
+            answer = await dying.payments.checkout(customer_id, body("free_diagnostic", favorite))
+            assert isinstance(answer, FreeCheckout)
+            committed_at_ms = dying.clock.now_ms()
+        assert not alive.heard_of(deliveries.OfferTo)
+        await eventually(lambda: alive.heard_of(deliveries.OfferTo), "the offer is told")
+        assert alive.clock.now_ms() - committed_at_ms >= BRISK.outbox_lease_ms - 50
+        (offer,) = alive.heard_of(deliveries.OfferTo)
+        assert (offer.offer.offer_id, offer.mechanic_id) == (answer.request.offer.id, favorite)
+        assert await eventually(lambda: alive.updates_of(answer.request.id), "the customer is told")
+        assert await alive.link.redis.exists(alive.link.key("deadlines", f"offer:{answer.request.offer.id}"))
+        await eventually(lambda: is_told(world), "nothing is left to tell")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RedisConnectionError("away"), DatabaseUnavailable("away"), OSError("away")],
+    ids=lambda e: type(e).__name__,
+)
+async def test_a_message_that_could_not_be_told_is_told_again_and_does_not_stop_the_others(
+    database_url, redis_url, tmp_path, error: Exception
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("outbox",)) as node,
+    ):
+        ear = Ear([error, error])
+        outbox = outbox_of(node, ear, outbox_lease_ms=200)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outbox.run)
+            outbox.post(await write(node, outbox, 4))
+            await eventually(lambda: is_told(world), "all is told")
+            tasks.cancel_scope.cancel()
+        assert ear.heard[:4] == [0, 1, 2, 3]
+        assert sorted(ear.heard[4:]) == [0, 1]
+
+
+async def test_of_two_nodes_that_sweep_one_takes_each_message(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("outbox",)) as a,
+        running_node(world, without=("outbox",)) as b,
+    ):
+        ears = [Ear(), Ear()]
+        outboxes = [outbox_of(node, ear, outbox_lease_ms=300) for node, ear in zip((a, b), ears, strict=True)]
+        await write(a, outboxes[0], 120)
+        async with anyio.create_task_group() as tasks:
+            for outbox in outboxes:
+                tasks.start_soon(outbox.run)
+            await eventually(lambda: is_told(world), "all is told")
+            tasks.cancel_scope.cancel()
+        told = Counter(ears[0].heard + ears[1].heard)
+        assert told.keys() == set(range(120))
+        # At least once; a batch that takes longer than its lease may be told by both.
+        assert sum(told.values()) <= 240
+
+
+async def test_a_full_queue_loses_nothing(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("outbox",)) as node,
+    ):
+        ear = Ear()
+        outbox = outbox_of(node, ear, outbox_queue_len_max=3)
+        outbox.post(await write(node, outbox, 10))
+        assert outbox.depth == 3
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outbox.run)
+            await eventually(lambda: is_told(world), "the sweep has told the rest")
+            tasks.cancel_scope.cancel()
+        assert sorted(ear.heard) == list(range(10))
+        assert ear.heard[:3] == [0, 1, 2]
+
+
+async def test_nothing_is_left_to_tell_after_many_transitions_on_two_nodes(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+
+        async def live(node: Node) -> None:
+            customer_id, mechanic_id = await world.customer(), await world.mechanic()
+            answer = await node.payments.checkout(customer_id, body("free_diagnostic", mechanic_id))
+            assert isinstance(answer, FreeCheckout)
+            await node.dispatch.decline(mechanic_id, answer.request.offer.id)
+            await node.dispatch.cancel(customer_id, answer.request.id)
+
+        await at_once(*(lambda node=node: live(node) for node in (a, b) * 5))
+        await a.outbox.drained()
+        await b.outbox.drained()
+        assert await is_told(world)
+        for node in (a, b):
+
+            def last_told(node: Node = node) -> list[bytes]:
+                last = {delivery.account_id: bytes(delivery.frame) for delivery in node.heard_of(deliveries.ToCustomer)}
+                return [frame for frame in last.values() if b'"cancelled"' in frame]
+
+            await eventually(lambda told=last_told: len(told()) == 10, "everyone was told the end last")
