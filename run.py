@@ -193,25 +193,24 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
                 loops.append(demo.run)
 
         hub = Hub(services)
-        server = Server(create_app(services, hub, mounts=mounts), doors)
+        server = Server(create_app(services, hub, mounts=mounts), hub, doors)
         async with anyio.create_task_group() as tasks:
             for loop in loops:
                 tasks.start_soon(loop)
-            tasks.start_soon(hub.run)
+            await tasks.start(hub.run)
             tasks.start_soon(stop_on_signal, server)
             if is_first:
                 tasks.start_soon(announce, settings, server, demo if is_demo else None)
             await server.serve(sockets=[listener])
-            log.info("draining")
             with anyio.move_on_after(OUTBOX_DRAIN_S):
                 await outbox.drained()
             tasks.cancel_scope.cancel()
 
 
 class Server(uvicorn.Server):
-    """Uvicorn with the signals left to ``stop_on_signal``: its own handling would end the process before the rest."""
+    """Uvicorn with a drain of our own, and the signals left to ``stop_on_signal``: its own would end the rest too early."""
 
-    def __init__(self, app, doors):
+    def __init__(self, app, hub, doors):
         super().__init__(
             uvicorn.Config(
                 app,
@@ -223,6 +222,7 @@ class Server(uvicorn.Server):
             )
         )
         self.is_up = anyio.Event()
+        self._hub = hub
 
     @contextlib.contextmanager
     def capture_signals(self):
@@ -231,6 +231,11 @@ class Server(uvicorn.Server):
     async def startup(self, sockets=None):
         await super().startup(sockets)
         self.is_up.set()
+
+    async def shutdown(self, sockets=None):
+        log.info("draining")
+        await self._hub.drain()
+        await super().shutdown(sockets)
 
 
 async def stop_on_signal(server):

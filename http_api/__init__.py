@@ -9,6 +9,8 @@ openapi.py   the table as a document                  stripe_webhook.py  where S
 pages.py     the two pages and their files            health.py          for operators: alive, ready
 metrics.py   for operators: numbers                   services.py        what all of these call
 hub.py       this node's sockets, and its loops       socket_protocol.py a lean WebSocket under uvicorn
+socket_handshake.py  who may open one             websocket_frames.py  RFC 6455, pure
+open_offers.py   what is sent until acknowledged  batches.py         one look-up for many who ask
 *_connection.py  one socket's behaviour               close_codes.py     why a socket was closed
 asyncapi.py  the socket messages as a document        dashboard/         the browser's side, no build step
 """

@@ -48,7 +48,7 @@ def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = 
         routes=[
             *_resources(services, table),
             *hub.routes,
-            *pages.routes(described, asyncapi.document(), openapi.page(described)),
+            *pages.routes(described, asyncapi.document(base_url=services.settings.base_url), openapi.page(described)),
             *mounts,
         ],
         middleware=[Middleware(Threshold)],

@@ -130,7 +130,9 @@ class Bus:
             self._heard_at = anyio.current_time()
             channel = message["channel"]
             if message["type"] == "subscribe":
-                self._confirmed[channel].set()
+                # One that was given up meanwhile must not look confirmed to the next who asks.
+                if channel in self._handlers:
+                    self._confirmed[channel].set()
             elif message["type"] == "message":
                 for handler in tuple(self._handlers.get(channel, ())):
                     handler(message["data"])
