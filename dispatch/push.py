@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections import deque
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -45,11 +46,11 @@ class Push:
     """
 
     def __init__(self, *, database: Database, clock: RedisClock, outbox: Outbox, secret_key: str, contact: str) -> None:
-        """``contact`` is a URL that a push service's operator may use (the VAPID ``sub`` claim)."""
+        """``contact`` is our public URL, from which a push service's operator may find us (the VAPID ``sub`` claim)."""
         self._database = database
         self._clock = clock
         self._outbox = outbox
-        self._contact = contact
+        self._subject = _subject(contact)
         digest = hashlib.sha512(b"pitlane vapid " + secret_key.encode()).digest()
         self._key = ec.derive_private_key(int.from_bytes(digest, "big") % (_P256_ORDER - 1) + 1, ec.SECP256R1())
         self._queue: deque[tuple[str, OfferView, int]] = deque()
@@ -145,7 +146,7 @@ class Push:
     async def _send_to(self, subscription: PushSubscription, offer: OfferView, expires_at_ms: int) -> None:
         # Imported here: it costs 0.3 s, and most nodes never push.
         import aiohttp
-        from py_vapid import Vapid
+        from py_vapid import Vapid, VapidException
         from pywebpush import WebPushException, webpush_async
 
         for attempt in range(TRIES_MAX):
@@ -161,7 +162,7 @@ class Push:
                         },
                         data=msgspec.json.encode(OfferMade(offer)),
                         vapid_private_key=Vapid(self._key),
-                        vapid_claims={"sub": self._contact},
+                        vapid_claims={"sub": self._subject},
                         # When the window has ended the offer is no use any more (RFC 8030 §5.2).
                         ttl=max(1, left_ms // 1000),
                         headers={"Urgency": "high", "Topic": offer.request_id},
@@ -173,7 +174,7 @@ class Push:
                     await self.unsubscribe(subscription.mechanic_id, subscription.endpoint)
                     return
                 self._log.warning("push_refused", status=status, attempt=attempt, error=str(error))
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            except (VapidException, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 self._log.warning("push_failed", attempt=attempt, error=str(error))
             await anyio.sleep(RETRY_S * 2**attempt)
 
@@ -198,6 +199,14 @@ class Push:
             .returning(col(Mechanic.id))
         )
         return [] if changed.first() is None else [Message.of("facts_changed", mechanic_id=mechanic_id)]
+
+
+def _subject(contact: str) -> str:
+    """Return the contact as the library accepts it: an https URL of a host alone, or an address (RFC 8292 §2.1)."""
+    url = urlsplit(contact)
+    if url.scheme == "https" and url.hostname and "." in url.hostname:
+        return f"https://{url.hostname}"
+    return "mailto:operator@localhost"
 
 
 def _base64url(data: bytes) -> str:
