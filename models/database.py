@@ -23,9 +23,15 @@ BUSY_TIMEOUT_MS = 10_000
 POOL_SIZE = 10
 POOL_TIMEOUT_S = 30
 
-_SQLITE_BROKEN = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
-_POSTGRES_BROKEN = ("08", "40", "53", "57", "58")
-"""Classes of SQLSTATE that are nobody's bug: connection, deadlock, resources, an operator's doing, the system."""
+_SQLITE_BROKEN = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
+_POSTGRES_BROKEN = ("08", "3D", "40", "53", "57", "58")
+"""Classes of SQLSTATE that are not a bug of ours: connection, no such database, deadlock, resources, an operator, the system."""
 _BROKEN = (DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 """What reaches us when the database is away; while connecting, asyncpg's own errors come unwrapped."""
 
