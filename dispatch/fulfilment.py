@@ -21,6 +21,7 @@ class PaidSession:
     amount_total_cents: int | None
     currency: str | None
     payment_intent_id: str | None
+    intent_status: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,30 @@ class Expire:
 
 
 @dataclass(frozen=True)
+class Fail:
+    """It was to be paid asynchronously, and that came to nothing."""
+
+
+@dataclass(frozen=True)
 class Wait:
     """Not paid yet; also a complete Session whose asynchronous payment is still on its way."""
 
 
-Verdict = Serve | GiveBack | Expire | Wait
+Verdict = Serve | GiveBack | Expire | Fail | Wait
+
+INTENT_FAILED = frozenset({"requires_payment_method", "canceled"})
+"""What becomes of the PaymentIntent of a complete Session when the money does not arrive
+(docs.stripe.com/payments/paymentintents/lifecycle)."""
 
 
 def judge(asked: Asked, session: PaidSession) -> Verdict:
     """Return what follows from the Session."""
     if session.status == "expired":
         return Expire()
-    if session.status != "complete" or session.payment_status == "unpaid":
+    if session.status != "complete":
         return Wait()
+    if session.payment_status == "unpaid":
+        return Fail() if session.intent_status in INTENT_FAILED else Wait()
     paid_cents = session.amount_total_cents or 0
     if session.payment_status == "no_payment_required":
         return Serve(0) if paid_cents == 0 else GiveBack(paid_cents)

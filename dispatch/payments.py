@@ -17,7 +17,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch import request_store
-from dispatch.fulfilment import Asked, Expire, GiveBack, PaidSession, Serve, Wait, judge
+from dispatch.fulfilment import Asked, Expire, Fail, GiveBack, PaidSession, Serve, Wait, judge
 from dispatch.outbox import Message, Outbox
 from dispatch.refunds import Refunds
 from dispatch.request import Windows, opened
@@ -39,7 +39,7 @@ RECONCILE_BATCH = 50
 RECONCILE_AGE_MS = 60_000
 IDEMPOTENCY_TRIES_MAX = 3
 
-PAID_EVENTS = frozenset({"checkout.session.completed", "checkout.session.async_payment_succeeded"})
+CHECKOUT_EVENTS = "checkout.session."
 REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed"})
 
 
@@ -273,7 +273,9 @@ class Payments:
                 self._log.error("paid_other_than_asked", checkout_id=checkout.id, paid_cents=paid_cents)
                 await self._give_back(checkout, session, paid_cents)
             case Expire():
-                await self._end_checkout(stripe_session_id, "expired")
+                await self._end_checkout(checkout.id, "expired")
+            case Fail():
+                await self._end_checkout(checkout.id, "failed")
             case Wait():
                 pass
 
@@ -357,7 +359,7 @@ class Payments:
 
     async def _give_back(self, checkout: tables.Checkout, paid: PaidSession, paid_cents: int) -> None:
         if paid.payment_intent_id is None:
-            await self._end_checkout(checkout.stripe_session_id or "", "failed")
+            await self._end_checkout(checkout.id, "failed")
             return
         async with self._database.write() as session:
             first = await session.exec(
@@ -380,13 +382,11 @@ class Payments:
             self._outbox.add(session, [message])
         self._outbox.post([message])
 
-    async def _end_checkout(self, stripe_session_id: str, status: str) -> None:
+    async def _end_checkout(self, checkout_id: str, status: str) -> None:
         async with self._database.write() as session:
             await session.exec(
                 update(tables.Checkout)
-                .where(
-                    col(tables.Checkout.stripe_session_id) == stripe_session_id, col(tables.Checkout.status) == "open"
-                )
+                .where(col(tables.Checkout.id) == checkout_id, col(tables.Checkout.status) == "open")
                 .values(status=status)
             )
 
@@ -397,11 +397,9 @@ class Payments:
         return await self._events.receive(payload, signature)
 
     async def _handle_event(self, kind: str, object_id: str) -> None:
-        if kind in PAID_EVENTS or kind == "checkout.session.expired":
+        if kind.startswith(CHECKOUT_EVENTS):
             # Events come in any order: not the event but the Session as it is now decides.
             await self.fulfil(object_id)
-        elif kind == "checkout.session.async_payment_failed":
-            await self._end_checkout(object_id, "failed")
         elif kind in REFUND_EVENTS:
             await self._refunds.confirm(object_id)
 
@@ -438,12 +436,14 @@ class Payments:
 
 
 def _paid_session(session: stripe.checkout.Session) -> PaidSession:
-    intent = session.payment_intent
+    # Without a charge there is none; we ask for it expanded.
+    intent = session.payment_intent if isinstance(session.payment_intent, stripe.PaymentIntent) else None
     return PaidSession(
         status=session.status,
         payment_status=session.payment_status,
         mode=session.mode,
         amount_total_cents=session.amount_total,
         currency=session.currency,
-        payment_intent_id=intent.id if isinstance(intent, stripe.PaymentIntent) else intent,
+        payment_intent_id=intent.id if intent else None,
+        intent_status=intent.status if intent else None,
     )

@@ -37,9 +37,9 @@ class StripeApi:
             return await self._client.v1.checkout.sessions.create_async(params, options)  # type: ignore[arg-type]
 
     async def session(self, session_id: str) -> stripe.checkout.Session:
-        """Return a Checkout Session as Stripe has it now."""
+        """Return a Checkout Session as Stripe has it now, with its PaymentIntent."""
         async with self._asking("retrieve a Checkout Session"):
-            return await self._client.v1.checkout.sessions.retrieve_async(session_id)
+            return await self._client.v1.checkout.sessions.retrieve_async(session_id, {"expand": ["payment_intent"]})
 
     async def refund(self, params: Mapping[str, Any], *, idempotency_key: str) -> stripe.Refund:
         """Create a refund (docs.stripe.com/api/refunds/create)."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dispatch.fulfilment import Asked, Expire, GiveBack, PaidSession, Serve, Verdict, Wait, judge
+from dispatch.fulfilment import Asked, Expire, Fail, GiveBack, PaidSession, Serve, Verdict, Wait, judge
 
 ASKED = Asked(2999, "usd")
 
@@ -15,8 +15,9 @@ def session(
     *,
     mode: str = "payment",
     intent: str | None = "pi_1",
+    intent_status: str | None = None,
 ) -> PaidSession:
-    return PaidSession(status, payment_status, mode, amount, currency, intent)
+    return PaidSession(status, payment_status, mode, amount, currency, intent, intent_status)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,16 @@ def session(
         pytest.param(session(), Serve(2999), id="what was asked has been paid"),
         pytest.param(session("open", "unpaid"), Wait(), id="the page is still open"),
         pytest.param(session("complete", "unpaid"), Wait(), id="an asynchronous payment is on its way"),
+        pytest.param(
+            session("complete", "unpaid", intent_status="processing"), Wait(), id="the bank has not answered yet"
+        ),
+        pytest.param(
+            session("complete", "unpaid", intent_status="requires_payment_method"), Fail(), id="the bank said no"
+        ),
+        pytest.param(session("complete", "unpaid", intent_status="canceled"), Fail(), id="the payment was called off"),
+        pytest.param(
+            session("open", "unpaid", intent_status="requires_payment_method"), Wait(), id="a card was declined"
+        ),
         pytest.param(session("expired", "unpaid"), Expire(), id="the page has expired unpaid"),
         pytest.param(session(None, "unpaid"), Wait(), id="Stripe does not say"),
         pytest.param(
