@@ -25,6 +25,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from dispatch import deliveries
 from dispatch.deadlines import Deadlines
@@ -102,6 +103,8 @@ class World:
     nodes: list["Node"] = field(default_factory=list)
     webhooks_refused: int = 0
     """How many of the next webhooks are answered with an error, as by a node that is down."""
+    stripe_answers: anyio.Event = field(default_factory=anyio.Event)
+    """Set; while a test puts an unset one here, Stripe takes requests and does not answer."""
     webhooks: list[tuple[bytes, str]] = field(default_factory=list)
     """What Stripe has sent: bodies and signatures."""
 
@@ -210,6 +213,28 @@ def body(plan: str = "quick_chat", favorite: str | None = None) -> CheckoutBody:
 
 
 @asynccontextmanager
+async def serving(app: Any, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve ``app`` on a listening socket inside the block."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
+
+    async def serve() -> None:
+        # Cancelled, as by a test that fails, it would leave its sockets with the loop, and the next server would be deaf.
+        with anyio.CancelScope(shield=True):
+            await server.serve([listener])
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            try:
+                await eventually(lambda: server.started, "the server serves")
+                yield
+            finally:
+                server.should_exit = True
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
 async def running_world(
     database_url: str, redis_url: str, folder: Path, *, stripe_timeout_s: float = 8.0
 ) -> AsyncIterator[World]:
@@ -225,11 +250,17 @@ async def running_world(
         public_url=f"{base}/stripe",
     )
     await standin.prepare()
-    async with httpx.AsyncClient(trust_env=False) as browser:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as browser:
         stripe = StripeSettings(
             API_KEY, (WEBHOOK_SECRET,), f"{base}/stripe", is_standin=True, timeout_s=stripe_timeout_s
         )
         world = World(database_url, redis_url, f"test-{secrets.token_hex(6)}", database, stripe=stripe, browser=browser)
+
+        world.stripe_answers.set()
+
+        async def stripe_when_it_answers(scope: Scope, receive: Receive, send: Send) -> None:
+            await world.stripe_answers.wait()
+            await standin.app(scope, receive, send)
 
         async def webhook(request: Request) -> Response:
             payload, signature = await request.body(), request.headers["stripe-signature"]
@@ -241,24 +272,18 @@ async def running_world(
             refused = await node.payments.receive_webhook(payload, signature)
             return PlainTextResponse("", 200 if refused is None else 400)
 
-        app = Starlette(routes=[Mount("/stripe", app=standin.app), Route("/webhook", webhook, methods=["POST"])])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
+        app = Starlette(
+            routes=[Mount("/stripe", app=stripe_when_it_answers), Route("/webhook", webhook, methods=["POST"])]
+        )
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listener])
-                await eventually(lambda: server.started, "the stand-in serves")
-                try:
-                    async with anyio.create_task_group() as loops:
-                        loops.start_soon(standin.run)
-                        yield world
-                        loops.cancel_scope.cancel()
-                finally:
-                    server.should_exit = True
+            async with serving(app, listener), anyio.create_task_group() as loops:
+                loops.start_soon(standin.run)
+                yield world
+                loops.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await database.close()
                 await standin_database.close()
-            listener.close()
 
 
 @asynccontextmanager

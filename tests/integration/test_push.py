@@ -1,0 +1,305 @@
+"""Waking a favourite's app that is not connected, at a real push endpoint."""
+
+import base64
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import http_ece
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from dispatch import deliveries, push
+from dispatch.push import SUBSCRIPTIONS_MAX
+from models import tables
+from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
+from models.wire import RequestView
+from tests.parts import Node, World, at_once, body, eventually, running_node, running_world, serving
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@dataclass
+class Browser:
+    """A browser that has subscribed: its endpoint at the push service, and the keys that only it has."""
+
+    endpoint: str
+    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    auth: bytes = field(default_factory=lambda: os.urandom(16))
+
+    @property
+    def subscription(self) -> PushSubscribeBody:
+        point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        return PushSubscribeBody(self.endpoint, PushKeys(base64url(point), base64url(self.auth)))
+
+    def read(self, sealed: bytes) -> dict:
+        return json.loads(http_ece.decrypt(sealed, private_key=self.key, auth_secret=self.auth, version="aes128gcm"))
+
+
+@dataclass
+class PushService:
+    """What the push service got, by the last part of the endpoint; ``answers`` are used up first, then 201."""
+
+    base: str
+    got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+    def browser(self, name: str = "phone") -> Browser:
+        return Browser(f"{self.base}/push/{name}")
+
+    async def receive(self, request: Request) -> Response:
+        self.got.append((request.path_params["name"], dict(request.headers), await request.body()))
+        return PlainTextResponse("", self.answers.pop(0) if self.answers else 201)
+
+
+@asynccontextmanager
+async def running_push_service() -> AsyncIterator[PushService]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    service = PushService(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    app = Starlette(routes=[Route("/push/{name}", service.receive, methods=["POST"])])
+    async with serving(app, listener):
+        yield service
+
+
+async def offered(world: World, node: Node, favorite: str) -> RequestView:
+    answer = await node.payments.checkout(await world.customer(), body("free_diagnostic", favorite))
+    assert isinstance(answer, FreeCheckout), answer
+    return answer.request
+
+
+async def reachable(node: Node, mechanic_id: str) -> str:
+    return (await node.presence.status_of([mechanic_id]))[mechanic_id].reachable
+
+
+async def is_reachable_by(node: Node, mechanic_id: str, how: str) -> bool:
+    return await reachable(node, mechanic_id) == how
+
+
+async def test_a_subscription_makes_a_mechanic_reachable_until_the_last_one_goes(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        mechanic_id = await world.mechanic()
+        phone, laptop = Browser("http://127.0.0.1:9/phone"), Browser("http://127.0.0.1:9/laptop")
+        assert await reachable(a, mechanic_id) == "none"
+        assert await a.push.subscribe(mechanic_id, phone.subscription) is True
+        assert await b.push.subscribe(mechanic_id, phone.subscription) is False
+        assert await b.push.subscribe(mechanic_id, laptop.subscription) is True
+        await eventually(lambda: is_reachable_by(b, mechanic_id, "push"), "reachable by push")
+        await a.push.unsubscribe(mechanic_id, phone.endpoint)
+        await a.push.unsubscribe(mechanic_id, phone.endpoint)
+        assert (await world.row(tables.Mechanic, mechanic_id)).has_push
+        await b.push.unsubscribe(mechanic_id, laptop.endpoint)
+        assert not (await world.row(tables.Mechanic, mechanic_id)).has_push
+        await eventually(lambda: is_reachable_by(a, mechanic_id, "none"), "not reachable any more")
+
+
+async def test_an_offer_reaches_a_favorite_who_is_not_connected_sealed_for_their_browser(
+    database_url, redis_url, tmp_path
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_push_service() as service,
+    ):
+        favorite, browser = await world.mechanic(), service.browser()
+        await a.push.subscribe(favorite, browser.subscription)
+        request = await offered(world, a, favorite)
+        ((_, headers, sealed),) = await eventually(lambda: service.got, "the push")
+        message = browser.read(sealed)
+        assert message["type"] == "offer"
+        assert message["offer"]["offer_id"] == request.offer.id
+        assert message["offer"]["expires_at"] == request.offer.expires_at
+        assert message["offer"]["kind"] == "priority"
+        (offer,) = await world.rows(tables.Offer)
+        assert 1 <= int(headers["ttl"]) <= (offer.expires_at_ms - offer.opened_at_ms) // 1000
+        assert (headers["topic"], headers["urgency"]) == (request.id, "high")
+        # Signed for this very push service, port included, with the key that browsers were given (RFC 8292).
+        token, key = (part.split("=", 1)[1] for part in headers["authorization"].removeprefix("vapid ").split(","))
+        assert key == a.push.public_key
+        point = base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
+        public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        claims = jwt.decode(token, public, algorithms=["ES256"], audience=service.base)
+        assert claims["sub"] == "https://pitlane.example"
+
+
+async def test_every_node_signs_with_the_same_key(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        assert a.push.public_key == b.push.public_key
+        assert len(base64.urlsafe_b64decode(a.push.public_key + "=")) == 65
+
+
+async def test_a_machine_without_a_public_address_can_push_too(database_url, redis_url, tmp_path):
+    # The library refuses a contact that is neither https nor mailto, and a development machine has only http.
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, contact="http://127.0.0.1:8000") as a,
+        running_push_service() as service,
+    ):
+        favorite, browser = await world.mechanic(), service.browser()
+        await a.push.subscribe(favorite, browser.subscription)
+        request = await offered(world, a, favorite)
+        ((_, _, sealed),) = await eventually(lambda: service.got, "the push")
+        assert browser.read(sealed)["offer"]["request_id"] == request.id
+
+
+async def test_a_favorite_with_a_socket_is_not_pushed_and_a_broadcast_is_pushed_to_nobody(
+    database_url, redis_url, tmp_path
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_push_service() as service,
+    ):
+        connected, away = await world.mechanics(2)
+        for mechanic_id, name in ((connected, "connected"), (away, "away")):
+            await a.push.subscribe(mechanic_id, service.browser(name).subscription)
+        a.presence.joined(connected)
+        await eventually(lambda: is_reachable_by(a, connected, "socket"), "connected")
+        first = await offered(world, a, connected)
+        await a.dispatch.decline(connected, first.offer.id)
+        broadcasts = await eventually(
+            lambda: [told for told in a.heard_of(deliveries.OfferTo) if told.mechanic_id is None], "the broadcast"
+        )
+        assert broadcasts
+        # Pushes go out in the order of the offers: when this one has come, the others would have.
+        await offered(world, a, away)
+        await eventually(lambda: service.got, "the push")
+        assert [name for name, _, _ in service.got] == ["away"]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_subscription_that_is_over_is_forgotten_and_the_customer_sees_it(
+    database_url, redis_url, tmp_path, status: int
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_push_service() as service,
+    ):
+        favorite = await world.mechanic()
+        await a.push.subscribe(favorite, service.browser().subscription)
+        await eventually(lambda: is_reachable_by(a, favorite, "push"), "reachable by push")
+        service.answers = [status]
+        await offered(world, a, favorite)
+        await eventually(lambda: is_reachable_by(a, favorite, "none"), "not reachable any more")
+        assert await world.rows(tables.PushSubscription) == []
+        assert len(service.got) == 1
+
+
+async def test_a_push_service_in_trouble_is_asked_again(database_url, redis_url, tmp_path, monkeypatch):
+    monkeypatch.setattr(push, "RETRY_S", 0.05)
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_push_service() as service,
+    ):
+        favorite, browser = await world.mechanic(), service.browser()
+        await a.push.subscribe(favorite, browser.subscription)
+        service.answers = [503, 429]
+        request = await offered(world, a, favorite)
+        await eventually(lambda: len(service.got) == 3, "the third try")
+        assert browser.read(service.got[2][2])["offer"]["request_id"] == request.id
+        assert len(await world.rows(tables.PushSubscription)) == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        PushSubscribeBody("http://127.0.0.1:9/gone", PushKeys("AAAA", "AAAA")),
+        PushSubscribeBody("http://127.0.0.1:9/gone", PushKeys("not base64 at all!", "?")),
+        PushSubscribeBody("http://", PushKeys("AAAA", "AAAA")),
+        PushSubscribeBody("http://127.0.0.1:9/nobody-listens", Browser("").subscription.keys),
+    ],
+    ids=["keys that are no keys", "keys that are no base64", "an endpoint that is none", "nobody listens"],
+)
+async def test_a_broken_subscription_harms_neither_the_node_nor_the_others(
+    database_url, redis_url, tmp_path, monkeypatch, broken: PushSubscribeBody
+):
+    monkeypatch.setattr(push, "RETRY_S", 0.01)
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_push_service() as service,
+    ):
+        favorite, browser = await world.mechanic(), service.browser()
+        await a.push.subscribe(favorite, broken)
+        await a.push.subscribe(favorite, browser.subscription)
+        await offered(world, a, favorite)
+        await eventually(lambda: service.got, "the push to the other browser")
+
+
+async def test_two_tabs_that_subscribe_at_once_are_one_subscription(database_url, redis_url, tmp_path):
+    # Both found no row and both inserted one: the second met the unique endpoint.
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        mechanic_id, browser = await world.mechanic(), Browser("http://127.0.0.1:9/phone")
+        made = await at_once(
+            *(partial(node.push.subscribe, mechanic_id, browser.subscription) for node in (a, b, a, b))
+        )
+        assert sorted(made) == [False, False, False, True]
+        assert len(await world.rows(tables.PushSubscription)) == 1
+
+
+async def test_has_push_is_right_after_subscribing_and_unsubscribing_at_once(database_url, redis_url, tmp_path):
+    # One transaction saw its own last subscription go, the other its own new one come, neither saw the other.
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        mechanic_id = await world.mechanic()
+        for number in range(5):
+            old, new = (Browser(f"http://127.0.0.1:9/{number}-{age}") for age in ("old", "new"))
+            await a.push.subscribe(mechanic_id, old.subscription)
+            await at_once(
+                partial(a.push.unsubscribe, mechanic_id, old.endpoint),
+                partial(b.push.subscribe, mechanic_id, new.subscription),
+            )
+            assert (await world.row(tables.Mechanic, mechanic_id)).has_push
+            await a.push.unsubscribe(mechanic_id, new.endpoint)
+            assert not (await world.row(tables.Mechanic, mechanic_id)).has_push
+
+
+async def test_a_browser_that_changes_hands_no_longer_wakes_who_had_it(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        former, present = await world.mechanics(2)
+        browser = Browser("http://127.0.0.1:9/shared")
+        await a.push.subscribe(former, browser.subscription)
+        await a.push.subscribe(present, browser.subscription)
+        assert not (await world.row(tables.Mechanic, former)).has_push
+        assert (await world.row(tables.Mechanic, present)).has_push
+        await a.push.unsubscribe(former, browser.endpoint)
+        assert len(await world.rows(tables.PushSubscription, mechanic_id=present)) == 1
+
+
+async def test_one_device_too_many_replaces_the_oldest(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        mechanic_id = await world.mechanic()
+        for number in range(SUBSCRIPTIONS_MAX + 1):
+            await a.push.subscribe(mechanic_id, Browser(f"http://127.0.0.1:9/{number}").subscription)
+        kept = await world.rows(tables.PushSubscription)
+        assert [row.endpoint.rsplit("/")[-1] for row in kept] == [str(n) for n in range(1, SUBSCRIPTIONS_MAX + 1)]
