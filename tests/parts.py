@@ -236,54 +236,64 @@ async def serving(app: Any, listener: socket.socket) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running_world(
-    database_url: str, redis_url: str, folder: Path, *, stripe_timeout_s: float = 8.0
+    database_url: str, redis_url: str, folder: Path | None = None, *, stripe_timeout_s: float = 8.0
 ) -> AsyncIterator[World]:
-    """Run the Stripe stand-in, and hand out everything that nodes share."""
+    """Hand out everything that nodes share; with a ``folder`` for its database, run the Stripe stand-in too."""
     listener = socket.create_server(("127.0.0.1", 0))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    database, standin_database = Database(database_url), Database(f"sqlite:///{folder / 'stripe.sqlite3'}")
+    database = Database(database_url)
+    stripe = StripeSettings(API_KEY, (WEBHOOK_SECRET,), f"{base}/stripe", is_standin=True, timeout_s=stripe_timeout_s)
+    try:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as browser:
+            prefix = f"test-{secrets.token_hex(6)}"
+            world = World(database_url, redis_url, prefix, database, stripe=stripe, browser=browser)
+            world.stripe_answers.set()
+            if folder is None:
+                yield world
+            else:
+                async with _running_stripe(world, listener, base, folder):
+                    yield world
+    finally:
+        listener.close()
+        with anyio.CancelScope(shield=True):
+            await database.close()
+
+
+@asynccontextmanager
+async def _running_stripe(world: World, listener: socket.socket, base: str, folder: Path) -> AsyncIterator[None]:
+    database = Database(f"sqlite:///{folder / 'stripe.sqlite3'}")
     standin = StripeStandin(
-        standin_database.writer,
+        database.writer,
         api_key=API_KEY,
         webhook_secret=WEBHOOK_SECRET,
         webhook_url=f"{base}/webhook",
         public_url=f"{base}/stripe",
     )
-    await standin.prepare()
-    async with httpx.AsyncClient(trust_env=False, verify=False) as browser:
-        stripe = StripeSettings(
-            API_KEY, (WEBHOOK_SECRET,), f"{base}/stripe", is_standin=True, timeout_s=stripe_timeout_s
-        )
-        world = World(database_url, redis_url, f"test-{secrets.token_hex(6)}", database, stripe=stripe, browser=browser)
 
-        world.stripe_answers.set()
+    async def stripe_when_it_answers(scope: Scope, receive: Receive, send: Send) -> None:
+        await world.stripe_answers.wait()
+        await standin.app(scope, receive, send)
 
-        async def stripe_when_it_answers(scope: Scope, receive: Receive, send: Send) -> None:
-            await world.stripe_answers.wait()
-            await standin.app(scope, receive, send)
+    async def webhook(request: Request) -> Response:
+        payload, signature = await request.body(), request.headers["stripe-signature"]
+        if world.webhooks_refused or not world.nodes:
+            world.webhooks_refused = max(0, world.webhooks_refused - 1)
+            return PlainTextResponse("", 503)
+        world.webhooks.append((payload, signature))
+        node = world.nodes[len(world.webhooks) % len(world.nodes)]
+        refused = await node.payments.receive_webhook(payload, signature)
+        return PlainTextResponse("", 200 if refused is None else 400)
 
-        async def webhook(request: Request) -> Response:
-            payload, signature = await request.body(), request.headers["stripe-signature"]
-            if world.webhooks_refused or not world.nodes:
-                world.webhooks_refused -= 1
-                return PlainTextResponse("", 503)
-            world.webhooks.append((payload, signature))
-            node = world.nodes[len(world.webhooks) % len(world.nodes)]
-            refused = await node.payments.receive_webhook(payload, signature)
-            return PlainTextResponse("", 200 if refused is None else 400)
-
-        app = Starlette(
-            routes=[Mount("/stripe", app=stripe_when_it_answers), Route("/webhook", webhook, methods=["POST"])]
-        )
-        try:
-            async with serving(app, listener), anyio.create_task_group() as loops:
-                loops.start_soon(standin.run)
-                yield world
-                loops.cancel_scope.cancel()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await database.close()
-                await standin_database.close()
+    app = Starlette(routes=[Mount("/stripe", app=stripe_when_it_answers), Route("/webhook", webhook, methods=["POST"])])
+    try:
+        await standin.prepare()
+        async with serving(app, listener), anyio.create_task_group() as loops:
+            loops.start_soon(standin.run)
+            yield
+            loops.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await database.close()
 
 
 @asynccontextmanager

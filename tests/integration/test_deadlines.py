@@ -53,14 +53,14 @@ async def lateness_ms(world: World, request: RequestView) -> int:
     return broadcast.opened_at_ms - priority.expires_at_ms
 
 
-async def test_of_two_nodes_one_ends_each_window_once_and_never_early(database_url, redis_url, tmp_path):
+async def test_of_two_nodes_one_ends_each_window_once_and_never_early(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, SOON) as a,
         running_node(world, SOON) as b,
     ):
         favorites = await world.mechanics(4)
-        requests = [await offered(world, (a, b)[n % 2], favorites[n % 4]) for n in range(40)]
+        requests = [await offered(world, (a, b)[n % 2], favorites[n % 4]) for n in range(24)]
         late_ms = []
         for request in requests:
             await eventually(lambda wanted=request: broadcast_of(world, wanted), "the broadcast")
@@ -69,8 +69,8 @@ async def test_of_two_nodes_one_ends_each_window_once_and_never_early(database_u
         assert max(late_ms) < ON_TIME_MS, late_ms
 
 
-async def test_an_open_offer_has_a_redis_key_of_its_own_that_dies_with_its_window(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+async def test_an_open_offer_has_a_redis_key_of_its_own_that_dies_with_its_window(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         request = await offered(world, a)
         key = a.link.key("deadlines", f"offer:{request.offer.id}")
         await eventually(lambda: a.link.redis.exists(key), "the key")
@@ -89,11 +89,9 @@ async def test_an_open_offer_has_a_redis_key_of_its_own_that_dies_with_its_windo
         await eventually(is_off_the_clock, "a closed offer is off the clock")
 
 
-async def test_a_window_claimed_by_a_node_that_died_is_ended_by_another_after_the_claim(
-    database_url, redis_url, tmp_path
-):
+async def test_a_window_claimed_by_a_node_that_died_is_ended_by_another_after_the_claim(database_url, redis_url):
     # One node claims what is due and dies before its commit; the claim is a lease, and runs out.
-    async with running_world(database_url, redis_url, tmp_path) as world:
+    async with running_world(database_url, redis_url) as world:
         claims = []
         async with running_node(world, SOON, without=("dispatch",)) as dying:
             request = await offered(world, dying)
@@ -116,10 +114,8 @@ async def test_a_window_claimed_by_a_node_that_died_is_ended_by_another_after_th
         await lateness_ms(world, request)
 
 
-async def test_a_window_that_ended_while_no_node_ran_is_ended_by_the_first_that_starts(
-    database_url, redis_url, tmp_path
-):
-    async with running_world(database_url, redis_url, tmp_path) as world:
+async def test_a_window_that_ended_while_no_node_ran_is_ended_by_the_first_that_starts(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world:
         async with running_node(world, SOON, without=("dispatch",)) as a:
             request = await offered(world, a)
             (offer,) = await offers(world, request)
@@ -133,7 +129,7 @@ async def test_redis_that_lost_everything_is_reminded_and_windows_end_on_time(da
     settings = replace(SOON, priority_window_ms=1_500, reconcile_interval_ms=100)
     with redis_server(tmp_path / "redis") as server:
         async with (
-            running_world(database_url, server.url, tmp_path) as world,
+            running_world(database_url, server.url) as world,
             running_node(world, settings) as a,
             running_node(world, settings),
         ):
@@ -152,7 +148,7 @@ async def test_redis_that_lost_everything_is_reminded_and_windows_end_on_time(da
 async def test_a_redis_that_was_away_at_the_deadline_delays_the_fallback_and_does_not_lose_it(database_url, tmp_path):
     settings = replace(SOON, reconcile_interval_ms=100)
     with redis_server(tmp_path / "redis") as server:
-        async with running_world(database_url, server.url, tmp_path) as world, running_node(world, settings) as a:
+        async with running_world(database_url, server.url) as world, running_node(world, settings) as a:
             request = await offered(world, a)
             (offer,) = await offers(world, request)
             server.kill()
@@ -166,11 +162,9 @@ async def test_a_redis_that_was_away_at_the_deadline_delays_the_fallback_and_doe
 # --- the clockwork alone ----------------------------------------------------------------------------------------------
 
 
-async def test_each_of_many_deadlines_is_claimed_once_by_one_of_two_nodes_and_never_early(
-    database_url, redis_url, tmp_path
-):
+async def test_each_of_many_deadlines_is_claimed_once_by_one_of_two_nodes_and_never_early(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, without=("dispatch",)) as a,
         running_node(world, without=("dispatch",)) as b,
     ):
@@ -196,9 +190,9 @@ async def test_each_of_many_deadlines_is_claimed_once_by_one_of_two_nodes_and_ne
         assert await a.link.redis.zcard(a.link.key("deadlines", "index")) == 0
 
 
-async def test_a_window_that_could_not_be_ended_is_tried_again_when_the_claim_ends(database_url, redis_url, tmp_path):
+async def test_a_window_that_could_not_be_ended_is_tried_again_when_the_claim_ends(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, without=("dispatch",)) as a,
     ):
         clockwork = Deadlines(a.link, a.clock, replace(PATIENT, claim_lease_ms=200))
@@ -222,11 +216,9 @@ async def _is_empty(node: Node) -> bool:
     return await node.link.redis.zcard(node.link.key("deadlines", "index")) == 0
 
 
-async def test_restoring_a_deadline_does_not_cut_short_the_claim_of_who_is_working_on_it(
-    database_url, redis_url, tmp_path
-):
+async def test_restoring_a_deadline_does_not_cut_short_the_claim_of_who_is_working_on_it(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, without=("dispatch",)) as a,
         running_node(world, without=("dispatch",)) as b,
     ):

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -64,9 +63,9 @@ async def is_consistent(world: World, request_id: str) -> None:
 # --- one winner -------------------------------------------------------------------------------------------------------
 
 
-async def test_of_fifty_mechanics_on_two_nodes_one_wins_the_broadcast(database_url, redis_url, tmp_path: Path):
+async def test_of_fifty_mechanics_on_two_nodes_one_wins_the_broadcast(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -88,9 +87,9 @@ async def test_of_fifty_mechanics_on_two_nodes_one_wins_the_broadcast(database_u
         await is_consistent(world, request.id)
 
 
-async def test_the_winner_who_accepts_again_gets_the_same_answer_and_nothing_happens(database_url, redis_url, tmp_path):
+async def test_the_winner_who_accepts_again_gets_the_same_answer_and_nothing_happens(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -103,9 +102,9 @@ async def test_the_winner_who_accepts_again_gets_the_same_answer_and_nothing_hap
         assert again == [first] * 4
 
 
-async def test_one_mechanic_who_accepts_two_requests_at_once_gets_one_of_them(database_url, redis_url, tmp_path):
+async def test_one_mechanic_who_accepts_two_requests_at_once_gets_one_of_them(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -121,8 +120,8 @@ async def test_one_mechanic_who_accepts_two_requests_at_once_gets_one_of_them(da
                 await is_consistent(world, request.id)
 
 
-async def test_a_mechanic_in_a_session_cannot_take_another_request(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+async def test_a_mechanic_in_a_session_cannot_take_another_request(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         mechanic_id = await world.mechanic()
         (_, first), (_, second) = [await free_request(world, a) for _ in range(2)]
         await accept(a, mechanic_id, first.offer.id)()
@@ -133,10 +132,10 @@ async def test_a_mechanic_in_a_session_cannot_take_another_request(database_url,
         assert isinstance(await accept(a, mechanic_id, second.offer.id)(), RequestView)
 
 
-async def test_a_decline_tapped_twice_at_once_is_one_decline(database_url, redis_url, tmp_path):
+async def test_a_decline_tapped_twice_at_once_is_one_decline(database_url, redis_url):
     # Both found no exclusion and both inserted it: the second met the primary key.
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -156,7 +155,7 @@ async def test_accept_cancel_skip_and_decline_at_once_make_one_story_and_the_mon
         running_node(world, PATIENT) as a,
         running_node(world, PATIENT) as b,
     ):
-        for number in range(10):
+        for number in range(6):
             customer_id, favorite = await world.customer(), await world.mechanic()
             request = await world.paid_request(a, customer_id, favorite=favorite)
             assert request.offer is not None
@@ -179,9 +178,9 @@ async def _refunded(world: World, request_id: str) -> bool:
     return [refund.status for refund in await world.rows(tables.Refund, request_id=request_id)] == ["succeeded"]
 
 
-async def test_accept_and_cancel_racing_the_deadline_end_in_one_consistent_state(database_url, redis_url, tmp_path):
+async def test_accept_and_cancel_racing_the_deadline_end_in_one_consistent_state(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, HURRIED) as a,
         running_node(world, HURRIED) as b,
     ):
@@ -210,8 +209,8 @@ async def test_accept_and_cancel_racing_the_deadline_end_in_one_consistent_state
 # --- the favourite and the broadcast ----------------------------------------------------------------------------------
 
 
-async def test_a_decline_widens_at_once_and_only_the_others_are_asked(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+async def test_a_decline_widens_at_once_and_only_the_others_are_asked(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         favorite, other = await world.mechanics(2)
         _, request = await free_request(world, a, favorite)
         assert [open_.offer.offer_id for open_ in await a.dispatch.offers_for(favorite)] == [request.offer.id]
@@ -231,9 +230,9 @@ async def test_a_decline_widens_at_once_and_only_the_others_are_asked(database_u
         assert isinstance(await accept(a, favorite, request.offer.id)(), OfferGone)
 
 
-async def test_a_late_accept_of_the_skipped_favorite_wins_the_broadcast(database_url, redis_url, tmp_path):
+async def test_a_late_accept_of_the_skipped_favorite_wins_the_broadcast(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -252,8 +251,8 @@ async def test_a_late_accept_of_the_skipped_favorite_wins_the_broadcast(database
         assert again.code == "wrong_state"
 
 
-async def test_a_released_request_is_broadcast_without_whoever_released_it(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+async def test_a_released_request_is_broadcast_without_whoever_released_it(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         favorite, other = await world.mechanics(2)
         _, request = await free_request(world, a, favorite)
         await accept(a, favorite, request.offer.id)()
@@ -325,9 +324,9 @@ async def test_a_cancelled_request_is_refunded_and_its_mechanic_is_free_again(da
 
 
 async def test_a_session_is_started_and_completed_by_its_mechanic_alone_and_the_customer_is_asked_to_keep_them(
-    database_url, redis_url, tmp_path
+    database_url, redis_url
 ):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         mechanic_id, other = await world.mechanics(2)
         customer_id, request = await free_request(world, a)
         await accept(a, mechanic_id, request.offer.id)()
@@ -351,8 +350,8 @@ async def test_a_session_is_started_and_completed_by_its_mechanic_alone_and_the_
         await is_consistent(world, request.id)
 
 
-async def test_a_request_is_nobody_elses(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+async def test_a_request_is_nobody_elses(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         stranger, mechanic_id = await world.customer(), await world.mechanic()
         customer_id, request = await free_request(world, a)
         for answer in (
@@ -362,15 +361,15 @@ async def test_a_request_is_nobody_elses(database_url, redis_url, tmp_path):
             await a.dispatch.skip_wait(stranger, request.id),
             await a.dispatch.request_for(customer_id, "nothing"),
             await a.dispatch.start(mechanic_id, "nothing"),
+            await accept(a, mechanic_id, "nothing")(),
         ):
             assert isinstance(answer, Refused)
             assert answer.code == "not_found"
-        assert isinstance(await accept(a, mechanic_id, "nothing")(), OfferGone)
 
 
-async def test_an_acknowledged_offer_is_shown_to_the_customer_as_delivered_once(database_url, redis_url, tmp_path):
+async def test_an_acknowledged_offer_is_shown_to_the_customer_as_delivered_once(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -385,9 +384,9 @@ async def test_an_acknowledged_offer_is_shown_to_the_customer_as_delivered_once(
 
 
 async def test_off_duty_and_busy_mechanics_are_not_in_the_broadcast_but_may_come_on_duty_while_it_is_open(
-    database_url, redis_url, tmp_path
+    database_url, redis_url
 ):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         off_duty, busy = await world.mechanics(2)
         await a.dispatch.set_on_duty(off_duty, False)
         _, first = await free_request(world, a)
@@ -398,10 +397,10 @@ async def test_off_duty_and_busy_mechanics_are_not_in_the_broadcast_but_may_come
         assert [open_.offer.request_id for open_ in await a.dispatch.offers_for(off_duty)] == [request.id]
 
 
-async def test_the_facts_version_counts_every_change_also_when_they_come_at_once(database_url, redis_url, tmp_path):
+async def test_the_facts_version_counts_every_change_also_when_they_come_at_once(database_url, redis_url):
     # Going on duty read the version, an accept raised it, and the switch wrote the same number again.
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -413,8 +412,8 @@ async def test_the_facts_version_counts_every_change_also_when_they_come_at_once
             assert (await world.row(tables.Mechanic, mechanic_id)).facts_version == before + 2
 
 
-async def test_requests_are_listed_newest_first_page_by_page(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+async def test_requests_are_listed_newest_first_page_by_page(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         customer_id = await world.customer()
         made = []
         for _ in range(3):

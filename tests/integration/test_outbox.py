@@ -52,9 +52,9 @@ async def is_told(world: World) -> bool:
     return await world.rows(tables.OutboxMessage) == []
 
 
-async def test_what_was_posted_is_told_in_order_and_then_forgotten(database_url, redis_url, tmp_path):
+async def test_what_was_posted_is_told_in_order_and_then_forgotten(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, without=("outbox",)) as node,
     ):
         ear = Ear()
@@ -69,9 +69,9 @@ async def test_what_was_posted_is_told_in_order_and_then_forgotten(database_url,
         assert outbox.depth == 0
 
 
-async def test_a_transaction_that_is_rolled_back_tells_nothing(database_url, redis_url, tmp_path):
+async def test_a_transaction_that_is_rolled_back_tells_nothing(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, without=("outbox",)) as node,
     ):
         with pytest.raises(ZeroDivisionError):
@@ -81,11 +81,9 @@ async def test_a_transaction_that_is_rolled_back_tells_nothing(database_url, red
         assert await is_told(world)
 
 
-async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_lease(
-    database_url, redis_url, tmp_path
-):
+async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_lease(database_url, redis_url):
     # The node commits and dies before it has told anybody: its outbox never runs.
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world, BRISK) as alive:
+    async with running_world(database_url, redis_url) as world, running_node(world, BRISK) as alive:
         async with running_node(world, BRISK, without=("outbox",)) as dying:
             customer_id, favorite = await world.customer(), await world.mechanic()
             answer = await dying.payments.checkout(customer_id, body("free_diagnostic", favorite))
@@ -107,10 +105,10 @@ async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_
     ids=lambda e: type(e).__name__,
 )
 async def test_a_message_that_could_not_be_told_is_told_again_and_does_not_stop_the_others(
-    database_url, redis_url, tmp_path, error: Exception
+    database_url, redis_url, error: Exception
 ):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, without=("outbox",)) as node,
     ):
         ear = Ear([error, error])
@@ -124,9 +122,9 @@ async def test_a_message_that_could_not_be_told_is_told_again_and_does_not_stop_
         assert sorted(ear.heard[4:]) == [0, 1]
 
 
-async def test_of_two_nodes_that_sweep_one_takes_each_message(database_url, redis_url, tmp_path):
+async def test_of_two_nodes_that_sweep_one_takes_each_message(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, without=("outbox",)) as a,
         running_node(world, without=("outbox",)) as b,
     ):
@@ -144,9 +142,9 @@ async def test_of_two_nodes_that_sweep_one_takes_each_message(database_url, redi
         assert sum(told.values()) <= 240
 
 
-async def test_a_full_queue_loses_nothing(database_url, redis_url, tmp_path):
+async def test_a_full_queue_loses_nothing(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, without=("outbox",)) as node,
     ):
         ear = Ear()
@@ -161,9 +159,9 @@ async def test_a_full_queue_loses_nothing(database_url, redis_url, tmp_path):
         assert ear.heard[:3] == [0, 1, 2]
 
 
-async def test_nothing_is_left_to_tell_after_many_transitions_on_two_nodes(database_url, redis_url, tmp_path):
+async def test_nothing_is_left_to_tell_after_many_transitions_on_two_nodes(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):

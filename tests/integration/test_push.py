@@ -89,9 +89,9 @@ async def is_reachable_by(node: Node, mechanic_id: str, how: str) -> bool:
     return await reachable(node, mechanic_id) == how
 
 
-async def test_a_subscription_makes_a_mechanic_reachable_until_the_last_one_goes(database_url, redis_url, tmp_path):
+async def test_a_subscription_makes_a_mechanic_reachable_until_the_last_one_goes(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -110,11 +110,9 @@ async def test_a_subscription_makes_a_mechanic_reachable_until_the_last_one_goes
         await eventually(lambda: is_reachable_by(a, mechanic_id, "none"), "not reachable any more")
 
 
-async def test_an_offer_reaches_a_favorite_who_is_not_connected_sealed_for_their_browser(
-    database_url, redis_url, tmp_path
-):
+async def test_an_offer_reaches_a_favorite_who_is_not_connected_sealed_for_their_browser(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_push_service() as service,
     ):
@@ -139,9 +137,9 @@ async def test_an_offer_reaches_a_favorite_who_is_not_connected_sealed_for_their
         assert claims["sub"] == "https://pitlane.example"
 
 
-async def test_every_node_signs_with_the_same_key(database_url, redis_url, tmp_path):
+async def test_every_node_signs_with_the_same_key(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -149,10 +147,10 @@ async def test_every_node_signs_with_the_same_key(database_url, redis_url, tmp_p
         assert len(base64.urlsafe_b64decode(a.push.public_key + "=")) == 65
 
 
-async def test_a_machine_without_a_public_address_can_push_too(database_url, redis_url, tmp_path):
+async def test_a_machine_without_a_public_address_can_push_too(database_url, redis_url):
     # The library refuses a contact that is neither https nor mailto, and a development machine has only http.
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world, contact="http://127.0.0.1:8000") as a,
         running_push_service() as service,
     ):
@@ -163,11 +161,9 @@ async def test_a_machine_without_a_public_address_can_push_too(database_url, red
         assert browser.read(sealed)["offer"]["request_id"] == request.id
 
 
-async def test_a_favorite_with_a_socket_is_not_pushed_and_a_broadcast_is_pushed_to_nobody(
-    database_url, redis_url, tmp_path
-):
+async def test_a_favorite_with_a_socket_is_not_pushed_and_a_broadcast_is_pushed_to_nobody(database_url, redis_url):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_push_service() as service,
     ):
@@ -189,11 +185,9 @@ async def test_a_favorite_with_a_socket_is_not_pushed_and_a_broadcast_is_pushed_
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_a_subscription_that_is_over_is_forgotten_and_the_customer_sees_it(
-    database_url, redis_url, tmp_path, status: int
-):
+async def test_a_subscription_that_is_over_is_forgotten_and_the_customer_sees_it(database_url, redis_url, status: int):
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_push_service() as service,
     ):
@@ -207,10 +201,10 @@ async def test_a_subscription_that_is_over_is_forgotten_and_the_customer_sees_it
         assert len(service.got) == 1
 
 
-async def test_a_push_service_in_trouble_is_asked_again(database_url, redis_url, tmp_path, monkeypatch):
+async def test_a_push_service_in_trouble_is_asked_again(database_url, redis_url, monkeypatch):
     monkeypatch.setattr(push, "RETRY_S", 0.05)
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_push_service() as service,
     ):
@@ -234,11 +228,11 @@ async def test_a_push_service_in_trouble_is_asked_again(database_url, redis_url,
     ids=["keys that are no keys", "keys that are no base64", "an endpoint that is none", "nobody listens"],
 )
 async def test_a_broken_subscription_harms_neither_the_node_nor_the_others(
-    database_url, redis_url, tmp_path, monkeypatch, broken: PushSubscribeBody
+    database_url, redis_url, monkeypatch, broken: PushSubscribeBody
 ):
     monkeypatch.setattr(push, "RETRY_S", 0.01)
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_push_service() as service,
     ):
@@ -249,10 +243,10 @@ async def test_a_broken_subscription_harms_neither_the_node_nor_the_others(
         await eventually(lambda: service.got, "the push to the other browser")
 
 
-async def test_two_tabs_that_subscribe_at_once_are_one_subscription(database_url, redis_url, tmp_path):
+async def test_two_tabs_that_subscribe_at_once_are_one_subscription(database_url, redis_url):
     # Both found no row and both inserted one: the second met the unique endpoint.
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -264,10 +258,10 @@ async def test_two_tabs_that_subscribe_at_once_are_one_subscription(database_url
         assert len(await world.rows(tables.PushSubscription)) == 1
 
 
-async def test_has_push_is_right_after_subscribing_and_unsubscribing_at_once(database_url, redis_url, tmp_path):
+async def test_has_push_is_right_after_subscribing_and_unsubscribing_at_once(database_url, redis_url):
     # One transaction saw its own last subscription go, the other its own new one come, neither saw the other.
     async with (
-        running_world(database_url, redis_url, tmp_path) as world,
+        running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
@@ -284,8 +278,8 @@ async def test_has_push_is_right_after_subscribing_and_unsubscribing_at_once(dat
             assert not (await world.row(tables.Mechanic, mechanic_id)).has_push
 
 
-async def test_a_browser_that_changes_hands_no_longer_wakes_who_had_it(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+async def test_a_browser_that_changes_hands_no_longer_wakes_who_had_it(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         former, present = await world.mechanics(2)
         browser = Browser("http://127.0.0.1:9/shared")
         await a.push.subscribe(former, browser.subscription)
@@ -296,8 +290,8 @@ async def test_a_browser_that_changes_hands_no_longer_wakes_who_had_it(database_
         assert len(await world.rows(tables.PushSubscription, mechanic_id=present)) == 1
 
 
-async def test_one_device_too_many_replaces_the_oldest(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+async def test_one_device_too_many_replaces_the_oldest(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
         mechanic_id = await world.mechanic()
         for number in range(SUBSCRIPTIONS_MAX + 1):
             await a.push.subscribe(mechanic_id, Browser(f"http://127.0.0.1:9/{number}").subscription)
