@@ -12,7 +12,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from msgspec import Struct, ValidationError, convert
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import select
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from models.database import Database
 from models.errors import ConfigurationError, PitlaneError
@@ -30,6 +31,8 @@ def _nobody() -> str:
     return _hasher.hash("nobody's password")
 
 
+IMPORT_TIMEOUT_S = 300.0
+LOOK_UP_BATCH = 500
 HASHES_AT_ONCE = 2
 """Argon2 takes 64 MiB and a core for some 50 ms; more at once would only slow everything else."""
 
@@ -82,7 +85,8 @@ class Accounts:
 
     async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
         """Add one account, or say ``email_taken``."""
-        account = await self._account(new, now_ms=now_ms)
+        hashed = await self._hashed(new.password) if new.password else None
+        account = _account(new, hashed, now_ms=now_ms)
         try:
             async with self._database.write() as session:
                 session.add(account)
@@ -95,27 +99,28 @@ class Accounts:
 
     async def add_all(self, news: Sequence[NewAccount], *, now_ms: int) -> list[Account]:
         """Add all of them, in order, or none: then ``NewAccountRefused`` says which one was in the way."""
+        hashes: list[str | None] = [None] * len(news)
+
+        async def hash_one(position: int, password: str) -> None:
+            hashes[position] = await self._hashed(password)
+
         async with anyio.create_task_group() as tasks:
-            accounts: list[Account | None] = [None] * len(news)
-
-            async def make(position: int, new: NewAccount) -> None:
-                accounts[position] = await self._account(new, now_ms=now_ms)
-
             for position, new in enumerate(news):
-                tasks.start_soon(make, position, new)
-        made = [account for account in accounts if account is not None]
-        seen: set[str] = set()
-        async with self._database.write() as session:
-            for account, new in zip(made, news, strict=True):
-                taken = await session.exec(select(Account.id).where(Account.email == account.email))
-                if account.email in seen or taken.first() is not None:
-                    raise NewAccountRefused(f"There is already an account with the e-mail address {account.email}.")
-                seen.add(account.email)
-                session.add(account)
-                if account.role == Role.MECHANIC:
-                    await session.flush()
-                    session.add(Mechanic(id=account.id, provider_type=new.provider_type or "independent"))
-        return made
+                if new.password:
+                    tasks.start_soon(hash_one, position, new.password)
+        accounts = [_account(new, hashed, now_ms=now_ms) for new, hashed in zip(news, hashes, strict=True)]
+        mechanics = [
+            Mechanic(id=account.id, provider_type=new.provider_type or "independent")
+            for account, new in zip(accounts, news, strict=True)
+            if account.role == Role.MECHANIC
+        ]
+        async with self._database.write(within_s=IMPORT_TIMEOUT_S) as session:
+            if (taken := await _first_taken(session, [account.email for account in accounts])) is not None:
+                raise NewAccountRefused(f"There is already an account with the e-mail address {taken}.")
+            session.add_all(accounts)
+            await session.flush()
+            session.add_all(mechanics)
+        return accounts
 
     async def find(self, account_id: str) -> Account | None:
         """Return the account, or ``None``."""
@@ -134,18 +139,32 @@ class Accounts:
         matches = await anyio.to_thread.run_sync(_matches, expected, password, limiter=self._hashing)
         return account if expected and matches else None
 
-    async def _account(self, new: NewAccount, *, now_ms: int) -> Account:
-        hashed = None
-        if new.password:
-            hashed = await anyio.to_thread.run_sync(_hasher.hash, new.password, limiter=self._hashing)
-        return Account(
-            id=new_id(),
-            role=new.role,
-            email=normal_email(new.email),
-            name=new.name.strip(),
-            password_hash=hashed,
-            created_at_ms=now_ms,
-        )
+    async def _hashed(self, password: str) -> str:
+        return await anyio.to_thread.run_sync(_hasher.hash, password, limiter=self._hashing)
+
+
+def _account(new: NewAccount, password_hash: str | None, *, now_ms: int) -> Account:
+    return Account(
+        id=new_id(),
+        role=new.role,
+        email=normal_email(new.email),
+        name=new.name.strip(),
+        password_hash=password_hash,
+        created_at_ms=now_ms,
+    )
+
+
+async def _first_taken(session: AsyncSession, emails: Sequence[str]) -> str | None:
+    """Return the first address that an account has already, or that stands twice among ``emails``; else ``None``."""
+    taken: set[str] = set()
+    for start in range(0, len(emails), LOOK_UP_BATCH):
+        batch = emails[start : start + LOOK_UP_BATCH]
+        taken |= set(await session.exec(select(Account.email).where(col(Account.email).in_(batch))))
+    for email in emails:
+        if email in taken:
+            return email
+        taken.add(email)
+    return None
 
 
 def normal_email(email: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
+import anyio
 import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
@@ -22,6 +23,8 @@ from models.errors import DatabaseUnavailable
 BUSY_TIMEOUT_MS = 10_000
 POOL_SIZE = 10
 POOL_TIMEOUT_S = 30
+TRANSACTION_TIMEOUT_S = 10.0
+"""For waiting one's turn, the statements and the commit together."""
 
 _SQLITE_BROKEN = (
     sqlite3.SQLITE_BUSY,
@@ -56,26 +59,20 @@ class Database:
         self._reads = async_sessionmaker(self.reader, class_=AsyncSession, expire_on_commit=False)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
+    async def write(self, *, within_s: float = TRANSACTION_TIMEOUT_S) -> AsyncIterator[AsyncSession]:
         """One writing transaction: committed at the end of the block, rolled back if it raises.
 
-        Raises ``DatabaseUnavailable`` when the connection is lost; the transaction then did not happen, or its commit's fate
-        is unknown, so callers' work must be idempotent.
+        Raises ``DatabaseUnavailable`` when the connection is lost or ``within_s`` is over; the transaction then did not happen, or
+        its commit's fate is unknown, so callers' work must be idempotent. Cancellation waits for the end of the block.
         """
-        try:
-            async with self._writes() as session, session.begin():
-                yield session
-        except _BROKEN as error:
-            _raise_translated(error)
+        async with _bounded(within_s), self._writes() as session, session.begin():
+            yield session
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
-        """One reading transaction."""
-        try:
-            async with self._reads() as session:
-                yield session
-        except _BROKEN as error:
-            _raise_translated(error)
+    async def read(self, *, within_s: float = TRANSACTION_TIMEOUT_S) -> AsyncIterator[AsyncSession]:
+        """One reading transaction, bounded and shielded like a writing one."""
+        async with _bounded(within_s), self._reads() as session:
+            yield session
 
     async def ping(self) -> None:
         """Raise ``DatabaseUnavailable`` unless the database answers."""
@@ -94,6 +91,20 @@ def async_url(url: str) -> URL:
     parsed = make_url(url)
     driver = "sqlite+aiosqlite" if parsed.get_backend_name() == "sqlite" else "postgresql+asyncpg"
     return parsed.set(drivername=driver)
+
+
+@asynccontextmanager
+async def _bounded(within_s: float) -> AsyncIterator[None]:
+    """Bound a transaction in time, let it finish when its task is cancelled, and say so when the database is away.
+
+    A transaction that is cancelled half-way costs its connection, and the drivers clean up after it in tasks of their own; short
+    ones are finished sooner than that.
+    """
+    try:
+        with anyio.fail_after(within_s, shield=True):
+            yield
+    except _BROKEN as error:
+        _raise_translated(error)
 
 
 def _raise_translated(error: Exception) -> NoReturn:

@@ -3,16 +3,12 @@
 Both raise ``DatabaseUnavailable``; both may be repeated.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 
-import anyio
 from sqlalchemy import bindparam, or_, update
-from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlmodel import col, select
 
 from models.database import Database
-from models.errors import DatabaseUnavailable
 from models.tables import Mechanic
 from presence.liveness import Facts
 
@@ -34,9 +30,8 @@ async def read_facts(database: Database, ids: Collection[str]) -> list[Facts]:
             Mechanic.has_push,
             Mechanic.last_seen_at_ms,
         ).where(col(Mechanic.id).in_(wanted[start : start + IDS_LEN_MAX]))
-        with _bounded():
-            async with database.read() as session:
-                rows = (await session.exec(query)).all()
+        async with database.read(within_s=SQL_TIMEOUT_S) as session:
+            rows = (await session.exec(query)).all()
         facts += [Facts(row[0], row[1], bool(row[2]), bool(row[3]), bool(row[4]), row[5]) for row in rows]
     return facts
 
@@ -52,19 +47,6 @@ async def save_last_seen(database: Database, last_seen_ms: Mapping[str, int]) ->
         .values(last_seen_at_ms=bindparam("seen"))
     )
     for start in range(0, len(rows), IDS_LEN_MAX):
-        with _bounded():
-            async with database.write() as session:
-                connection = await session.connection()
-                await connection.execute(later, rows[start : start + IDS_LEN_MAX])
-
-
-@contextmanager
-def _bounded() -> Iterator[None]:
-    try:
-        # Shielded: cancelling a query midway costs its connection, and the driver would clean up after us in the background.
-        with anyio.fail_after(SQL_TIMEOUT_S, shield=True):
-            yield
-    except TimeoutError as error:
-        raise DatabaseUnavailable(f"no answer within {SQL_TIMEOUT_S:g} s") from error
-    except (OSError, NoFreeConnection) as error:
-        raise DatabaseUnavailable(str(error)) from error
+        async with database.write(within_s=SQL_TIMEOUT_S) as session:
+            connection = await session.connection()
+            await connection.execute(later, rows[start : start + IDS_LEN_MAX])

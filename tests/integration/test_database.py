@@ -146,13 +146,25 @@ async def test_a_write_that_raises_did_not_happen(database: Database):
         assert await session.get(tables.Account, "casey") is None
 
 
-async def test_a_write_that_is_cancelled_did_not_happen_and_does_not_block_the_next(database: Database):
+async def test_a_write_whose_task_is_cancelled_is_finished_first_and_then_the_task_ends(database: Database):
     with anyio.CancelScope() as scope:
         async with database.write() as session:
+            scope.cancel()
             session.add(account("casey"))
             await session.flush()
-            scope.cancel()
-            await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        pytest.fail("the task goes on although it was cancelled")
+    assert scope.cancelled_caught
+    async with database.read() as session:
+        assert (await session.exec(select(tables.Account.name))).one() == "casey"
+
+
+async def test_a_transaction_that_takes_too_long_did_not_happen_and_does_not_block_the_next(database: Database):
+    with pytest.raises(DatabaseUnavailable):
+        async with database.write(within_s=0.05) as session:
+            session.add(account("casey"))
+            await session.flush()
+            await anyio.sleep_forever()
     await add(database, account("casey"))
 
 
