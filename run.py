@@ -62,6 +62,7 @@ DRAIN_S = 8.0
 """Of the ten seconds that the contract gives a SIGTERM; the rest is for what is stopped after the server."""
 OUTBOX_DRAIN_S = 1.0
 BACKLOG = 4096
+TEST_PROCESSES_MAX = 4
 DEMO_DEFAULTS = {"priority_window_s": 30.0, "broadcast_window_s": 90.0}
 """Short, so that a visitor sees the fallback happen; the demo says so."""
 
@@ -376,6 +377,9 @@ def run_tests(pytest_arguments):
     bootstrap.ensure_browser()
     bootstrap.ensure_postgres()
     os.chdir(str(Path(__file__).resolve().parent))
+    if not pytest_arguments:
+        # The whole suite, on all cores but not more than it has long files for.
+        pytest_arguments = ["-n", str(min(os.cpu_count() or 1, TEST_PROCESSES_MAX)), "--dist", "loadfile"]
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *pytest_arguments])
 
 
