@@ -35,6 +35,7 @@ from dispatch.outbox import Outbox
 from dispatch.payments import Payments
 from dispatch.plans import Plans
 from dispatch.push import Push
+from dispatch.reading import Reading
 from dispatch.refunds import Refunds
 from dispatch.service import Dispatch
 from dispatch.stripe_api import StripeApi
@@ -119,10 +120,11 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             contact=settings.resolved_base_url,
         )
         deadlines = Deadlines(link, clock, settings.dispatch())
+        reading = Reading(database=database, clock=clock, presence=presence, outbox=outbox)
         dispatch = Dispatch(
             database=database,
             clock=clock,
-            presence=presence,
+            reading=reading,
             deadlines=deadlines,
             outbox=outbox,
             settings=settings.dispatch(),
@@ -138,6 +140,7 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             outbox=outbox,
         )
         stripe_api = StripeApi(settings.stripe())
+        stack.push_async_callback(stripe_api.close)
         refunds = Refunds(
             database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, settings=settings.dispatch()
         )
@@ -162,6 +165,7 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             accounts=Accounts(database),
             presence=presence,
             dispatch=dispatch,
+            reading=reading,
             payments=payments,
             favorites=Favorites(database, clock, presence),
             plans=Plans(database),

@@ -2,11 +2,13 @@
 
 Read first: ``request.py``, the pure life of a request; everything else carries out what it decides.
 
-request.py        the state machine (pure)            request_store.py  one transaction per transition
-service.py        what mechanics, customers and time do     telling.py  whom to tell what was committed
-deadlines.py      Redis-keyed windows that end on time
-outbox.py         telling whom, after the commit      deliveries.py     what nodes tell each other's sockets
-payments.py       checkout and fulfilment             refunds.py        money on its way back
-favorites.py      whom a customer trusts              plans.py          what can be bought
-push.py           waking an app that is not connected views.py          what clients see of a request
+request.py        the state machine (pure)             request_store.py  one transaction per transition
+service.py        what people and time do to requests  reading.py        what can be seen of them
+deadlines.py      windows that end on time, by Redis   snapshots.py      what many sockets need at once
+outbox.py         what a commit leaves to tell         telling.py        whom to tell it, and how
+deliveries.py     what nodes tell each other's sockets views.py          rows as clients see them
+payments.py       checkout and fulfilment              fulfilment.py     what a paid Session means (pure)
+stripe_api.py     Stripe through its SDK               stripe_events.py  its webhooks, stored first
+refunds.py        money on its way back                push.py           waking an app that is not connected
+favorites.py      whom a customer trusts               plans.py          what can be bought
 """

@@ -138,8 +138,13 @@ class Outbox:
     async def _tell(self, batch: list[Message]) -> None:
         told = []
         for message in batch:
+            handler = self._handlers.get(message.kind)
+            if handler is None:
+                # Written by a newer version during a rolling upgrade: one of its nodes takes it over after the lease.
+                self._log.warning("message_of_another_version", kind=message.kind, id=message.id)
+                continue
             try:
-                await self._handlers[message.kind](message.payload)
+                await handler(message.payload)
             except (RedisError, RedisUnavailable, DatabaseUnavailable, OSError) as error:
                 self._log.warning("not_told_yet", kind=message.kind, id=message.id, error=str(error))
             else:

@@ -407,13 +407,15 @@ class Payments:
 
     async def _reconcile(self) -> None:
         """Ask Stripe about checkouts that have been open for a while: a webhook may never have come."""
+        looked_at = ""
         while True:
             await anyio.sleep(RECONCILE_INTERVAL_S)
             try:
                 async with self._database.read() as session:
                     forgotten = await session.exec(
-                        select(tables.Checkout.stripe_session_id)
+                        select(tables.Checkout.id, tables.Checkout.stripe_session_id)
                         .where(
+                            tables.Checkout.id > looked_at,
                             tables.Checkout.status == "open",
                             col(tables.Checkout.stripe_session_id).is_not(None),
                             tables.Checkout.created_at_ms < self._clock.now_ms() - RECONCILE_AGE_MS,
@@ -421,9 +423,11 @@ class Payments:
                         .order_by(tables.Checkout.id)
                         .limit(RECONCILE_BATCH)
                     )
-                    session_ids = [session_id for session_id in forgotten if session_id]
-                for session_id in session_ids:
+                    rows = list(forgotten)
+                for _, session_id in rows:
                     await self._fulfil_forgotten(session_id)
+                # On from there, so that many that stay open do not keep the newer ones from being looked at.
+                looked_at = rows[-1][0] if len(rows) == RECONCILE_BATCH else ""
             except (StripeUnavailable, DatabaseUnavailable, OSError) as error:
                 self._log.warning("checkouts_not_reconciled", error=str(error))
 

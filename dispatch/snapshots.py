@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from dispatch.reading import OPEN_OFFERS_MAX, OPEN_REQUESTS_MAX, MechanicState, OpenOffer
 from dispatch.request import OPEN
-from dispatch.service import OPEN_OFFERS_MAX, OPEN_REQUESTS_MAX, MechanicState, OpenOffer
 from dispatch.views import offer_views, request_views
 from models import tables
 from models.clock import RedisClock

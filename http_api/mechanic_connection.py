@@ -4,7 +4,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from dispatch.service import MechanicState
+from dispatch.reading import MechanicState
 from http_api import close_codes
 from http_api.connection import Connection
 from http_api.open_offers import ShownOffer
@@ -29,7 +29,7 @@ from models.wire import (
 )
 
 if TYPE_CHECKING:
-    from dispatch.service import OpenOffer
+    from dispatch.reading import OpenOffer
     from dispatch.snapshots import MechanicSnapshot
     from http_api.auth import Identity
     from http_api.hub import Hub
@@ -226,14 +226,14 @@ class MechanicConnection(Connection):
 
     async def _settle(self) -> None:
         """Bring this socket in line with what SQL says of its mechanic."""
-        state = await self._hub.services.dispatch.mechanic_state(self.account_id)
+        state = await self._hub.services.reading.mechanic_state(self.account_id)
         if state is None:
             self._leave_unknown()
         elif self._follow(state, is_answer=False):
             await self._send_open_offers()
 
     async def _send_open_offers(self) -> None:
-        self._show_all(await self._hub.services.dispatch.offers_for(self.account_id))
+        self._show_all(await self._hub.services.reading.offers_for(self.account_id))
 
     async def _tell_delivered(self, offer_id: str) -> None:
         await self._hub.services.dispatch.acknowledge(self.account_id, offer_id)

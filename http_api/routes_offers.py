@@ -8,7 +8,7 @@ from models.rest import DeclineBody, Offers, RequestAnswer
 @operation("GET", "/api/offers", roles=MECHANIC, answers={200: Offers}, problems=("unavailable",))
 async def list_offers(call: Call) -> Offers:
     """List the offers that are open to the mechanic now."""
-    return Offers([open_offer.offer for open_offer in await call.services.dispatch.offers_for(call.account_id)])
+    return Offers([open_offer.offer for open_offer in await call.services.reading.offers_for(call.account_id)])
 
 
 @operation(

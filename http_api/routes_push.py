@@ -32,7 +32,7 @@ async def subscribe_push(call: Call) -> Answer | Refused:
 
     The body is what `PushSubscription.toJSON()` gives. 201 for a new one, 200 for one that was there.
     """
-    if await call.services.dispatch.mechanic_state(call.account_id) is None:
+    if await call.services.reading.mechanic_state(call.account_id) is None:
         return Refused("unauthenticated", "This account is gone.")
     is_new = await call.services.push.subscribe(call.account_id, call.body)
     return Answer(201 if is_new else 200, PushSubscribed(call.body.endpoint))

@@ -29,7 +29,7 @@ class RequestsQuery(Struct):
 async def list_requests(call: Call) -> Requests | Refused:
     """List one's own requests, newest first."""
     query: RequestsQuery = call.query
-    return await call.services.dispatch.requests_of(
+    return await call.services.reading.requests_of(
         call.account_id, call.identity.role, status=query.status, cursor=query.cursor, limit=query.limit
     )
 
@@ -43,7 +43,7 @@ async def list_requests(call: Call) -> Requests | Refused:
 )
 async def read_request(call: Call) -> RequestView | Refused:
     """Show a request to its customer or to the mechanic who has it."""
-    return await call.services.dispatch.request_for(call.account_id, call.path["id"])
+    return await call.services.reading.request_for(call.account_id, call.path["id"])
 
 
 @operation(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dispatch.payments import Payments
     from dispatch.plans import Plans
     from dispatch.push import Push
+    from dispatch.reading import Reading
     from dispatch.service import Dispatch
     from models.accounts import Accounts
     from models.bus import Bus
@@ -32,6 +33,7 @@ class Services:
     accounts: "Accounts"
     presence: "Presence"
     dispatch: "Dispatch"
+    reading: "Reading"
     payments: "Payments"
     favorites: "Favorites"
     plans: "Plans"

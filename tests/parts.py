@@ -32,6 +32,7 @@ from dispatch.deadlines import Deadlines
 from dispatch.outbox import Outbox
 from dispatch.payments import Payments
 from dispatch.push import Push
+from dispatch.reading import Reading
 from dispatch.refunds import Refunds
 from dispatch.service import Dispatch
 from dispatch.stripe_api import StripeApi
@@ -152,7 +153,7 @@ class World:
         return await self.request(node, customer_id, state.request_id)
 
     async def request(self, node: "Node", account_id: str, request_id: str) -> RequestView:
-        view = await node.dispatch.request_for(account_id, request_id)
+        view = await node.reading.request_for(account_id, request_id)
         assert not isinstance(view, Refused), view
         return view
 
@@ -189,6 +190,7 @@ class Node:
     push: Push
     deadlines: Deadlines
     dispatch: Dispatch
+    reading: Reading
     refunds: Refunds
     payments: Payments
     stripe_api: StripeApi
@@ -317,8 +319,9 @@ async def running_node(
     outbox = Outbox(database, clock, settings)
     push = Push(database=database, clock=clock, outbox=outbox, secret_key="s" * 32, contact=contact)
     deadlines = Deadlines(link, clock, settings)
+    reading = Reading(database=database, clock=clock, presence=presence, outbox=outbox)
     dispatch = Dispatch(
-        database=database, clock=clock, presence=presence, deadlines=deadlines, outbox=outbox, settings=settings
+        database=database, clock=clock, reading=reading, deadlines=deadlines, outbox=outbox, settings=settings
     )
     Telling(
         database=database,
@@ -353,6 +356,7 @@ async def running_node(
         push,
         deadlines,
         dispatch,
+        reading,
         refunds,
         payments,
         stripe_api,

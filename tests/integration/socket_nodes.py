@@ -26,6 +26,7 @@ from dispatch import deliveries
 from dispatch.deadlines import Deadlines
 from dispatch.outbox import Outbox
 from dispatch.push import Push
+from dispatch.reading import Reading
 from dispatch.service import Dispatch
 from dispatch.telling import Telling
 from http_api.auth import Identity, Tickets, Tokens
@@ -249,10 +250,11 @@ class Town:
         outbox = Outbox(self.database, clock, dispatch_settings)
         push = Push(database=self.database, clock=clock, outbox=outbox, secret_key=SECRET_KEY, contact=ORIGIN)
         deadlines = Deadlines(link, clock, dispatch_settings)
+        reading = Reading(database=self.database, clock=clock, presence=presence, outbox=outbox)
         dispatch = Dispatch(
             database=self.database,
             clock=clock,
-            presence=presence,
+            reading=reading,
             deadlines=deadlines,
             outbox=outbox,
             settings=dispatch_settings,
@@ -276,6 +278,7 @@ class Town:
             "clock": clock,
             "presence": presence,
             "dispatch": dispatch,
+            "reading": reading,
             "push": push,
             "node_id": node_id,
             "tokens": Tokens(SECRET_KEY, settings.token_lifetime_s),

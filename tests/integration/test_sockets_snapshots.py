@@ -43,11 +43,11 @@ async def test_a_snapshot_of_many_is_what_each_of_them_would_be_told_alone(datab
         snapshots = await Snapshots(node.database, node.clock).of_mechanics(ids)
         assert set(snapshots) == {free, off_duty, busy, declined, favorite}
         for mechanic_id, snapshot in snapshots.items():
-            alone = await node.dispatch.offers_for(mechanic_id)
-            assert snapshot.state == await node.dispatch.mechanic_state(mechanic_id)
+            alone = await node.reading.offers_for(mechanic_id)
+            assert snapshot.state == await node.reading.mechanic_state(mechanic_id)
             assert [one.offer.offer_id for one in snapshot.offers] == [one.offer.offer_id for one in alone]
             assert [one.expires_at_ms for one in snapshot.offers] == [one.expires_at_ms for one in alone]
-            assert snapshot.request == await node.dispatch.active_request_of(mechanic_id)
+            assert snapshot.request == await node.reading.active_request_of(mechanic_id)
         assert {one.offer.offer_id for one in snapshots[free].offers} == {first.offer.id, second.offer.id}
         assert {one.offer.offer_id for one in snapshots[declined].offers} == {second.offer.id}
         assert [one.offer.offer_id for one in snapshots[favorite].offers] == [own.offer.id]

@@ -17,7 +17,7 @@ from anyio import wait_all_tasks_blocked
 from anyio.abc import TaskGroup
 
 from dispatch import deliveries
-from dispatch.service import MechanicState, OpenOffer
+from dispatch.reading import MechanicState, OpenOffer
 from dispatch.snapshots import MechanicSnapshot, Snapshots
 from http_api.auth import Identity
 from http_api.connection import Connection
@@ -291,6 +291,7 @@ class Stage:
             "bus": self.bus,
             "presence": self.presence,
             "dispatch": self.dispatch,
+            "reading": self.dispatch,
             "link": StageLink(),
             "node_id": "n1",
         }

@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from dispatch.deliveries import Facts, ToMechanic, Withdraw
-from dispatch.service import MechanicState
+from dispatch.reading import MechanicState
 from http_api import close_codes
 from models import wire
 from models.wire import RequestUpdate
