@@ -16,8 +16,8 @@ class PaidSession:
     """The parts of Stripe's Session that decide (docs.stripe.com/api/checkout/sessions/object)."""
 
     status: str | None
-    payment_status: str
-    mode: str
+    payment_status: str | None
+    mode: str | None
     amount_total_cents: int | None
     currency: str | None
     payment_intent_id: str | None
@@ -62,15 +62,15 @@ INTENT_FAILED = frozenset({"requires_payment_method", "canceled"})
 
 def judge(asked: Asked, session: PaidSession) -> Verdict:
     """Return what follows from the Session."""
+    paid_cents = session.amount_total_cents or 0
+    if session.payment_status == "paid":
+        # Whatever else the Session says of itself: who paid is served, or gets it back.
+        is_as_asked = (session.mode, paid_cents, session.currency) == ("payment", asked.price_cents, asked.currency)
+        return Serve(paid_cents) if is_as_asked else GiveBack(paid_cents)
     if session.status == "expired":
         return Expire()
     if session.status != "complete":
         return Wait()
-    if session.payment_status == "unpaid":
-        return Fail() if session.intent_status in INTENT_FAILED else Wait()
-    paid_cents = session.amount_total_cents or 0
     if session.payment_status == "no_payment_required":
         return Serve(0) if paid_cents == 0 else GiveBack(paid_cents)
-    if session.mode == "payment" and paid_cents == asked.price_cents and session.currency == asked.currency:
-        return Serve(paid_cents)
-    return GiveBack(paid_cents)
+    return Fail() if session.intent_status in INTENT_FAILED else Wait()

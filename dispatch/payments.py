@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import msgspec
-import stripe
 import structlog
 from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
@@ -21,7 +20,7 @@ from dispatch.fulfilment import Asked, Expire, Fail, GiveBack, PaidSession, Serv
 from dispatch.outbox import Message, Outbox
 from dispatch.refunds import Refunds
 from dispatch.request import Windows, opened
-from dispatch.stripe_api import StripeApi
+from dispatch.stripe_api import CheckoutSession, StripeApi
 from dispatch.stripe_events import StripeEvents
 from dispatch.views import request_view
 from models import tables
@@ -199,7 +198,8 @@ class Payments:
             raise StripeUnavailable(
                 "The payment page could not be opened; nothing was charged. Please try again."
             ) from error
-        assert stripe_session.url is not None, "an open hosted Session has a page"
+        if stripe_session.url is None:
+            raise StripeUnavailable("Stripe opened a Session without a page to pay on.")
         async with self._database.write() as session:
             kept = await session.exec(
                 update(tables.Checkout)
@@ -265,7 +265,7 @@ class Payments:
         if checkout is None:
             self._log.error("session_without_checkout", stripe_session_id=stripe_session_id)
             return
-        session = _paid_session(stripe_session)
+        session = stripe_session.paid
         match judge(Asked(checkout.price_cents, checkout.currency), session):
             case Serve(paid_cents):
                 await self._serve_paid(checkout, session, paid_cents)
@@ -279,7 +279,7 @@ class Payments:
             case Wait():
                 pass
 
-    async def _checkout_of(self, stripe_session: stripe.checkout.Session) -> tables.Checkout | None:
+    async def _checkout_of(self, stripe_session: CheckoutSession) -> tables.Checkout | None:
         async with self._database.read() as session:
             found = await session.exec(
                 select(tables.Checkout).where(tables.Checkout.stripe_session_id == stripe_session.id)
@@ -287,7 +287,7 @@ class Payments:
             if (checkout := found.first()) is not None:
                 return checkout
             # We died between creating the Session and storing its id; its own reference tells whose it is.
-            reference = stripe_session.client_reference_id
+            reference = stripe_session.reference
             return await session.get(tables.Checkout, reference) if reference else None
 
     async def _serve_free(self, checkout: tables.Checkout) -> FreeCheckout | Refused:
@@ -437,17 +437,3 @@ class Payments:
         except StripeRefused as error:
             # One that Stripe does not know (of another account, say) must not stand in the others' way.
             self._log.error("checkout_not_reconciled", stripe_session_id=session_id, error=str(error))
-
-
-def _paid_session(session: stripe.checkout.Session) -> PaidSession:
-    # Without a charge there is none; we ask for it expanded.
-    intent = session.payment_intent if isinstance(session.payment_intent, stripe.PaymentIntent) else None
-    return PaidSession(
-        status=session.status,
-        payment_status=session.payment_status,
-        mode=session.mode,
-        amount_total_cents=session.amount_total,
-        currency=session.currency,
-        payment_intent_id=intent.id if intent else None,
-        intent_status=intent.status if intent else None,
-    )

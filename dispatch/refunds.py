@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
-import stripe
 import structlog
 from sqlalchemy import update
 from sqlmodel import col, select
 
 from dispatch import request_store
 from dispatch.outbox import Message, Outbox
-from dispatch.stripe_api import StripeApi
+from dispatch.stripe_api import StripeApi, StripeRefund
 from models.clock import RedisClock
 from models.database import Database
 from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
@@ -77,10 +76,11 @@ class Refunds:
     async def confirm(self, stripe_refund_id: str) -> None:
         """Take note of what Stripe says of a refund (after a webhook). Repeating is harmless."""
         now = await self._stripe.refund_now(stripe_refund_id)
-        ours = now.metadata.to_dict().get("refund_id") if now.metadata else None
         async with self._database.read() as session:
             # By what we wrote on it: the webhook may overtake the answer that tells us Stripe's own id.
-            refund = await session.get(Refund, ours) if ours else None
+            refund = await session.get(Refund, now.ours) if now.ours else None
+            if refund is None:
+                refund = (await session.exec(select(Refund).where(Refund.stripe_refund_id == now.id))).first()
         if refund is not None and refund.status != "failed":
             await self._settle(refund, stripe_refund_id, now.status)
 
@@ -122,7 +122,7 @@ class Refunds:
                 # The lease ends by itself, and the idempotency key makes asking again harmless.
                 self._log.warning("refund_not_noted", refund_id=refund.id, error=str(error))
 
-    async def _ask_stripe(self, refund: Refund) -> stripe.Refund:
+    async def _ask_stripe(self, refund: Refund) -> StripeRefund:
         if refund.stripe_refund_id is not None:
             # Asked for already and still on its way; the webhook that would tell of its end may never come.
             return await self._stripe.refund_now(refund.stripe_refund_id)

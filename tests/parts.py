@@ -134,6 +134,13 @@ class World:
         assert answer.status_code in (200, 303), answer.text
         return answer
 
+    async def at_stripe(self, path: str, **query: str) -> dict[str, Any]:
+        """Return what Stripe itself has, e.g. ``refunds/re_1``."""
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        answer = await self.browser.get(f"{self.stripe.api_base}/v1/{path}", params=query, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
     async def hold_webhooks(self, url: str) -> None:
         """Let Stripe's webhooks about this Session never arrive."""
         answer = await self.browser.post(f"{url}/events", data={"action": "mode", "mode": "held"})

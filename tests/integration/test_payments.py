@@ -66,9 +66,9 @@ async def test_stripe_is_told_our_price_and_whom_the_customer_wants(database_url
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         customer_id, favorite = await world.customer(), await world.mechanic("workshop")
         opened = await checkout(a, customer_id, plan="expert_video", favorite=favorite)
-        session = await a.stripe_api.session(await session_id_of(world, opened.checkout_id))
-        assert (session.amount_total, session.currency, session.mode) == (2999, "usd", "payment")
-        assert session.metadata.to_dict() == {
+        session = await world.at_stripe(f"checkout/sessions/{await session_id_of(world, opened.checkout_id)}")
+        assert (session["amount_total"], session["currency"], session["mode"]) == (2999, "usd", "payment")
+        assert session["metadata"] == {
             "plan": "expert_video",
             "preferred_mechanic_id": favorite,
             "routing_type": "priority_broadcast",
@@ -76,7 +76,7 @@ async def test_stripe_is_told_our_price_and_whom_the_customer_wants(database_url
             "checkout_id": opened.checkout_id,
             "customer_id": customer_id,
         }
-        assert (session.url, session.client_reference_id) == (opened.url, opened.checkout_id)
+        assert (session["url"], session["client_reference_id"]) == (opened.url, opened.checkout_id)
         assert (await state(a, customer_id, opened.checkout_id)).status == "open"
 
 
@@ -325,8 +325,8 @@ async def test_what_was_not_asked_is_never_dispatched_and_goes_back(
         assert await world.rows(tables.SessionRequest) == []
         await eventually(lambda: is_refunded(world, opened.checkout_id), "the money is back")
         (refund,) = await world.rows(tables.Refund)
-        at_stripe = await a.stripe_api.refund_now(refund.stripe_refund_id)
-        assert (refund.amount_cents, refund.request_id, at_stripe.amount) == (999, None, 999)
+        at_stripe = await world.at_stripe(f"refunds/{refund.stripe_refund_id}")
+        assert (refund.amount_cents, refund.request_id, at_stripe["amount"]) == (999, None, 999)
 
 
 async def test_a_zero_amount_is_served_like_a_paid_one_and_owes_nothing(database_url, redis_url, tmp_path):
@@ -484,10 +484,9 @@ async def test_a_refund_is_tried_until_stripe_takes_it_and_then_once(database_ur
             await eventually(lambda: is_refunded(world, paid.id), "the money is back")
             view = await world.request(c, customer_id, request.id)
             assert events(view).count("refunded") == 1
-            intent = await c.stripe_api._client.v1.payment_intents.retrieve_async(
-                paid.payment_intent_id, {"expand": ["latest_charge"]}
-            )
-            assert intent.latest_charge.amount_refunded == 999
+            query = {"expand[]": "latest_charge"}
+            intent = await world.at_stripe(f"payment_intents/{paid.payment_intent_id}", **query)
+            assert intent["latest_charge"]["amount_refunded"] == 999
 
 
 async def test_a_refunds_end_is_noticed_by_a_webhook_that_overtook_the_answer_and_by_asking_again(

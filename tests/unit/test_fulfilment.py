@@ -9,7 +9,7 @@ ASKED = Asked(2999, "usd")
 
 def session(
     status: str | None = "complete",
-    payment_status: str = "paid",
+    payment_status: str | None = "paid",
     amount: int | None = 2999,
     currency: str | None = "usd",
     *,
@@ -37,6 +37,8 @@ def session(
             session("open", "unpaid", intent_status="requires_payment_method"), Wait(), id="a card was declined"
         ),
         pytest.param(session("expired", "unpaid"), Expire(), id="the page has expired unpaid"),
+        pytest.param(session("expired", "paid"), Serve(2999), id="who paid is served, also on a page that has expired"),
+        pytest.param(session(None, None), Wait(), id="Stripe says nothing at all"),
         pytest.param(session(None, "unpaid"), Wait(), id="Stripe does not say"),
         pytest.param(
             session("complete", "no_payment_required", 0, intent=None), Serve(0), id="a full discount is served"
