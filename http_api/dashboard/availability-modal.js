@@ -73,8 +73,9 @@ export class AvailabilityModal extends Part {
       event.preventDefault();
       this.say("choose-cancel");
     });
-    // A browser may close the dialog without asking (a second Esc); the state must hear of it all the same.
-    this.#dialog.addEventListener("close", () => this.say("choose-cancel"));
+    // A browser may close the dialog without asking (a second Esc); the state must hear of it all the same. The event comes
+    // a moment later: by then the dialog may have been opened again, and is not to be closed.
+    this.#dialog.addEventListener("close", () => this.#dialog.open || this.say("choose-cancel"));
     closeOnBackdrop(this.#dialog, () => this.say("choose-cancel"));
   }
 

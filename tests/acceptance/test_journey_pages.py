@@ -183,7 +183,12 @@ async def test_the_whole_booking_works_from_the_keyboard(browser: Browser, tmp_p
             await press("Escape")
             await expect(book).to_be_focused()
             await press("Enter")
-            await customer.part("choose-priority").focus()
+            choose = customer.part("choose-priority")
+            # Until the dialog is open and knows the status, nothing in it can have the focus.
+            await expect(choose).to_be_visible()
+            await expect(choose).to_be_enabled()
+            await choose.focus()
+            await expect(choose).to_be_focused()
             await press("Enter")
             await expect(customer.part("favorite-banner")).to_be_visible()
             await customer.part("plan", plan_id="quick_chat").locator("input").focus()
