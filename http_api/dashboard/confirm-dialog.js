@@ -24,7 +24,8 @@ export class ConfirmDialog extends Part {
     this.append(this.#dialog);
     this.#yes.addEventListener("click", () => this.#settle(true));
     this.#no.addEventListener("click", () => this.#settle(false));
-    this.#dialog.addEventListener("close", () => this.#settle(false));
+    // It comes a moment after the closing: by then the next question may be open.
+    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#settle(false));
     closeOnBackdrop(this.#dialog, () => this.#settle(false));
   }
 
