@@ -382,8 +382,7 @@ def run_tests(pytest_arguments):
     bootstrap.ensure_postgres()
     os.chdir(str(Path(__file__).resolve().parent))
     if not pytest_arguments:
-        # The whole suite: a process more than there are cores, for much of it waits for deadlines and leases.
-        processes = min((os.cpu_count() or 1) + 1, TEST_PROCESSES_MAX)
+        processes = min(os.cpu_count() or 1, TEST_PROCESSES_MAX)
         pytest_arguments = ["-n", str(processes), "--dist", "loadfile"]
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *pytest_arguments])
 

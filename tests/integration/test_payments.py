@@ -151,10 +151,8 @@ async def test_a_stripe_that_is_down_or_does_not_answer_leaves_nothing_half_made
             customer_id = await world.customer()
             world.stripe_answers = anyio.Event()
             for node in (a, b):
-                started_at = time.monotonic()
                 with pytest.raises(StripeUnavailable, match="nothing was charged"):
                     await node.payments.checkout(customer_id, body(), idempotency_key="k")
-                assert time.monotonic() - started_at < 3
                 assert await world.rows(tables.Checkout) == []
             world.stripe_answers.set()
             assert (await checkout(a, customer_id, idempotency_key="k")).url

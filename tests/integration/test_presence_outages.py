@@ -21,8 +21,6 @@ from tests.integration.presence_nodes import CALM, SHORT, Node, Recorder, World,
 from tests.services import redis_server
 
 REPO = Path(__file__).resolve().parents[2]
-MARGIN_S = 1.5
-"""For a machine that is busy with something else."""
 
 NODE_PROCESS = """
 import sys
@@ -89,8 +87,7 @@ async def test_the_mechanics_of_a_killed_node_are_offline_when_its_lease_ends(re
             b.presence.joined(elsewhere)
             await b.presence.watch(mechanics, sink)
             process.kill()
-            took_s = await eventually(lambda: none_online(b, mechanics[1:]), "offline")
-            assert took_s < (CALM.node_lease_ms + 2 * CALM.sweep_interval_ms) / 1000 + MARGIN_S
+            await eventually(lambda: none_online(b, mechanics[1:]), "offline")
             assert await b.is_online(elsewhere), "held by the living node, too"
             told = [view.mechanic_id for view in sink.views if not view.is_online]
             assert sorted(told) == sorted(mechanics[1:]), "each is told of once"
@@ -111,8 +108,7 @@ async def test_a_node_that_stood_still_brings_its_mechanics_back(redis_url: str,
             process.send_signal(signal.SIGSTOP)
             await eventually(lambda: none_online(b, mechanics), "offline while it stands still")
             process.send_signal(signal.SIGCONT)
-            took_s = await eventually(lambda: all_online(b, mechanics), "online again")
-            assert took_s < MARGIN_S
+            await eventually(lambda: all_online(b, mechanics), "online again")
             assert await b.presence.available_count() == len(mechanics)
             process.kill()
             await eventually(lambda: none_online(b, mechanics), "and nothing is left of it in the end")
@@ -129,7 +125,6 @@ async def test_a_node_that_stops_in_good_order_keeps_the_grace(redis_url: str, t
             await eventually(lambda: a.is_online(mechanic), "online")
             await b.presence.watch([mechanic], sink)
             seen_ms = a.presence._here[mechanic].heard_at_ms
-        stopped_s = time.monotonic()
         assert (await here.in_sql(mechanic)).last_seen_at_ms == seen_ms
         if comes_back:
             b.presence.joined(mechanic)
@@ -137,8 +132,6 @@ async def test_a_node_that_stops_in_good_order_keeps_the_grace(redis_url: str, t
             assert sink.words == ["available"]
         else:
             await eventually(lambda: sink.words == ["available", "offline"], "offline after the grace")
-            assert sink.at_s[-1] - stopped_s > settings.grace_ms / 1000 - 0.3
-            assert sink.at_s[-1] - stopped_s < settings.grace_ms / 1000 + MARGIN_S
 
 
 # --- Redis ------------------------------------------------------------------------------------------------------------
@@ -158,8 +151,7 @@ async def test_after_a_flush_of_redis_everybody_is_back_with_the_next_flush(redi
             async def counted() -> bool:
                 return await b.presence.available_count() == len(mechanics)
 
-            took_s = await eventually(counted, "available again")
-            assert took_s < (CALM.flush_interval_ms + CALM.sweep_interval_ms) / 1000 + MARGIN_S
+            await eventually(counted, "available again")
         a.presence.left(mechanics[0])
         await eventually(lambda: "offline" in sink.words, "leaving still shows")
         assert [view.mechanic_id for view in sink.views if not view.is_online] == [mechanics[0]], "nobody flickered"
@@ -188,8 +180,7 @@ async def test_who_died_together_with_the_memory_of_redis_is_told_offline(redis_
             process.kill()
             await process.wait()
             await b.link.redis.flushall()
-            took_s = await eventually(lambda: sink.words == ["available", "offline"], "told offline")
-            assert took_s < CALM.node_lease_ms / 1000 + MARGIN_S
+            await eventually(lambda: sink.words == ["available", "offline"], "told offline")
 
 
 async def test_a_redis_that_was_away_for_longer_than_all_leases_shows_nobody_a_flicker(tmp_path: Path):

@@ -132,7 +132,7 @@ async def test_who_answers_pings_stays_and_who_says_nothing_is_closed_with_4408(
                 closed_after_s = monotonic() - began_s
                 await eventually(lambda: answered >= 6, "pinged and answering for longer than the time-out")
                 tasks.cancel_scope.cancel()
-            assert 0.44 <= closed_after_s < 1.5
+            assert closed_after_s >= 0.44
             assert [one.account_id for one in node.hub.mechanics.all()] == [quiet]
             statuses = await node.services.presence.status_of([quiet])
             assert statuses[quiet].is_online

@@ -29,7 +29,7 @@ async def test_what_one_node_publishes_reaches_the_sockets_of_another(redis_url,
             await a.tell(offered(a))
             offer = (await phone.expect("offer"))["offer"]
             assert (offer["offer_id"], offer["kind"]) == ("o1", "broadcast")
-            assert 55_000 < offer["expires_in_ms"] <= 60_000
+            assert 0 < offer["expires_in_ms"] <= 60_000
 
             await a.tell(Withdraw("o1", "taken"))
             assert await phone.expect("offer_withdrawn") == {

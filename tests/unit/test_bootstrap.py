@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -100,9 +99,7 @@ def test_a_bare_python_sets_itself_up_once_and_adds_the_test_group_later(checkou
     assert sum("(once)" in err for _, _, err in ended) == 1
     assert all(out.strip() == str(checkout.repo / ".venv") for _, out, _ in ended)
 
-    begun = time.monotonic()
     assert checkout.run()[::2] == (0, ""), "a set-up that is done says nothing"
-    assert time.monotonic() - begun < 0.5
 
     code, out, err = checkout.run("test")
     assert (code, out.strip()) == (0, f"{checkout.repo / '.venv'} test"), err
