@@ -6,7 +6,7 @@ clock, under a short lease: one node works on it, and if that node dies another 
 window's end means is decided by the core and committed in SQL; ending it twice does nothing.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -19,8 +19,8 @@ from models.redis_link import RedisLink
 from models.settings import DispatchSettings
 
 HERE = Path(__file__).parent
-CLAIM_BATCH = 100
-AT_ONCE = 8
+AT_ONCE_MAX = 16
+"""Windows that this node ends at the same time; fewer than a claim lease has time for, so that no claim runs out in a queue."""
 POLL_MS = 500
 """How long a deadline that another node has set may stay unnoticed; well under the shortest takeover that we promise."""
 SCHEDULE_BATCH = 500
@@ -41,6 +41,8 @@ class Deadlines:
         self._claim = link.script(HERE / "claim_due.lua")
         self._next_at_ms: int | None = None
         self._sooner = anyio.Event()
+        self._in_hand = 0
+        self._has_room = anyio.Event()
         self._log = structlog.get_logger("deadlines")
 
     async def schedule(self, *offers: tuple[str, int]) -> int:
@@ -69,21 +71,28 @@ class Deadlines:
         ``now_ms`` is Redis' time of the claim, never before the deadline. When ``elapsed`` raises because the world is broken, the
         claim simply ends and the offer is claimed again.
         """
-        while True:
-            self._sooner = anyio.Event()
-            try:
-                now_ms, next_at_ms, *due = await self._claim(
-                    keys=[self._index], args=[self._own_prefix, self._settings.claim_lease_ms, CLAIM_BATCH]
-                )
-            except (RedisError, OSError) as error:
-                self._log.warning("deadlines_not_read", error=str(error))
-                await anyio.sleep(POLL_MS / 1000)
-                continue
-            if due:
-                await self._end(due, now_ms, elapsed)
-                continue
-            self._next_at_ms = None if next_at_ms < 0 else next_at_ms
-            await self._sleep()
+        async with anyio.create_task_group() as tasks:
+            while True:
+                self._sooner = anyio.Event()
+                room = AT_ONCE_MAX - self._in_hand
+                try:
+                    now_ms, next_at_ms, *due = await self._claim(
+                        keys=[self._index], args=[self._own_prefix, self._settings.claim_lease_ms, room]
+                    )
+                except (RedisError, OSError) as error:
+                    self._log.warning("deadlines_not_read", error=str(error))
+                    await anyio.sleep(POLL_MS / 1000)
+                    continue
+                self._in_hand += len(due)
+                for offer_id in due:
+                    tasks.start_soon(self._end, offer_id, now_ms, elapsed)
+                if len(due) == room:
+                    # There may be more: as soon as one is done. What is not claimed here, another node may take.
+                    self._has_room = anyio.Event()
+                    await self._has_room.wait()
+                else:
+                    self._next_at_ms = None if next_at_ms < 0 else next_at_ms
+                    await self._sleep()
 
     async def _sleep(self) -> None:
         wait_ms = POLL_MS
@@ -93,24 +102,13 @@ class Deadlines:
         with anyio.move_on_after(wait_ms / 1000):
             await self._sooner.wait()
 
-    async def _end(self, offer_ids: Sequence[str], now_ms: int, elapsed: Elapsed) -> None:
-        ended: list[str] = []
-        at_once = anyio.CapacityLimiter(AT_ONCE)
-
-        async def end(offer_id: str) -> None:
-            async with at_once:
-                try:
-                    await elapsed(offer_id, now_ms)
-                except (RedisError, DatabaseUnavailable, OSError) as error:
-                    self._log.warning("window_not_ended_yet", offer_id=offer_id, error=str(error))
-                else:
-                    ended.append(offer_id)
-
-        async with anyio.create_task_group() as tasks:
-            for offer_id in offer_ids:
-                tasks.start_soon(end, offer_id)
+    async def _end(self, offer_id: str, now_ms: int, elapsed: Elapsed) -> None:
         try:
-            await self.forget(*ended)
-        except (RedisError, OSError) as error:
-            # They will be claimed once more and found ended.
-            self._log.warning("deadlines_not_cleared", error=str(error))
+            await elapsed(offer_id, now_ms)
+            await self.forget(offer_id)
+        except (RedisError, DatabaseUnavailable, OSError) as error:
+            # Its claim ends by itself; then it is claimed again, and found ended if it was.
+            self._log.warning("window_not_ended_yet", offer_id=offer_id, error=str(error))
+        finally:
+            self._in_hand -= 1
+            self._has_room.set()
