@@ -315,7 +315,8 @@ def ensure_browser():
     As root on a Debian-like machine the distribution's is installed; elsewhere Playwright is asked to download its own.
     """
     found = find_browser()
-    if found is None and _apt_install("chromium"):
+    # With a font: without any, a page has no letters.
+    if found is None and _apt_install("chromium", "fonts-liberation"):
         found = find_browser()
     if found is None and _playwright_install():
         found = find_browser()
@@ -383,18 +384,18 @@ def _starts(path):
     return done.returncode == 0
 
 
-def _apt_install(package):
-    """Install a Debian package where that is possible without asking anybody; say whether it worked."""
+def _apt_install(*packages):
+    """Install Debian packages where that is possible without asking anybody; say whether it worked."""
     from shutil import which
 
     if os.geteuid() != 0 or not which("apt-get"):
         return False
-    _say(f"installing {package}…")
+    _say("installing {}…".format(", ".join(packages)))
     apt_get = ["apt-get", "--quiet", "--yes", "-o", "DPkg::Lock::Timeout=120"]
     variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # A machine whose lists cannot all be refreshed may still have the package.
     _quietly([*apt_get, "update"], variables, APT_TIMEOUT_S)
-    return _quietly([*apt_get, "install", "--no-install-recommends", package], variables, APT_TIMEOUT_S)
+    return _quietly([*apt_get, "install", "--no-install-recommends", *packages], variables, APT_TIMEOUT_S)
 
 
 def _playwright_install():
