@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import structlog
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from models.clock import RedisClock
@@ -32,7 +33,7 @@ class Deadlines:
     """The deadlines of all open offers of an installation."""
 
     def __init__(self, link: RedisLink, clock: RedisClock, settings: DispatchSettings) -> None:
-        self._redis = link.redis
+        self._link = link
         self._clock = clock
         self._settings = settings
         self._index = link.key("deadlines", "index")
@@ -59,11 +60,15 @@ class Deadlines:
 
     async def forget(self, *offer_ids: str) -> None:
         """Take offers off the clock, because they are closed. Idempotent."""
-        if offer_ids:
-            pipeline = self._redis.pipeline(transaction=False)
+
+        async def remove(redis: Redis) -> None:
+            pipeline = redis.pipeline(transaction=False)
             pipeline.zrem(self._index, *offer_ids)
             pipeline.delete(*(self._own_prefix + offer_id for offer_id in offer_ids))
             await pipeline.execute()
+
+        if offer_ids:
+            await self._link.ask(self._index, remove)
 
     async def run(self, elapsed: Elapsed) -> None:
         """Call ``elapsed(offer_id, now_ms)`` for each window that has ended, until cancelled.

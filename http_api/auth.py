@@ -126,7 +126,10 @@ class Tickets:
         """Return a fresh ticket for ``identity``. Raises ``RedisUnavailable``."""
         ticket = secrets.token_urlsafe(32)
         try:
-            await self._link.redis.set(self._key(ticket), msgspec.json.encode(identity), ex=self.lifetime_s)
+            await self._link.ask(
+                self._key(ticket),
+                lambda redis: redis.set(self._key(ticket), msgspec.json.encode(identity), ex=self.lifetime_s),
+            )
         except (RedisError, OSError) as error:
             raise RedisUnavailable(str(error)) from error
         return ticket
@@ -139,7 +142,7 @@ class Tickets:
         if not is_id(ticket):
             return None
         try:
-            kept = await self._link.redis.getdel(self._key(ticket))
+            kept = await self._link.ask(self._key(ticket), lambda redis: redis.getdel(self._key(ticket)))
         except (RedisError, OSError) as error:
             raise RedisUnavailable(str(error)) from error
         if kept is None:

@@ -46,7 +46,7 @@ async def readyz(call: Call) -> Health | Response:
 
     async with anyio.create_task_group() as checks:
         checks.start_soon(check, "database", call.services.database.ping)
-        checks.start_soon(check, "redis", call.services.link.redis.ping)
+        checks.start_soon(check, "redis", call.services.link.ping)
     if missing:
         detail = f"Not reachable: {', '.join(sorted(missing))}."
         return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})

@@ -343,8 +343,8 @@ class Hub:
 
     # --- gaps ---------------------------------------------------------------------------------------------------------
 
-    async def _note_gap(self) -> None:
-        """The bus has been deaf; it waits for us before it listens again, so no work is done here."""
+    def _note_gap(self) -> None:
+        """The bus has been deaf."""
         self._has_gap.set()
 
     async def _heal(self) -> None:

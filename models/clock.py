@@ -1,10 +1,12 @@
 """One clock for all nodes: Redis TIME, followed by the local monotonic clock in between.
 
 Deadlines and leases are judged inside Redis by Redis' own TIME; this clock stamps what the node itself must stamp (an
-offer's deadline, the arrival of an accept) on the same scale, so that a node with a wrong wall clock does no harm.
+offer's deadline, the arrival of an accept) on the same scale, so that a node with a wrong wall clock does no harm. Of a
+cluster it is the clock of that server which judges deadlines; the others, which judge leases, are to be kept near it by NTP.
 """
 
 import time
+from pathlib import Path
 
 import anyio
 from redis.exceptions import RedisError
@@ -13,6 +15,8 @@ from models.redis_link import RedisLink
 
 SAMPLES = 3
 RESYNC_S = 5.0
+TAG = "deadlines"
+"""The hash tag of what this clock is for."""
 
 
 def wall_clock_ms() -> int:
@@ -25,6 +29,8 @@ class RedisClock:
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
+        self._time = link.script(Path(__file__).parent / "time.lua")
+        self._key = link.key(TAG, "clock")
         # Until Redis has answered once, the wall clock is the best guess; serving starts only after ``sync``.
         self._offset_ms = wall_clock_ms() - time.monotonic_ns() / 1e6
 
@@ -37,7 +43,7 @@ class RedisClock:
         best_round_trip_ms = float("inf")
         for _ in range(SAMPLES):
             before_ms = time.monotonic_ns() / 1e6
-            seconds, micros = await self._link.redis.time()
+            seconds, micros = map(int, await self._time(keys=[self._key]))
             after_ms = time.monotonic_ns() / 1e6
             if after_ms - before_ms < best_round_trip_ms:
                 best_round_trip_ms = after_ms - before_ms

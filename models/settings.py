@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models import slot_map
 from models.errors import ConfigurationError
 
 SECRET_LEN_MIN = 32
@@ -165,14 +166,26 @@ class Settings(BaseSettings):
             "sqlite",
         ):
             raise ConfigurationError("PITLANE_DATABASE_URL must start with postgresql:// (or sqlite:///).")
-        if self.redis_url is not None and urlsplit(self.redis_url).scheme not in ("redis", "rediss", "unix"):
-            raise ConfigurationError(
-                "PITLANE_REDIS_URL must start with redis://, rediss:// or unix://; this version does not speak to a Redis Cluster."
-            )
+        if self.redis_url is not None:
+            self._check_redis_url(self.redis_url)
         if self.base_url is not None and urlsplit(self.base_url).scheme not in ("http", "https"):
             raise ConfigurationError("PITLANE_BASE_URL must start with http:// or https://.")
         if self.env == "production":
             self._check_production()
+
+    def _check_redis_url(self, url: str) -> None:
+        scheme = urlsplit(url).scheme
+        if scheme not in ("redis", "rediss", "unix", *slot_map.SCHEMES):
+            raise ConfigurationError(
+                "PITLANE_REDIS_URL must start with redis://, rediss://, unix:// or, for a Redis Cluster, redis+cluster://."
+            )
+        if scheme in slot_map.SCHEMES:
+            try:
+                slot_map.addresses_in(url)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"PITLANE_REDIS_URL must name hosts as in redis+cluster://host:port,host:port; {error}."
+                ) from error
 
     def _check_production(self) -> None:
         if not self.secret_key or len(self.secret_key.encode()) < SECRET_LEN_MIN:

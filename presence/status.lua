@@ -39,7 +39,7 @@ local function message(mechanic_id, status)
 end
 
 local function announce(mechanic_id, status)
-  redis.call('PUBLISH', CHANNEL .. mechanic_id, message(mechanic_id, status))
+  redis.call('SPUBLISH', CHANNEL .. mechanic_id, message(mechanic_id, status))
 end
 
 local function turn(mechanic_id, online)

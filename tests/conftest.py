@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from models import migrations
 from models.database import Database
+from tests.redis_cluster import redis_cluster
 from tests.services import ServiceMissing, drop_database, fresh_database, postgres_server, redis_server
 
 settings.register_profile("fast", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True)
@@ -26,6 +27,19 @@ def redis_url() -> Iterator[str]:
     """One Redis for all tests, which keep apart by their key prefixes."""
     with redis_server() as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url() -> Iterator[str]:
+    """One Redis Cluster of three servers for all tests that want one."""
+    with redis_cluster() as cluster:
+        yield cluster.url
+
+
+@pytest.fixture(params=["server", "cluster"])
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """A single Redis, then a Redis Cluster: for tests of what must not differ between them."""
+    return request.getfixturevalue({"server": "redis_url", "cluster": "redis_cluster_url"}[request.param])
 
 
 @pytest.fixture(scope="session")

@@ -213,7 +213,7 @@ class Node:
         return [frame["request"] for frame in told if frame.get("request", {}).get("id") == request_id]
 
     async def redis_now_ms(self) -> int:
-        seconds, micros = await self.link.redis.time()
+        ((seconds, micros),) = await self.link.everywhere(lambda redis: redis.time())
         return seconds * 1000 + micros // 1000
 
 

@@ -104,6 +104,7 @@ def test_wrong_usage_exits_2_with_one_sentence(tmp_path: Path, arguments: list[s
         ({"WORKERS": "many"}, "PITLANE_WORKERS"),
         ({"DATABASE_URL": "mysql://somewhere"}, "PITLANE_DATABASE_URL"),
         ({"REDIS_URL": "http://somewhere"}, "PITLANE_REDIS_URL"),
+        ({"REDIS_URL": "redis+cluster://one,,two"}, "PITLANE_REDIS_URL"),
     ],
 )
 def test_settings_that_cannot_work_exit_2_naming_the_setting(

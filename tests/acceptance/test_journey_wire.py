@@ -32,7 +32,11 @@ def two_servers(database_url: str, redis_url: str, tmp_path: Path, **settings: s
 
 
 @pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
+def redis_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A Redis of the test's own; a cluster where the test asks for one."""
+    if getattr(request, "param", "server") == "cluster":
+        yield request.getfixturevalue("redis_cluster_url")
+        return
     with redis_server(tmp_path / "redis") as child:
         yield child.url
 
@@ -116,6 +120,7 @@ async def test_an_online_favourite_is_asked_alone_accepts_and_completes(
             assert not any(message["type"] == "offer" for message in mike.received), "the offer was for John alone"
 
 
+@pytest.mark.parametrize("redis_url", ["server", "cluster"], indirect=True)
 async def test_an_offline_favourites_window_ends_by_itself_and_another_mechanic_takes_the_broadcast(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -26,17 +26,18 @@ from models.redis_link import RedisLink
 from models.settings import PresenceSettings
 from models.tables import Mechanic, Role
 from models.wire import StatusView
+from presence.leases import Leases
 from presence.service import Presence
 
 PATIENCE_S = 8.0
 POLL_S = 0.005
 SHORT = PresenceSettings(
     heartbeat_interval_ms=200,
-    timeout_ms=500,
-    grace_ms=150,
+    timeout_ms=800,
+    grace_ms=300,
     node_lease_ms=1_000,
     flush_interval_ms=20,
-    sweep_interval_ms=50,
+    sweep_interval_ms=100,
 )
 CALM = PresenceSettings(grace_ms=150, node_lease_ms=1_000, flush_interval_ms=20, sweep_interval_ms=50)
 """Leases that do not lapse during a test, for those that do not send heartbeats."""
@@ -95,6 +96,23 @@ class Node:
 
     async def is_online(self, mechanic_id: str) -> bool:
         return (await self.status(mechanic_id)).is_online
+
+    def leases_of(self, mechanic_id: str) -> Leases:
+        """The shard in Redis that a mechanic belongs to."""
+        return self.presence._shard(mechanic_id).leases
+
+    def heard_at_ms(self, mechanic_id: str) -> int:
+        """When this node last heard a mechanic who is here."""
+        return self.presence._shard(mechanic_id).last_heard_ms[mechanic_id]
+
+    async def flush(self, *ids: str) -> None:
+        """Tell Redis now what this node has heard of ``ids``."""
+        for shard in {self.presence._shard(mechanic_id) for mechanic_id in ids}:
+            await shard.flush()
+
+    async def cut_off_listeners(self) -> None:
+        """Let Redis cut the connections of whoever listens, on all its servers and of all nodes."""
+        await self.link.everywhere(lambda redis: redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))
 
     @asynccontextmanager
     async def heartbeats(self, *ids: str, every_ms: int = 50) -> AsyncIterator[None]:

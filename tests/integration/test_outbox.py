@@ -95,7 +95,8 @@ async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_
         (offer,) = alive.heard_of(deliveries.OfferTo)
         assert (offer.offer.offer_id, offer.mechanic_id) == (answer.request.offer.id, favorite)
         assert await eventually(lambda: alive.updates_of(answer.request.id), "the customer is told")
-        assert await alive.link.redis.exists(alive.link.key("deadlines", f"offer:{answer.request.offer.id}"))
+        key = alive.link.key("deadlines", f"offer:{answer.request.offer.id}")
+        assert await alive.link.ask(key, lambda redis: redis.exists(key))
         await eventually(lambda: is_told(world), "nothing is left to tell")
 
 

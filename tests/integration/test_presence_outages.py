@@ -16,7 +16,6 @@ import pytest
 from anyio.abc import Process
 
 from models.timestamps import rfc3339
-from presence.leases import shard_of
 from tests.integration.presence_nodes import CALM, SHORT, Node, Recorder, World, eventually, world
 from tests.services import redis_server
 
@@ -78,8 +77,8 @@ async def none_online(node: Node, mechanics: list[str]) -> bool:
 # --- nodes ------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_mechanics_of_a_killed_node_are_offline_when_its_lease_ends(redis_url: str, tmp_path: Path):
-    async with world(redis_url, tmp_path, CALM) as here, here.node() as b:
+async def test_the_mechanics_of_a_killed_node_are_offline_when_its_lease_ends(any_redis_url: str, tmp_path: Path):
+    async with world(any_redis_url, tmp_path, CALM) as here, here.node() as b:
         mechanics = await here.add_mechanics(20)
         elsewhere, sink = mechanics[0], Recorder()
         async with node_process(here, *mechanics) as process:
@@ -100,8 +99,8 @@ async def test_the_mechanics_of_a_killed_node_are_offline_when_its_lease_ends(re
             await eventually(is_saved, "the node that swept has saved it")
 
 
-async def test_a_node_that_stood_still_brings_its_mechanics_back(redis_url: str, tmp_path: Path):
-    async with world(redis_url, tmp_path, CALM) as here, here.node() as b:
+async def test_a_node_that_stood_still_brings_its_mechanics_back(any_redis_url: str, tmp_path: Path):
+    async with world(any_redis_url, tmp_path, CALM) as here, here.node() as b:
         mechanics = await here.add_mechanics(20)
         async with node_process(here, *mechanics) as process:
             await eventually(lambda: all_online(b, mechanics), "online")
@@ -116,15 +115,15 @@ async def test_a_node_that_stood_still_brings_its_mechanics_back(redis_url: str,
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
-async def test_a_node_that_stops_in_good_order_keeps_the_grace(redis_url: str, tmp_path: Path, comes_back: bool):
+async def test_a_node_that_stops_in_good_order_keeps_the_grace(any_redis_url: str, tmp_path: Path, comes_back: bool):
     settings = replace(CALM, grace_ms=600)
-    async with world(redis_url, tmp_path, settings) as here, here.node() as b:
+    async with world(any_redis_url, tmp_path, settings) as here, here.node() as b:
         mechanic, sink = await here.add_mechanic(), Recorder()
         async with here.node() as a:
             a.presence.joined(mechanic)
             await eventually(lambda: a.is_online(mechanic), "online")
             await b.presence.watch([mechanic], sink)
-            seen_ms = a.presence._here[mechanic].heard_at_ms
+            seen_ms = a.heard_at_ms(mechanic)
         assert (await here.in_sql(mechanic)).last_seen_at_ms == seen_ms
         if comes_back:
             b.presence.joined(mechanic)
@@ -137,8 +136,8 @@ async def test_a_node_that_stops_in_good_order_keeps_the_grace(redis_url: str, t
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
 
-async def test_after_a_flush_of_redis_everybody_is_back_with_the_next_flush(redis_url: str, tmp_path: Path):
-    async with world(redis_url, tmp_path, CALM) as here, here.node() as a, here.node() as b:
+async def test_after_a_flush_of_redis_everybody_is_back_with_the_next_flush(any_redis_url: str, tmp_path: Path):
+    async with world(any_redis_url, tmp_path, CALM) as here, here.node() as a, here.node() as b:
         mechanics = await here.add_mechanics(30)
         sink = Recorder()
         for mechanic in mechanics:
@@ -146,7 +145,7 @@ async def test_after_a_flush_of_redis_everybody_is_back_with_the_next_flush(redi
         await eventually(lambda: all_online(b, mechanics), "online")
         await b.presence.watch(mechanics, sink)
         for _ in range(3):
-            await a.link.redis.flushall()
+            await a.link.everywhere(lambda redis: redis.flushall())
 
             async def counted() -> bool:
                 return await b.presence.available_count() == len(mechanics)
@@ -160,26 +159,26 @@ async def test_after_a_flush_of_redis_everybody_is_back_with_the_next_flush(redi
             assert versions == sorted(set(versions)), "versions never go back"
 
 
-async def test_asking_the_node_that_holds_them_shows_nobody_offline_after_a_flush(redis_url: str, tmp_path: Path):
-    async with world(redis_url, tmp_path, CALM) as here, here.node() as a:
+async def test_asking_the_node_that_holds_them_shows_nobody_offline_after_a_flush(any_redis_url: str, tmp_path: Path):
+    async with world(any_redis_url, tmp_path, CALM) as here, here.node() as a:
         mechanic = await here.add_mechanic()
         a.presence.joined(mechanic)
         await eventually(lambda: a.is_online(mechanic), "online")
         for _ in range(20):
-            await a.link.redis.flushall()
+            await a.link.everywhere(lambda redis: redis.flushall())
             assert await a.is_online(mechanic)
 
 
-async def test_who_died_together_with_the_memory_of_redis_is_told_offline(redis_url: str, tmp_path: Path):
+async def test_who_died_together_with_the_memory_of_redis_is_told_offline(any_redis_url: str, tmp_path: Path):
     # Nobody remembers a lease that could lapse: without reading again, watchers would see a ghost for ever.
-    async with world(redis_url, tmp_path, CALM) as here, here.node() as b:
+    async with world(any_redis_url, tmp_path, CALM) as here, here.node() as b:
         mechanic, sink = await here.add_mechanic(), Recorder()
         async with node_process(here, mechanic) as process:
             await eventually(lambda: b.is_online(mechanic), "online")
             await b.presence.watch([mechanic], sink)
             process.kill()
             await process.wait()
-            await b.link.redis.flushall()
+            await b.link.everywhere(lambda redis: redis.flushall())
             await eventually(lambda: sink.words == ["available", "offline"], "told offline")
 
 
@@ -195,7 +194,7 @@ async def test_a_redis_that_was_away_for_longer_than_all_leases_shows_nobody_a_f
                 await eventually(lambda: all_online(b, stay), "online")
                 await b.presence.watch(stay, sink)
                 # What is written by now is in the file, as after a second of the everyday setting.
-                await a.link.redis.config_set("appendfsync", "always")
+                await a.link.everywhere(lambda redis: redis.config_set("appendfsync", "always"))
                 await anyio.sleep(0.1)
                 await anyio.to_thread.run_sync(server.kill)
                 a.presence.left(gone)
@@ -219,9 +218,9 @@ async def test_a_redis_that_was_away_for_longer_than_all_leases_shows_nobody_a_f
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_after_any_churn_redis_holds_exactly_what_the_nodes_hold(redis_url: str, tmp_path: Path, seed: int):
+async def test_after_any_churn_redis_holds_exactly_what_the_nodes_hold(any_redis_url: str, tmp_path: Path, seed: int):
     dice = random.Random(seed)
-    async with world(redis_url, tmp_path, CALM) as here, here.node() as a, here.node() as b, here.node() as c:
+    async with world(any_redis_url, tmp_path, CALM) as here, here.node() as a, here.node() as b, here.node() as c:
         mechanics = await here.add_mechanics(60)
         nodes, sink = [a, b, c], Recorder()
         await c.presence.watch(mechanics, sink)
@@ -236,7 +235,7 @@ async def test_after_any_churn_redis_holds_exactly_what_the_nodes_hold(redis_url
             if step % 20 == 0:
                 await anyio.sleep(0.01)
             if step in (500, 1_000) and seed != 1:
-                await a.link.redis.flushall()
+                await a.link.everywhere(lambda redis: redis.flushall())
         expected = {mechanic for _, mechanic in sockets}
 
         async def settled() -> bool:
@@ -244,13 +243,15 @@ async def test_after_any_churn_redis_holds_exactly_what_the_nodes_hold(redis_url
             return {one for one, status in statuses.items() if status.is_online} == expected
 
         await eventually(settled, "online is who has a socket")
-        redis, leases = a.link.redis, a.presence._leases
-        assert {shard_of(mechanic) for mechanic in mechanics} == {0}
         on_nodes = {mechanic: {node.node_id for node, held in sockets if held == mechanic} for mechanic in expected}
 
         async def adds_up() -> bool:
-            holders = {name: int(count) for name, count in (await redis.hgetall(leases._key(0, "holders"))).items()}
-            available = await redis.smembers(leases._key(0, "available"))
+            holders, available = {}, set()
+            for leases in {a.leases_of(mechanic) for mechanic in mechanics}:
+                names = leases.key("holders"), leases.key("available")
+                counts = await a.link.ask(names[0], lambda redis, name=names[0]: redis.hgetall(name))
+                holders |= {name: int(count) for name, count in counts.items()}
+                available |= await a.link.ask(names[1], lambda redis, name=names[1]: redis.smembers(name))
             return available == expected and holders == {name: len(nodes) for name, nodes in on_nodes.items()}
 
         await eventually(adds_up, "the sums are right")
@@ -272,17 +273,18 @@ async def test_a_flush_of_ten_thousand_heartbeats_is_ten_scripts(redis_url: str,
         mechanics = [f"m{number}" for number in range(10_000)]
         for mechanic in mechanics:
             a.presence.joined(mechanic)
-        presence = a.presence
-        await eventually(lambda: not (presence._marked or presence._to_learn or presence._flushing.locked()), "settled")
+        presence, (shard,) = a.presence, a.presence._shards
+        await eventually(lambda: not (shard._marked or presence._to_learn or shard._flushing.locked()), "settled")
         for mechanic in mechanics:
             a.presence.heard(mechanic)
 
         async def scripts() -> int:
-            return (await a.link.redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+            (told,) = await a.link.everywhere(lambda redis: redis.info("commandstats"))
+            return told["cmdstat_evalsha"]["calls"]
 
         before = await scripts()
         started_s = time.perf_counter()
-        await a.presence._flush()
+        await shard.flush()
         took_us = (time.perf_counter() - started_s) * 1e6
         assert await scripts() - before == 10
         print(f"{took_us / len(mechanics):.1f} µs per heartbeat, Redis and Python together")

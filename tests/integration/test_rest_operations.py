@@ -431,8 +431,8 @@ async def test_a_ticket_is_good_once_and_only_for_a_while(redis_url: str):
     for wrong in (ticket, "", "x" * 1000, "never issued", "*"):
         assert await tickets.redeem(wrong) is None
     await tickets.issue(who)
-    (key,) = await link.redis.keys("tickets:*")
-    assert 0 < await link.redis.ttl(key) <= 30
+    ((key,),) = await link.everywhere(lambda redis: redis.keys("tickets:*"))
+    assert 0 < await link.ask(key, lambda redis: redis.ttl(key)) <= 30
     await link.close()
 
 

@@ -158,7 +158,7 @@ async def test_after_a_gap_the_open_requests_are_sent_again():
         page = await here.customer("doe")
         here.dispatch.requests = [a_request("r1", version=9)]
         for handler in here.bus.gap_handlers:
-            await handler()
+            handler()
         await here.settled()
         (update,) = page.hears()
         assert update["request"]["version"] == 9

@@ -407,7 +407,7 @@ async def test_after_a_gap_everybody_is_brought_up_to_date():
         here.dispatch.offers = [an_offer("seen-still"), an_offer("new")]
         here.dispatch.requests = [a_request(version=7)]
         for handler in here.bus.gap_handlers:
-            await handler()
+            handler()
         await here.settled()
         withdrawn, offer, update = phone.hears()
         assert withdrawn == {"type": "offer_withdrawn", "offer_id": "seen-gone", "reason": "taken"}

@@ -1,0 +1,60 @@
+"""Which server of a Redis Cluster holds which key. Pure: what a cluster's URL names, and what ``CLUSTER SLOTS`` answers."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.crc import key_slot
+
+SCHEMES = ("redis+cluster", "rediss+cluster")
+DEFAULT_PORT = 6379
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class SlotMap:
+    """Ranges of slots, in order, each with the address of the server that serves it."""
+
+    firsts: tuple[int, ...]
+    lasts: tuple[int, ...]
+    addresses: tuple[Address, ...]
+
+    @classmethod
+    def of(cls, answer: Sequence[Sequence[Any]], asked: Address) -> "SlotMap":
+        """Read an answer to ``CLUSTER SLOTS`` (redis.io): ``[first, last, [host, port, …], replicas…]`` for each range.
+
+        A server that does not know its own host (empty or null) means the one under which it was ``asked``.
+        """
+        ranges = sorted((first, last, (primary[0] or asked[0], primary[1])) for first, last, primary, *_ in answer)
+        return cls(*(tuple(column) for column in zip(*ranges, strict=True))) if ranges else cls((), (), ())
+
+    def home_of(self, key: str) -> Address | None:
+        """Return the address of the server that holds ``key``, or ``None`` while nobody does."""
+        slot = key_slot(key.encode())
+        place = bisect_right(self.firsts, slot) - 1
+        return self.addresses[place] if place >= 0 and slot <= self.lasts[place] else None
+
+
+def tag_of(key: str) -> str:
+    """Return a key's hash tag (redis.io, "Redis cluster specification", hash tags)."""
+    tagged = re.search(r"\{(.+?)\}", key)
+    assert tagged is not None, f"{key!r} has no hash tag"
+    return tagged[1]
+
+
+def addresses_in(url: str) -> list[Address]:
+    """Return the servers that a cluster's URL names: ``redis+cluster://[user:password@]host[:port][,host[:port]…]``.
+
+    Raises ``ValueError`` when one of them cannot be read. Any server that answers tells of the others.
+    """
+    addresses = []
+    for part in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        one = urlsplit(f"//{part}")
+        if not one.hostname:
+            raise ValueError("a host is missing")
+        addresses.append((one.hostname, one.port or DEFAULT_PORT))
+    return addresses
