@@ -1,0 +1,257 @@
+"""The scripts in a real Redis do what the pure rules say: the same steps to both, and after each the same answers.
+
+The scripts run as they are, but for two lines in front of them: ``TIME`` answers what the test says, so that minutes pass
+without waiting and an instant can be hit exactly; and what is published is noted, too.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from models.redis_link import RedisLink
+from models.settings import PresenceSettings
+from presence import leases
+from presence.leases import Leases, NodeShard, Renewed, Standing, parse, shard_of
+from presence.liveness import Facts, Status
+from tests.integration.presence_memory import Memory
+from tests.services import redis_server
+
+NOW_MS = 1_795_000_000_000
+LEN_MAX = 2
+"""Of a slice of a sweep; few enough that a handful of mechanics need several."""
+SETTINGS = PresenceSettings(timeout_ms=45_000, grace_ms=3_000, node_lease_ms=5_000)
+NODES = ("n1", "n2", "n3")
+MECHANICS = tuple(f"m{number}" for number in range(5))
+CLOCK, HEARD = "test:clock", "test:heard"
+STEERED = f"""
+local redis = setmetatable({{call = function(name, ...)
+  if name == 'TIME' then
+    local now_ms = tonumber(redis.call('GET', '{CLOCK}'))
+    return {{string.format('%.0f', math.floor(now_ms / 1000)), string.format('%.0f', now_ms % 1000 * 1000)}}
+  end
+  if name == 'PUBLISH' or name == 'SPUBLISH' then redis.call('RPUSH', '{HEARD}', (select(2, ...))) end
+  return redis.call(name, ...)
+end}}, {{__index = redis}})
+"""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Stage:
+    """A Redis of our own, and the leases of three nodes in it, driven from outside an event loop."""
+
+    runner: asyncio.Runner
+    link: RedisLink
+    nodes: dict[str, Leases]
+
+    def now(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        return self.runner.run(work)
+
+    async def set_clock(self, now_ms: int) -> None:
+        await self.link.redis.set(CLOCK, now_ms)
+
+    async def forget(self, now_ms: int) -> None:
+        await self.link.redis.flushall()
+        await self.set_clock(now_ms)
+
+    async def heard(self) -> list[Status]:
+        """Return what was published since the last call."""
+        return [parse(message) for message in await self.link.redis.lpop(HEARD, 1_000) or ()]
+
+    async def remembered(self, shard: int) -> dict[str, Any]:
+        """Return all that is kept of a shard: leases by node, nodes, when seen, how many hold whom, who is available."""
+        keys = self.nodes[NODES[0]]
+        async with self.link.redis.pipeline(transaction=True) as pipeline:
+            for node in NODES:
+                pipeline.zrange(keys._leases_of(shard, node), 0, -1, withscores=True)
+            for name in ("nodes", "seen"):
+                pipeline.zrange(keys._key(shard, name), 0, -1, withscores=True)
+            pipeline.hgetall(keys._key(shard, "holders"))
+            pipeline.smembers(keys._key(shard, "available"))
+            *of_nodes, nodes, seen, holders, available = await pipeline.execute()
+        return {
+            "leases": {node: _ends(theirs) for node, theirs in zip(NODES, of_nodes, strict=True) if theirs},
+            "nodes": _ends(nodes),
+            "seen": _ends(seen),
+            "holders": {name: int(count) for name, count in holders.items()},
+            "available": available,
+        }
+
+    async def renew(self, node: str, heard_at_ms: dict[str, int]) -> list[Renewed]:
+        return [renewed async for renewed in self.nodes[node].renew(heard_at_ms)]
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    with redis_server() as server, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        link = RedisLink(server.url, prefix="test")
+        register = link.redis.register_script
+        link.redis.register_script = lambda text: register(STEERED + text)
+        try:
+            yield Stage(runner, link, {node: Leases(link, SETTINGS, node) for node in NODES})
+        finally:
+            runner.run(link.close())
+
+
+def _ends(pairs: list[tuple[str, float]]) -> dict[str, int]:
+    return {name: int(score) for name, score in pairs}
+
+
+def by_shard(ids: Iterable[str]) -> dict[int, list[str]]:
+    shards: dict[int, list[str]] = {}
+    for mechanic_id in ids:
+        shards.setdefault(shard_of(mechanic_id), []).append(mechanic_id)
+    return shards
+
+
+class ScriptsAndRules(RuleBasedStateMachine):
+    """Three nodes that beat, close, die, freeze, come back and sweep each other; five mechanics; a Redis that forgets."""
+
+    nodes = st.sampled_from(NODES)
+    some = st.lists(st.sampled_from(MECHANICS), min_size=1, unique=True)
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+        self.now_ms = NOW_MS
+        self.epochs: dict[tuple[int | None, ...], tuple[str, ...]] = {}
+        self.versions: dict[str, list[int]] = {mechanic: [] for mechanic in MECHANICS}
+        self._begin()
+
+    def _begin(self) -> None:
+        self.memories = {shard: Memory(SETTINGS) for shard in range(leases.SHARDS)}
+        self.stage.now(self.stage.forget(self.now_ms))
+
+    @rule(
+        ms=st.sampled_from([1, 150, 2_000, 2_999, 3_000, 3_001, 4_999, 5_000, 20_000, 44_999, 45_000, 45_001, -1, -700])
+    )
+    def time_passes(self, ms: int) -> None:
+        # Also backwards: another machine's clock, after a failover.
+        self.now_ms += ms
+        self.stage.now(self.stage.set_clock(self.now_ms))
+
+    @rule(
+        node=nodes,
+        ids=some,
+        delays_ms=st.lists(st.sampled_from([0, 0, 0, 1, 150, 44_999, 45_000, 60_000, -9]), min_size=5, max_size=5),
+    )
+    def heartbeats_arrive(self, node: str, ids: list[str], delays_ms: list[int]) -> None:
+        heard = {mechanic: self.now_ms - delay for mechanic, delay in zip(ids, delays_ms, strict=False)}
+        told = self.stage.now(self.stage.renew(node, heard))
+        expected = [
+            self.memories[shard].renew(node, {mechanic: heard[mechanic] for mechanic in theirs}, self.now_ms)
+            for shard, theirs in by_shard(heard).items()
+        ]
+        assert [(one.was_forgotten, sorted(one.new_ids)) for one in told] == [
+            (one.was_forgotten, sorted(one.new_ids)) for one in expected
+        ]
+
+    @rule(node=nodes, ids=some)
+    def last_sockets_close(self, node: str, ids: list[str]) -> None:
+        self.stage.now(self.stage.nodes[node].release(ids))
+        for shard, theirs in by_shard(ids).items():
+            self.memories[shard].release(node, theirs, self.now_ms)
+
+    @rule(node=nodes)
+    def a_node_renews_its_own_lease(self, node: str) -> None:
+        told = self.stage.now(self.stage.nodes[node].renew_node())
+        expected = {shard: memory.renew_node(node, self.now_ms) for shard, memory in self.memories.items()}
+        epoch = tuple(epoch_ms for epoch_ms, _, _ in expected.values())
+        lapsed = [NodeShard(shard, ended) for shard, (_, _, all_ended) in expected.items() for ended in all_ended]
+        # What an epoch looks like is Redis' own business: the same one as long as nothing was forgotten.
+        assert told == Standing(
+            self.epochs.setdefault(epoch, told.epoch), all(held for _, held, _ in expected.values()), lapsed
+        )
+
+    @rule(node=nodes)
+    def a_node_stops_in_good_order(self, node: str) -> None:
+        self.stage.now(self.stage.nodes[node].retire_node())
+        for memory in self.memories.values():
+            memory.retire_node(node, self.now_ms)
+
+    @rule(sweeper=nodes, of=nodes)
+    def a_node_sweeps(self, sweeper: str, of: str) -> None:
+        for shard, memory in self.memories.items():
+            told = self.stage.now(self.stage.nodes[sweeper].sweep(NodeShard(shard, of)))
+            assert told == memory.sweep(of, self.now_ms, is_own=sweeper == of, len_max=LEN_MAX)
+
+    @rule(
+        node=nodes,
+        ids=some,
+        version=st.integers(1, 6),
+        flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        seen_ago_ms=st.sampled_from([None, 0, 10_000, 100_000]),
+    )
+    def facts_arrive(
+        self, node: str, ids: list[str], version: int, flags: tuple[bool, bool, bool], seen_ago_ms: int | None
+    ) -> None:
+        last_seen_ms = None if seen_ago_ms is None else self.now_ms - seen_ago_ms
+        facts = [Facts(mechanic, version, *flags, last_seen_ms) for mechanic in ids]
+        told = self.stage.now(self.stage.nodes[node].store_facts(facts))
+        expected = {
+            one.mechanic_id: self.memories[shard_of(one.mechanic_id)].store_facts(one, self.now_ms) for one in facts
+        }
+        assert told == expected
+
+    @rule()
+    def redis_forgets(self) -> None:
+        # A restart takes longer than the milliseconds by which versions can be ahead of the clock.
+        self.now_ms = max([self.now_ms, *(version for told in self.versions.values() for version in told)]) + 1
+        self._begin()
+
+    @invariant()
+    def both_announce_the_same(self) -> None:
+        expected = [status for memory in self.memories.values() for status in memory.announced]
+        for memory in self.memories.values():
+            memory.announced = []
+        told = self.stage.now(self.stage.heard())
+        in_order = lambda status: (status.mechanic_id, status.version)  # noqa: E731
+        assert sorted(told, key=in_order) == sorted(expected, key=in_order)
+        for status in told:
+            self.versions[status.mechanic_id].append(status.version)
+
+    @invariant()
+    def both_answer_the_same(self) -> None:
+        some_node = self.stage.nodes[NODES[0]]
+        expected = {
+            mechanic: status
+            for mechanic in MECHANICS
+            if (status := self.memories[shard_of(mechanic)].read(mechanic, self.now_ms)) is not None
+        }
+        assert self.stage.now(some_node.read(MECHANICS, as_of_ms=self.now_ms)) == expected
+        available = sum(len(memory.available()) for memory in self.memories.values())
+        assert self.stage.now(some_node.available_count()) == available
+
+    @invariant()
+    def both_remember_the_same(self) -> None:
+        for shard, memory in self.memories.items():
+            assert self.stage.now(self.stage.remembered(shard)) == {
+                "leases": {node: theirs for node, theirs in memory.leases.items() if theirs},
+                "nodes": memory.node_ends_ms,
+                "seen": memory.seen_ms,
+                "holders": {mechanic: count for mechanic in MECHANICS if (count := memory.holders(mechanic))},
+                "available": memory.available(),
+            }
+
+    @invariant()
+    def announced_versions_only_grow(self) -> None:
+        for versions in self.versions.values():
+            assert versions == sorted(set(versions))
+
+
+def test_scripts_and_rules_agree_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "SLICE_LEN_MAX", LEN_MAX)
+    with stage() as one:
+        # Hundreds of round trips for each example: fewer of them, and longer ones.
+        examples = settings.default.max_examples // 5
+        run_state_machine_as_test(
+            lambda: ScriptsAndRules(one), settings=settings(max_examples=examples, stateful_step_count=50)
+        )
