@@ -1,10 +1,11 @@
 """A crowd of mechanics on several nodes, customers who watch all of them, and the truth to compare with what these see."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from random import Random
 from time import monotonic
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import anyio
 from redis.exceptions import RedisError
 
+from embedded.redis_child import RedisChild
 from models.accounts import NewAccount
 from models.clock import wall_clock_ms
 from models.redis_link import RedisLink
@@ -20,7 +22,8 @@ from models.tables import Role
 from tests.acceptance.churn import Ending, Spell, Stay
 from tests.acceptance.clients import Rest
 from tests.acceptance.lines import Line, Refused
-from tests.acceptance.servers import Server, add_accounts
+from tests.acceptance.servers import Server, add_accounts, running_servers
+from tests.services import redis_server
 
 WATCH_MAX = 100
 BACKOFF_S = (0.05, 0.3)
@@ -99,26 +102,42 @@ class Crowd:
         """Who really has a live socket now."""
         return {line.account_id for line in self.lines if line.is_live}
 
-    async def seen_by_rest(self, server: Server) -> set[str]:
-        """Return who is online as a node answers by REST."""
-        seen = set()
-        async with Rest.of(server.base_url, self.customers[0], "customer") as customer:
-            for ids in _hundreds(self.mechanics):
-                found = await customer.ok("GET", "/api/mechanics/status", params={"ids": ",".join(ids)})
-                assert len(found["statuses"]) == len(ids)
-                seen |= {status["mechanic_id"] for status in found["statuses"] if status["is_online"]}
-        return seen
-
     async def errors(self, servers: Sequence[Server]) -> set[str]:
-        """Return about whom a watcher, or one of the nodes by REST, is wrong."""
+        """Return about whom a watcher, or one of the nodes by REST, is wrong; or what else is."""
         here = self.here
         wrong = set().union(*(watcher.errors(here) for watcher in self.watchers if watcher.line.is_live))
-        return wrong or set().union(*[await self.seen_by_rest(server) ^ self.here for server in servers])
+        for server in servers:
+            wrong |= await self.online_on(server) ^ self.here
+            async with self._rest(server) as customer:
+                # All are on duty, and none in a session.
+                counted = (await customer.ok("GET", "/api/mechanics/availability"))["available_count"]
+            wrong |= {"available_count"} if counted != len(self.here) else set()
+        return wrong
 
-    async def until_true(self, within_s: float, *, servers: Sequence[Server] | None = None) -> float:
-        """Wait until the truth is seen everywhere; return after how many seconds; fail after a bounded time."""
+    async def online_on(self, server: Server) -> set[str]:
+        """Return who is online as a node answers by REST."""
+        online = set()
+        async with self._rest(server) as customer:
+            for ids in _hundreds(self.mechanics):
+                answer = await customer.ok("GET", "/api/mechanics/status", params={"ids": ",".join(ids)})
+                assert len(answer["statuses"]) == len(ids)
+                online |= {status["mechanic_id"] for status in answer["statuses"] if status["is_online"]}
+        return online
+
+    def _rest(self, server: Server) -> Rest:
+        return Rest.of(server.base_url, self.customers[0], "customer")
+
+    async def until_true(
+        self, within_s: float, *, on: Sequence[Server] | None = None, of: Callable[[], set[str]] | None = None
+    ) -> float:
+        """Wait until the truth (``of`` some) is seen on all nodes (or some); return after how many seconds.
+
+        Fails after a bounded time.
+        """
         began_s = monotonic()
-        while wrong := await self.errors(servers or self.servers):
+        while wrong := await self.errors(on or self.servers):
+            if of is not None and not wrong & of():
+                break
             assert monotonic() - began_s < within_s, (
                 f"after {within_s:g} s wrong about {len(wrong)}: {sorted(wrong)[:3]}"
             )
@@ -167,7 +186,7 @@ class Crowd:
                 line, stay = await self._connect_until(mechanic_id, spell.node)
             ends_s = monotonic() + spell.stays_s
             while not await _closes_before(line, ends_s):
-                # Not our doing: since it was last heard of, nothing is promised.
+                # Not our doing: since we were last heard, nothing is promised.
                 self.counts["cut off"] += 1
                 stay.until_ms = line.acknowledged_at_ms
                 line, stay = await self._connect_until(mechanic_id, spell.node)
@@ -187,7 +206,9 @@ class Crowd:
             try:
                 return await self.connect(mechanic_id, node)
             except Refused:
+                # As behind a load balancer: another node may answer.
                 self.counts["refused"] += 1
+                node = (node + 1) % len(self.servers)
                 await anyio.sleep(self.dice.uniform(*BACKOFF_S))
 
     async def _end(self, line: Line, stay: Stay, ending: Ending) -> None:
@@ -242,6 +263,23 @@ def _instant_ms(text: str) -> float:
 
 def _hundreds(ids: list[str]) -> list[list[str]]:
     return [ids[start : start + WATCH_MAX] for start in range(0, len(ids), WATCH_MAX)]
+
+
+@contextmanager
+def two_nodes(
+    database_url: str, tmp_path: Path, settings: PresenceSettings
+) -> Iterator[tuple[list[Server], RedisChild]]:
+    """Two real servers on one database and one Redis; of the settings those count that the environment has."""
+    environment = {
+        "HEARTBEAT_INTERVAL_S": f"{settings.heartbeat_interval_ms / 1000:g}",
+        "PRESENCE_TIMEOUT_S": f"{settings.timeout_ms / 1000:g}",
+        "DISCONNECT_GRACE_S": f"{settings.grace_ms / 1000:g}",
+    }
+    with (
+        redis_server(tmp_path / "redis") as redis,
+        running_servers(tmp_path, 2, DATABASE_URL=database_url, REDIS_URL=redis.url, **environment) as servers,
+    ):
+        yield servers, redis
 
 
 @asynccontextmanager

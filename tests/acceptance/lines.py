@@ -34,7 +34,8 @@ class Refused(Exception):
 class Line(asyncio.Protocol):
     """One socket of one account. Instants are wall-clock milliseconds, to be compared with what Redis says."""
 
-    def __init__(self, host: str, kind: str, account_id: str, dice: Random) -> None:
+    def __init__(self, base_url: str, kind: str, account_id: str, dice: Random) -> None:
+        self.base_url = base_url
         self.account_id = account_id
         self.close_code: int | None = None
         """``None`` also after a line that broke without a close frame."""
@@ -47,7 +48,7 @@ class Line(asyncio.Protocol):
         """Called for each heartbeat that was acknowledged, with the instants of both."""
         self._dice = dice
         self._request = (
-            f"GET /ws/{kind} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET /ws/{kind} HTTP/1.1\r\nHost: {urlsplit(base_url).netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
             f"Authorization: Bearer {token_for(account_id, kind)}\r\n\r\n"
         )
@@ -70,7 +71,7 @@ class Line(asyncio.Protocol):
         try:
             with anyio.fail_after(PATIENCE_S):
                 _, line = await loop.create_connection(
-                    lambda: cls(to.netloc, kind, account_id, dice), to.hostname, to.port
+                    lambda: cls(base_url, kind, account_id, dice), to.hostname, to.port
                 )
                 await line._welcomed_or_closed.wait()
         except (OSError, TimeoutError) as error:

@@ -12,9 +12,7 @@ import pytest
 
 from models.settings import PresenceSettings
 from tests.acceptance.churn import Ending, Stay, is_within, plan, promises
-from tests.acceptance.crowd import Crowd, gathering
-from tests.acceptance.servers import running_servers
-from tests.services import redis_server
+from tests.acceptance.crowd import Crowd, gathering, two_nodes
 
 MECHANICS = 300
 LASTS_S = 10.0
@@ -49,15 +47,7 @@ async def test_after_and_during_any_churn_every_status_on_both_nodes_is_the_trut
 ) -> None:
     seed = int(os.environ.get("CHURN_SEED") or random.SystemRandom().randrange(10**6))
     print(f"CHURN_SEED={seed}")
-    environment = {
-        "HEARTBEAT_INTERVAL_S": f"{SETTINGS.heartbeat_interval_ms / 1000:g}",
-        "PRESENCE_TIMEOUT_S": f"{SETTINGS.timeout_ms / 1000:g}",
-        "DISCONNECT_GRACE_S": f"{SETTINGS.grace_ms / 1000:g}",
-    }
-    with (
-        redis_server(tmp_path / "redis") as redis,
-        running_servers(tmp_path, 2, DATABASE_URL=database_url, REDIS_URL=redis.url, **environment) as servers,
-    ):
+    with two_nodes(database_url, tmp_path, SETTINGS) as (servers, redis):
         dice = random.Random(seed)
         async with gathering(servers, database_url, SETTINGS, mechanics=MECHANICS, dice=dice) as crowd:
             await crowd.watch()

@@ -15,7 +15,7 @@ from presence.liveness import Facts, Status
 
 @dataclass
 class Memory:
-    """One shard. ``announced`` gathers the changes since somebody last looked."""
+    """One shard. ``announced`` gathers the changes until they are taken."""
 
     settings: PresenceSettings
     leases: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -91,9 +91,18 @@ class Memory:
         self._tell(*told, now_ms)
         return self._as_of(self.statuses[facts.mechanic_id], now_ms)
 
-    def read(self, mechanic_id: str, as_of_ms: int) -> Status | None:
-        status = self.statuses.get(mechanic_id)
-        return None if status is None else self._as_of(status, as_of_ms)
+    def read(self, ids: Collection[str], as_of_ms: int) -> list[Status]:
+        return [
+            self._as_of(self.statuses[mechanic_id], as_of_ms) for mechanic_id in ids if mechanic_id in self.statuses
+        ]
+
+    def take_announced(self) -> list[Status]:
+        announced, self.announced = self.announced, []
+        return announced
+
+    def ends_ms(self) -> list[int]:
+        """Return when leases end, of mechanics and of nodes."""
+        return [*self.node_ends_ms.values(), *(end for theirs in self.leases.values() for end in theirs.values())]
 
     def available(self) -> set[str]:
         return {mechanic_id for mechanic_id, status in self.statuses.items() if liveness.is_available(status)}
