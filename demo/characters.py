@@ -110,6 +110,11 @@ def backoff_s(failures: int, random: Random) -> float:
     return random.uniform(longest_s / 2, longest_s)
 
 
+def first_heartbeat_s(interval_s: float, random: Random) -> float:
+    """Return how long after the welcome to beat first: those who come back together after a restart must not beat together."""
+    return random.uniform(0, interval_s)
+
+
 # --- the characters ---------------------------------------------------------------------------------------------------
 
 _QUICK = (3.0, 8.0)

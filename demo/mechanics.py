@@ -132,6 +132,10 @@ class SimulatedMechanic:
         )
         return decided
 
+    def first_heartbeat_s(self, interval_s: float) -> float:
+        """When they will beat first, counted from the welcome."""
+        return characters.first_heartbeat_s(interval_s, self._random)
+
     def pace(self) -> characters.Pace:
         """How fast they will work."""
         return characters.pace(self._random)
@@ -206,9 +210,10 @@ class Visit:
     # --- what goes on beside listening --------------------------------------------------------------------------------
 
     async def _beat(self, interval_s: float) -> None:
+        await anyio.sleep(self._mechanic.first_heartbeat_s(interval_s))
         while True:
-            await anyio.sleep(interval_s)
             await self._send(wire.Heartbeat())
+            await anyio.sleep(interval_s)
 
     async def _follow_habits(self, on_duty: bool) -> None:
         while True:

@@ -4,6 +4,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -15,6 +16,7 @@ from sqlmodel import func, select
 
 from demo import banner, cast, characters, doors
 from demo.characters import Action, Whereabouts
+from demo.mechanics import SimulatedMechanic, Way
 from dispatch.favorites import Favorites
 from models.accounts import Accounts, NewAccount
 from models.bus import Bus
@@ -38,6 +40,7 @@ from models.tables import (
 )
 from presence.service import Presence
 from tests.acceptance.servers import ROOT, Server, environment, start_server
+from tests.integration.socket_nodes import eventually, town
 from tests.services import free_port
 
 NOW_MS = 1_795_000_000_000
@@ -222,6 +225,30 @@ def test_the_pause_before_connecting_again_grows_is_jittered_and_bounded() -> No
         longest_s = min(characters.BACKOFF_MAX_S, characters.BACKOFF_FIRST_S * 2**failures)
         assert all(longest_s / 2 <= pause_s <= longest_s for pause_s in pauses)
         assert len(set(pauses)) > len(SEEDS) // 2
+
+
+def test_the_first_heartbeat_falls_anywhere_in_the_interval() -> None:
+    firsts = [characters.first_heartbeat_s(20, Random(seed)) for seed in SEEDS]
+    assert {int(first_s // 5) for first_s in firsts} == {0, 1, 2, 3}
+    assert firsts == [characters.first_heartbeat_s(20, Random(seed)) for seed in SEEDS]
+
+
+async def test_simulated_mechanics_who_come_together_do_not_beat_together(redis_url: str, tmp_path: Path) -> None:
+    minute = {"heartbeat_interval_ms": 60_000, "presence_timeout_ms": 150_000}
+    async with (
+        town(redis_url, tmp_path) as here,
+        here.node(**minute) as node,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as rest,
+        anyio.create_task_group() as tasks,
+    ):
+        for seed in range(20):
+            mechanic = await here.add_mechanic()
+            way = Way(node.url("mechanic"), rest, partial(node.token, mechanic))
+            tasks.start_soon(SimulatedMechanic("Somebody", characters.REGULAR, way, Random(seed)).run)
+        # They have nothing else to say, and the first of them does not wait for the minute to pass.
+        await eventually(lambda: node.hub.counters.frames_in, "a heartbeat")
+        assert node.hub.counters.frames_in < 20
+        tasks.cancel_scope.cancel()
 
 
 # --- links and what the terminal says ---------------------------------------------------------------------------------
