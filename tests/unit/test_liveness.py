@@ -133,60 +133,94 @@ def test_a_mechanics_shard_is_the_same_in_every_process():
 
 @dataclass
 class Told:
-    """The simple model's memory of one node: everything that ever happened on it, in order."""
+    """The simple model's memory of one node: everything that ever happened on it, in order, and nothing else."""
 
-    happened: list[tuple[str, int]] = field(default_factory=list)
+    happened: list[tuple[str, int, int]] = field(default_factory=list)
+    """What, to which device's socket, and until when it matters at most."""
     alive_until_ms: int = 0
 
+    def sockets(self, until: int | None = None) -> set[int]:
+        """Return the devices with an open socket, after the first so many events (``None``: after all)."""
+        devices = set()
+        for what, device, _ in self.happened[:until]:
+            (devices.discard if what == "closed" else devices.add)(device)
+        return devices
+
+    def forget(self) -> None:
+        """Sockets stay open, but what was heard of them counts no more: Redis has forgotten it, or swept it."""
+        self.happened = [("opened", device, 0) for device in self.sockets()]
+
     def holds(self, now_ms: int) -> bool:
-        """By brute force: is there a heartbeat that neither the time-out nor a later close has ended?"""
+        """By brute force: is there a sign of life that neither the time-out nor an empty node has ended since?"""
         if now_ms >= self.alive_until_ms:
             return False
-        for position, (what, ends_ms) in enumerate(self.happened):
-            later_closes = [end for event, end in self.happened[position + 1 :] if event == "closed"]
-            if what == "heard" and min([ends_ms, *later_closes]) > now_ms:
+        for position, (what, _, ends_ms) in enumerate(self.happened):
+            emptied = [
+                self.happened[later][2]
+                for later in range(position + 1, len(self.happened))
+                if self.happened[later][0] == "closed" and not self.sockets(later + 1)
+            ]
+            if what != "closed" and min([ends_ms, *emptied]) > now_ms:
                 return True
         return False
 
 
 class OneMechanicOnManyNodes(RuleBasedStateMachine):
-    """Heartbeats (also delayed ones), closes, dying nodes, sweeps, facts in any order and flushes of Redis."""
+    """Devices that come, beat (also late) and go, on nodes that die, freeze and return; sweeps, facts in any order, and a
+    Redis that forgets. A watcher keeps the newest of what it is told.
+    """
 
     nodes = st.sampled_from(["a", "b", "c"])
+    devices = st.integers(1, 2)
+    delays_ms = st.sampled_from([-10_000, 0, 0, 0, 150, 44_999, 45_000, 60_000])
 
     @initialize()
     def begin(self) -> None:
         self.now_ms = NOW_MS
         self.told = {node: Told() for node in "abc"}
+        self.sockets = dict.fromkeys("abc", 0)
         self.leases: dict[str, int] = {}
         self.node_ends: dict[str, int] = {}
         self.newest_facts = facts()
         self.status: Status | None = None
+        self.watched: Status | None = None
         self.announced: list[int] = []
-        self.settled_online = False
 
     @rule(ms=st.sampled_from([1, 200, 2_999, 3_000, 4_999, 5_000, 20_000, 45_000]))
     def time_passes(self, ms: int) -> None:
+        # A node for which nothing else happens meanwhile is dead, or frozen: there is no difference to the others.
         self.now_ms += ms
 
     @rule(node=nodes)
     def a_node_renews_its_own_lease(self, node: str) -> None:
         self.node_ends[node] = self.told[node].alive_until_ms = self.now_ms + NODE_LEASE_MS
 
-    @rule(node=nodes, delay_ms=st.sampled_from([-10_000, 0, 0, 0, 150, 44_999, 45_000, 60_000]))
-    def a_heartbeat_arrives(self, node: str, delay_ms: int) -> None:
-        heard_at_ms = self.now_ms - delay_ms
+    @rule(node=nodes, device=devices)
+    def a_device_connects(self, node: str, device: int) -> None:
+        if device not in self.told[node].sockets():
+            self.sockets[node] += 1
+            self._hear(node, "opened", device, self.now_ms)
+
+    @rule(node=nodes, device=devices, delay_ms=delays_ms)
+    def a_heartbeat_arrives(self, node: str, device: int, delay_ms: int) -> None:
+        if device in self.told[node].sockets():
+            self._hear(node, "heard", device, self.now_ms - delay_ms)
+
+    def _hear(self, node: str, what: str, device: int, heard_at_ms: int) -> None:
         end = liveness.renewed(self.leases.get(node), heard_at_ms, self.now_ms, TIMEOUT_MS)
         if end is not None:
             self.leases[node] = end
-        self.told[node].happened.append(("heard", min(heard_at_ms, self.now_ms) + TIMEOUT_MS))
+        self.told[node].happened.append((what, device, min(heard_at_ms, self.now_ms) + TIMEOUT_MS))
 
-    @rule(node=nodes)
-    def the_last_socket_closes(self, node: str) -> None:
-        end = liveness.released(self.leases.get(node), self.now_ms, GRACE_MS)
-        if end is not None:
-            self.leases[node] = end
-        self.told[node].happened.append(("closed", self.now_ms + GRACE_MS))
+    @rule(node=nodes, device=devices)
+    def a_socket_closes(self, node: str, device: int) -> None:
+        if device in self.told[node].sockets():
+            self.sockets[node] -= 1
+            if self.sockets[node] == 0:
+                end = liveness.released(self.leases.get(node), self.now_ms, GRACE_MS)
+                if end is not None:
+                    self.leases[node] = end
+            self.told[node].happened.append(("closed", device, self.now_ms + GRACE_MS))
 
     @rule(version=st.integers(1, 6), on_duty=st.booleans(), is_busy=st.booleans())
     def facts_arrive(self, version: int, on_duty: bool, is_busy: bool) -> None:
@@ -205,7 +239,7 @@ class OneMechanicOnManyNodes(RuleBasedStateMachine):
         }
         for node, told in self.told.items():
             if node not in self.leases:
-                told.happened.clear()
+                told.forget()
         self._settle()
 
     @rule()
@@ -213,7 +247,16 @@ class OneMechanicOnManyNodes(RuleBasedStateMachine):
         # A restart takes longer than the milliseconds by which versions can be ahead of the clock.
         self.now_ms = max([self.now_ms, *self.announced]) + 1
         self.status = None
+        self.leases, self.node_ends = {}, {}
+        for told in self.told.values():
+            told.forget()
+            told.alive_until_ms = 0
         self._settle()
+        # Whoever watches reads again then: nobody announces that somebody is not there any more.
+        assert self.status is not None
+        if self.watched is not None:
+            assert self.status.version > self.watched.version
+        self.watched = self.status
 
     def _settle(self) -> None:
         online = liveness.is_online(self.leases, self.node_ends, self.now_ms)
@@ -227,6 +270,8 @@ class OneMechanicOnManyNodes(RuleBasedStateMachine):
         self.status = status
         if is_change:
             self.announced.append(status.version)
+            if self.watched is None or status.version > self.watched.version:
+                self.watched = status
 
     @invariant()
     def online_is_what_the_brute_force_says(self) -> None:
@@ -236,6 +281,16 @@ class OneMechanicOnManyNodes(RuleBasedStateMachine):
     @invariant()
     def announced_versions_only_grow(self) -> None:
         assert self.announced == sorted(set(self.announced))
+
+    @invariant()
+    def what_was_announced_is_all_that_a_watcher_needs(self) -> None:
+        if self.watched is not None and self.status is not None:
+            shown, true = liveness.view(self.watched), liveness.view(self.status)
+            assert (shown.version, shown.availability, shown.reachable) == (
+                true.version,
+                true.availability,
+                true.reachable,
+            )
 
     @invariant()
     def the_newest_facts_are_in_the_status(self) -> None:
