@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -87,6 +87,8 @@ class Crowd:
     servers: Sequence[Server]
     mechanics: list[str]
     customers: list[str]
+    rests: dict[str, Rest]
+    """A customer's, by the server's address."""
     settings: PresenceSettings
     dice: Random
     lines: set[Line] = field(default_factory=set)
@@ -108,24 +110,20 @@ class Crowd:
         wrong = set().union(*(watcher.errors(here) for watcher in self.watchers if watcher.line.is_live))
         for server in servers:
             wrong |= await self.online_on(server) ^ self.here
-            async with self._rest(server) as customer:
-                # All are on duty, and none in a session.
-                counted = (await customer.ok("GET", "/api/mechanics/availability"))["available_count"]
+            # All are on duty, and none in a session.
+            counted = (await self.rests[server.base_url].ok("GET", "/api/mechanics/availability"))["available_count"]
             wrong |= {"available_count"} if counted != len(self.here) else set()
         return wrong
 
     async def online_on(self, server: Server) -> set[str]:
         """Return who is online as a node answers by REST."""
         online = set()
-        async with self._rest(server) as customer:
-            for ids in _hundreds(self.mechanics):
-                answer = await customer.ok("GET", "/api/mechanics/status", params={"ids": ",".join(ids)})
-                assert len(answer["statuses"]) == len(ids)
-                online |= {status["mechanic_id"] for status in answer["statuses"] if status["is_online"]}
+        for ids in _hundreds(self.mechanics):
+            asked = {"ids": ",".join(ids)}
+            answer = await self.rests[server.base_url].ok("GET", "/api/mechanics/status", params=asked)
+            assert len(answer["statuses"]) == len(ids)
+            online |= {status["mechanic_id"] for status in answer["statuses"] if status["is_online"]}
         return online
-
-    def _rest(self, server: Server) -> Rest:
-        return Rest.of(server.base_url, self.customers[0], "customer")
 
     async def until_true(
         self, within_s: float, *, on: Sequence[Server] | None = None, of: Callable[[], set[str]] | None = None
@@ -212,7 +210,7 @@ class Crowd:
                 await anyio.sleep(self.dice.uniform(*BACKOFF_S))
 
     async def _end(self, line: Line, stay: Stay, ending: Ending) -> None:
-        self.counts[ending] += 1
+        self.counts[ending.value] += 1
         stay.until_ms = wall_clock_ms()
         match ending:
             case Ending.CLOSE:
@@ -293,8 +291,11 @@ async def gathering(
     new = [NewAccount(Role.MECHANIC, f"m{number}@example.com", f"Mechanic {number}") for number in range(mechanics)]
     new += [NewAccount(Role.CUSTOMER, f"c{number}@example.com", f"Customer {number}") for number in range(customers)]
     ids = await add_accounts(database_url, *new)
-    crowd = Crowd(servers, ids[:mechanics], ids[mechanics:], settings, dice)
-    try:
+    async with AsyncExitStack() as stack:
+        rests = {
+            server.base_url: await stack.enter_async_context(Rest.of(server.base_url, ids[-1], "customer"))
+            for server in servers
+        }
+        crowd = Crowd(servers, ids[:mechanics], ids[mechanics:], rests, settings, dice)
+        stack.callback(crowd.drop)
         yield crowd
-    finally:
-        crowd.drop()

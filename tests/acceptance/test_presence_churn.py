@@ -14,6 +14,9 @@ from models.settings import PresenceSettings
 from tests.acceptance.churn import Ending, Stay, is_within, plan, promises
 from tests.acceptance.crowd import Crowd, gathering, two_nodes
 
+pytestmark = pytest.mark.timeout(300)
+"""Every single wait is bounded, and on a busy machine some of them are long."""
+
 MECHANICS = 300
 LASTS_S = 10.0
 PATIENCE_S = 30.0
