@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -19,7 +20,7 @@ from models.clock import wall_clock_ms
 from models.redis_link import RedisLink
 from models.settings import PresenceSettings
 from models.tables import Role
-from tests.acceptance.churn import Ending, Spell, Stay
+from tests.acceptance.churn import Ending, Spell, Stay, promises
 from tests.acceptance.clients import Rest
 from tests.acceptance.lines import Line, Refused
 from tests.acceptance.servers import Server, add_accounts, running_servers
@@ -93,7 +94,7 @@ class Crowd:
     dice: Random
     lines: set[Line] = field(default_factory=set)
     watchers: list[Watcher] = field(default_factory=list)
-    stays: dict[str, list[Stay]] = field(default_factory=lambda: defaultdict(list))
+    stays: dict[str, list[tuple[Line, Stay]]] = field(default_factory=lambda: defaultdict(list))
     stalls: Stalls = field(default_factory=Stalls)
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -153,6 +154,14 @@ class Crowd:
                     meaning = (status["is_online"], status["availability"])
                     assert meant.setdefault((mechanic, status["version"]), meaning) == meaning
 
+    def promises_to(self, mechanic_id: str) -> list[tuple[float, float]]:
+        """Return the times, ms, in which nobody may have seen them offline."""
+        for line, stay in self.stays[mechanic_id]:
+            if line.closed.is_set() and stay.until_ms == inf:
+                # It broke, and not by our doing: since we were last heard, nothing is promised.
+                stay.until_ms = line.acknowledged_at_ms
+        return promises(stay for _, stay in self.stays[mechanic_id])
+
     def offline_told(self) -> dict[str, set[float]]:
         """Return for each mechanic the instants, ms, at which a change to offline was told to anybody."""
         instants: dict[str, set[float]] = {}
@@ -184,9 +193,7 @@ class Crowd:
                 line, stay = await self._connect_until(mechanic_id, spell.node)
             ends_s = monotonic() + spell.stays_s
             while not await _closes_before(line, ends_s):
-                # Not our doing: since we were last heard, nothing is promised.
                 self.counts["cut off"] += 1
-                stay.until_ms = line.acknowledged_at_ms
                 line, stay = await self._connect_until(mechanic_id, spell.node)
             if spell.ending is not None:
                 await self._end(line, stay, spell.ending)
@@ -226,7 +233,7 @@ class Crowd:
 
     def _stay(self, line: Line) -> Stay:
         stay = Stay(line.acknowledged_at_ms)
-        self.stays[line.account_id].append(stay)
+        self.stays[line.account_id].append((line, stay))
         return stay
 
     # --- who watches --------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Any, Self, cast
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import anyio
@@ -52,7 +52,7 @@ class Line(asyncio.Protocol):
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
             f"Authorization: Bearer {token_for(account_id, kind)}\r\n\r\n"
         )
-        self._transport: asyncio.Transport
+        self._transport: Any = None
         self._buffer = b""
         self._head: bytes | None = None
         self._welcomed_or_closed = anyio.Event()
@@ -67,14 +67,14 @@ class Line(asyncio.Protocol):
         """Return a line past its welcome; raises ``Refused``."""
         to = urlsplit(base_url)
         assert to.hostname is not None
-        loop = asyncio.get_running_loop()
+        line = cls(base_url, kind, account_id, dice)
         try:
             with anyio.fail_after(PATIENCE_S):
-                _, line = await loop.create_connection(
-                    lambda: cls(base_url, kind, account_id, dice), to.hostname, to.port
-                )
+                await asyncio.get_running_loop().create_connection(lambda: line, to.hostname, to.port)
                 await line._welcomed_or_closed.wait()
         except (OSError, TimeoutError) as error:
+            if line._transport is not None:
+                line._transport.abort()
             raise Refused(str(error)) from error
         if line.closed.is_set():
             raise Refused(str(line._head))
@@ -129,7 +129,7 @@ class Line(asyncio.Protocol):
     # --- what asyncio calls -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = transport
         self._transport.write(self._request.encode())
 
     def data_received(self, data: bytes) -> None:

@@ -74,7 +74,7 @@ def assert_nobody_flickered(crowd: Crowd) -> None:
     told = doubtful = 0
     flickers = []
     for mechanic, instants_ms in crowd.offline_told().items():
-        promised = promises(crowd.stays[mechanic])
+        promised = crowd.promises_to(mechanic)
         for at_ms in instants_ms:
             told += 1
             if is_within(at_ms, promised):

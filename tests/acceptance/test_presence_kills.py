@@ -31,7 +31,9 @@ pytestmark = pytest.mark.timeout(300)
 MECHANICS = 250
 LEAVERS = 20
 """Of them, for each of the calamities: who goes at that very moment."""
-SETTINGS = PresenceSettings(heartbeat_interval_ms=1_000, timeout_ms=20_000, grace_ms=500)
+NODES = ([0], [1], [0, 1])
+"""Where the devices of three mechanics are."""
+SETTINGS = PresenceSettings(heartbeat_interval_ms=1_000, timeout_ms=60_000, grace_ms=500)
 """A time-out that outlasts a node's lease: sockets of a node that stood still survive it."""
 TRUE_AGAIN_S = SETTINGS.heartbeat_interval_ms / 1000 + 2
 NO_GHOSTS_S = 10.0
@@ -53,9 +55,9 @@ async def town(
             stay, leave = crowd.mechanics[: -3 * LEAVERS], crowd.mechanics[-3 * LEAVERS :]
             leaving: dict[int, list[Line]] = {0: [], 1: []}
             async with anyio.create_task_group() as apps:
-                for number, mechanic in enumerate(stay):
-                    for node in ([0], [1], [0, 1])[number % 3]:
-                        apps.start_soon(crowd.live, mechanic, [Spell(node, inf, None, None)])
+                devices = [(mechanic, node) for number, mechanic in enumerate(stay) for node in NODES[number % 3]]
+                for mechanic, node in devices:
+                    apps.start_soon(crowd.live, mechanic, [Spell(node, inf, None, None)])
                 for number, mechanic in enumerate(leave):
                     line, _ = await crowd.connect(mechanic, number % 2)
                     leaving[number % 2].append(line)
@@ -64,6 +66,8 @@ async def town(
                     theirs, leaving[node] = leaving[node][: LEAVERS // 2], leaving[node][LEAVERS // 2 :]
                     return theirs
 
+                sockets = len(devices) + len(leave)
+                await eventually(lambda: crowd.counts["opened"] == sockets, "all are here", within_s=BUSY_MACHINE_S)
                 await crowd.until_true(NO_GHOSTS_S + BUSY_MACHINE_S)
                 yield crowd, redis, next_to_leave
                 crowd.assert_versions_only_grew()
