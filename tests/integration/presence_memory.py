@@ -48,14 +48,15 @@ class Memory:
             if end_ms is not None:
                 theirs[mechanic_id] = end_ms
 
-    def renew_node(self, node_id: str, now_ms: int) -> tuple[int, bool, list[str]]:
-        """Return the epoch, whether the lease held until now, and the nodes whose lease has ended."""
+    def renew_node(self, node_id: str, now_ms: int) -> tuple[int, bool, int, list[str]]:
+        """Return the epoch, whether the lease held until now, how many of its own lapsed, and the other nodes that ended."""
         if self.epoch_ms is None:
             self.epoch_ms = now_ms
         held = liveness.is_live(self.node_ends_ms.get(node_id), now_ms)
         self.node_ends_ms[node_id] = now_ms + self.settings.node_lease_ms
         ended = [(end, node) for node, end in self.node_ends_ms.items() if not liveness.is_live(end, now_ms)]
-        return self.epoch_ms, held, [node for _, node in sorted(ended)]
+        lapses = sum(not liveness.is_live(end, now_ms) for end in self.leases.get(node_id, {}).values())
+        return self.epoch_ms, held, lapses, [node for _, node in sorted(ended)]
 
     def retire_node(self, node_id: str, now_ms: int) -> None:
         if node_id in self.node_ends_ms:

@@ -5,20 +5,22 @@ without waiting and an instant can be hit exactly; and what is published is note
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from redis.asyncio import Redis
 
-from models.redis_link import RedisLink
+from models.redis_link import RedisLink, Script
 from models.settings import PresenceSettings
 from presence import leases
-from presence.leases import Leases, NodeShard, Renewed, Standing, parse, shard_of
+from presence.leases import Leases, Renewed, Standing, parse
 from presence.liveness import Facts, Status
 from tests.integration.presence_memory import Memory
 from tests.services import redis_server
@@ -44,12 +46,19 @@ end}}, {{__index = redis}})
 Answer = TypeVar("Answer")
 
 
+class SteeredLink(RedisLink):
+    """Puts what steers the clock in front of every script."""
+
+    def script(self, *paths: Path) -> Script:
+        return Script(self, "\n".join([STEERED, *(path.read_text() for path in paths)]))
+
+
 @dataclass(frozen=True)
 class Look:
-    """What was published since the last look, all that Redis keeps of each shard, and what it answers."""
+    """What was published since the last look, all that Redis keeps, and what it answers."""
 
     published: list[Status]
-    remembered: list[dict[str, Any]]
+    remembered: dict[str, Any]
     statuses: dict[str, Status]
     available_count: int
 
@@ -66,30 +75,30 @@ class Stage:
         return self.runner.run(work)
 
     async def set_clock(self, now_ms: int) -> None:
-        await self.link.redis.set(CLOCK, now_ms)
+        await self.link.ask(CLOCK, lambda redis: redis.set(CLOCK, now_ms))
 
     async def forget(self, now_ms: int) -> None:
-        await self.link.redis.flushall()
+        await self.link.everywhere(lambda redis: redis.flushall())
         await self.set_clock(now_ms)
 
     async def look(self, as_of_ms: int) -> "Look":
-        keys = self.nodes[NODES[0]]
-        async with self.link.redis.pipeline(transaction=True) as pipeline:
-            pipeline.lpop(HEARD, 1_000)
-            for shard in range(leases.SHARDS):
-                for node in NODES:
-                    pipeline.zrange(keys._leases_of(shard, node), 0, -1, withscores=True)
-                for name in ("nodes", "seen"):
-                    pipeline.zrange(keys._key(shard, name), 0, -1, withscores=True)
-                pipeline.hgetall(keys._key(shard, "holders"))
-                pipeline.smembers(keys._key(shard, "available"))
-            published, *kept = await pipeline.execute()
-        size = len(NODES) + 4
+        some = self.nodes[NODES[0]]
+
+        async def take(redis: Redis) -> list[Any]:
+            async with redis.pipeline(transaction=True) as pipeline:
+                pipeline.lpop(HEARD, 1_000)
+                for name in (*(f"leases:{node}" for node in NODES), "nodes", "seen"):
+                    pipeline.zrange(some.key(name), 0, -1, withscores=True)
+                pipeline.hgetall(some.key("holders"))
+                pipeline.smembers(some.key("available"))
+                return await pipeline.execute()
+
+        published, *kept = await self.link.ask(HEARD, take)
         return Look(
             [parse(message) for message in published or ()],
-            [_remembered(kept[start : start + size]) for start in range(0, len(kept), size)],
-            await keys.read(MECHANICS, as_of_ms=as_of_ms),
-            await keys.available_count(),
+            _remembered(kept),
+            await some.read(MECHANICS, as_of_ms=as_of_ms),
+            await some.available_count(),
         )
 
     async def renew(self, node: str, heard_at_ms: dict[str, int]) -> list[Renewed]:
@@ -99,11 +108,9 @@ class Stage:
 @contextmanager
 def stage() -> Iterator[Stage]:
     with redis_server() as server, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        link = RedisLink(server.url, prefix="test")
-        register = link.redis.register_script
-        link.redis.register_script = lambda text: register(STEERED + text)
+        link = SteeredLink(server.url, prefix="test")
         try:
-            yield Stage(runner, link, {node: Leases(link, SETTINGS, node) for node in NODES})
+            yield Stage(runner, link, {node: Leases(link, SETTINGS, node, 0) for node in NODES})
         finally:
             runner.run(link.close())
 
@@ -119,13 +126,6 @@ def _remembered(answers: list[Any]) -> dict[str, Any]:
     }
 
 
-def by_shard(ids: Iterable[str]) -> dict[int, list[str]]:
-    shards: dict[int, list[str]] = {}
-    for mechanic_id in ids:
-        shards.setdefault(shard_of(mechanic_id), []).append(mechanic_id)
-    return shards
-
-
 class ScriptsAndRules(RuleBasedStateMachine):
     """Three nodes that beat, close, die, freeze, come back and sweep each other; five mechanics; a Redis that forgets."""
 
@@ -136,12 +136,12 @@ class ScriptsAndRules(RuleBasedStateMachine):
         super().__init__()
         self.stage = stage
         self.now_ms = NOW_MS
-        self.epochs: dict[tuple[int | None, ...], tuple[str, ...]] = {}
+        self.epochs: dict[int, str] = {}
         self.versions: dict[str, list[int]] = {mechanic: [] for mechanic in MECHANICS}
         self._begin()
 
     def _begin(self) -> None:
-        self.memories = {shard: Memory(SETTINGS) for shard in range(leases.SHARDS)}
+        self.memory = Memory(SETTINGS)
         self.stage.now(self.stage.forget(self.now_ms))
 
     @rule(ms=st.sampled_from([1, 150, 2_000, 3_000, 4_999, 5_000, 9_000, 20_000, -1, -700]))
@@ -152,7 +152,7 @@ class ScriptsAndRules(RuleBasedStateMachine):
 
     @rule(off_ms=st.sampled_from([-1, 0, 0, 1]))
     def time_passes_until_a_lease_ends(self, off_ms: int) -> None:
-        ends = [end for memory in self.memories.values() for end in memory.ends_ms() if end > self.now_ms]
+        ends = [end for end in self.memory.ends_ms() if end > self.now_ms]
         if ends:
             self.time_passes(ms=min(ends) - self.now_ms + off_ms)
 
@@ -163,59 +163,47 @@ class ScriptsAndRules(RuleBasedStateMachine):
     )
     def heartbeats_arrive(self, node: str, ids: list[str], delays_ms: list[int]) -> None:
         heard = {mechanic: self.now_ms - delay for mechanic, delay in zip(ids, delays_ms, strict=False)}
-        told = self.stage.now(self.stage.renew(node, heard))
-        expected = [
-            self.memories[shard].renew(node, {mechanic: heard[mechanic] for mechanic in theirs}, self.now_ms)
-            for shard, theirs in by_shard(heard).items()
-        ]
-        assert [(one.was_forgotten, sorted(one.new_ids)) for one in told] == [
-            (one.was_forgotten, sorted(one.new_ids)) for one in expected
-        ]
+        (told,) = self.stage.now(self.stage.renew(node, heard))
+        expected = self.memory.renew(node, heard, self.now_ms)
+        assert (told.was_forgotten, sorted(told.new_ids)) == (expected.was_forgotten, sorted(expected.new_ids))
 
     @rule(node=nodes, ids=some)
     def last_sockets_close(self, node: str, ids: list[str]) -> None:
         self.stage.now(self.stage.nodes[node].release(ids))
-        for shard, theirs in by_shard(ids).items():
-            self.memories[shard].release(node, theirs, self.now_ms)
+        self.memory.release(node, ids, self.now_ms)
 
     @rule(node=nodes)
     def a_node_renews_its_own_lease(self, node: str) -> None:
         self._renew_node(node)
 
-    def _renew_node(self, node: str) -> list[NodeShard]:
+    def _renew_node(self, node: str) -> Standing:
         told = self.stage.now(self.stage.nodes[node].renew_node())
-        expected = {shard: memory.renew_node(node, self.now_ms) for shard, memory in self.memories.items()}
-        epoch = tuple(epoch_ms for epoch_ms, _, _ in expected.values())
-        lapsed = [NodeShard(shard, ended) for shard, (_, _, all_ended) in expected.items() for ended in all_ended]
+        epoch_ms, held, lapses, ended = self.memory.renew_node(node, self.now_ms)
         # What an epoch looks like is Redis' own business: the same one as long as nothing was forgotten.
-        assert told == Standing(
-            self.epochs.setdefault(epoch, told.epoch), all(held for _, held, _ in expected.values()), lapsed
-        )
-        return lapsed
+        assert told == Standing(self.epochs.setdefault(epoch_ms, told.epoch), held, lapses > 0, ended)
+        return told
 
     @rule(node=nodes)
     def a_node_stops_in_good_order(self, node: str) -> None:
         self.stage.now(self.stage.nodes[node].retire_node())
-        for memory in self.memories.values():
-            memory.retire_node(node, self.now_ms)
+        self.memory.retire_node(node, self.now_ms)
 
     @rule(sweeper=nodes, of=nodes)
     def a_node_sweeps(self, sweeper: str, of: str) -> None:
-        for shard in self.memories:
-            self._sweep(sweeper, NodeShard(shard, of))
+        self._sweep(sweeper, of)
 
     @rule(node=nodes)
     def a_node_tends(self, node: str) -> None:
-        # As presence/service.py does several times a second.
-        for lapsed in (*self.stage.nodes[node].own(), *self._renew_node(node)):
+        # As presence/shard.py does several times a second.
+        standing = self._renew_node(node)
+        for lapsed in (*([node] if standing.has_lapses else ()), *standing.lapsed_nodes):
             is_more = True
             while is_more:
                 is_more = self._sweep(node, lapsed)
 
-    def _sweep(self, sweeper: str, of: NodeShard) -> bool:
-        told = self.stage.now(self.stage.nodes[sweeper].sweep(of))
-        expected = self.memories[of.shard].sweep(of.node_id, self.now_ms, is_own=sweeper == of.node_id, len_max=LEN_MAX)
-        assert told == expected
+    def _sweep(self, sweeper: str, of: str) -> bool:
+        told = self.stage.now(self.stage.nodes[sweeper].sweep(None if sweeper == of else of))
+        assert told == self.memory.sweep(of, self.now_ms, is_own=sweeper == of, len_max=LEN_MAX)
         return told.is_more
 
     @rule(
@@ -231,10 +219,7 @@ class ScriptsAndRules(RuleBasedStateMachine):
         last_seen_ms = None if seen_ago_ms is None else self.now_ms - seen_ago_ms
         facts = [Facts(mechanic, version, *flags, last_seen_ms) for mechanic in ids]
         told = self.stage.now(self.stage.nodes[node].store_facts(facts))
-        expected = {
-            one.mechanic_id: self.memories[shard_of(one.mechanic_id)].store_facts(one, self.now_ms) for one in facts
-        }
-        assert told == expected
+        assert told == {one.mechanic_id: self.memory.store_facts(one, self.now_ms) for one in facts}
 
     @rule()
     def redis_forgets(self) -> None:
@@ -244,23 +229,17 @@ class ScriptsAndRules(RuleBasedStateMachine):
 
     @invariant()
     def both_remember_announce_and_answer_the_same(self) -> None:
-        look = self.stage.now(self.stage.look(self.now_ms))
-        memories = list(self.memories.values())
-        assert look.remembered == [
-            {
-                "leases": {node: theirs for node, theirs in memory.leases.items() if theirs},
-                "nodes": memory.node_ends_ms,
-                "seen": memory.seen_ms,
-                "holders": {mechanic: count for mechanic in MECHANICS if (count := memory.holders(mechanic))},
-                "available": memory.available(),
-            }
-            for memory in memories
-        ]
-        assert look.statuses == {
-            status.mechanic_id: status for memory in memories for status in memory.read(MECHANICS, self.now_ms)
+        look, memory = self.stage.now(self.stage.look(self.now_ms)), self.memory
+        assert look.remembered == {
+            "leases": {node: theirs for node, theirs in memory.leases.items() if theirs},
+            "nodes": memory.node_ends_ms,
+            "seen": memory.seen_ms,
+            "holders": {mechanic: count for mechanic in MECHANICS if (count := memory.holders(mechanic))},
+            "available": memory.available(),
         }
-        assert look.available_count == sum(len(memory.available()) for memory in memories)
-        announced = [status for memory in memories for status in memory.take_announced()]
+        assert look.statuses == {status.mechanic_id: status for status in memory.read(MECHANICS, self.now_ms)}
+        assert look.available_count == len(memory.available())
+        announced = memory.take_announced()
         # Each mechanic's in order; who of several comes first does not matter.
         in_turn = lambda status: status.mechanic_id  # noqa: E731
         assert sorted(look.published, key=in_turn) == sorted(announced, key=in_turn)
