@@ -56,7 +56,7 @@ class Stalls:
                 self.note(before_ms + 1000 * LOOK_S, wall_clock_ms())
                 before_ms = wall_clock_ms()
                 with suppress(RedisError):
-                    await link.redis.ping()
+                    await link.ping()
                 self.note(before_ms, wall_clock_ms())
         finally:
             with anyio.CancelScope(shield=True):

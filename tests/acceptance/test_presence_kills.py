@@ -95,7 +95,7 @@ async def test_after_redis_forgot_died_or_lost_its_file_everybody_is_back_within
         link = RedisLink(redis.url, prefix="test")
         for line in (*next_to_leave(0), *next_to_leave(1)):
             line.reset()
-        await link.redis.flushall()
+        await link.everywhere(lambda redis: redis.flushall())
         await link.close()
         await truth_comes_back(crowd, "after FLUSHALL")
 
