@@ -47,6 +47,9 @@ class Fallback(StrEnum):
     SKIPPED = "skipped"
 
 
+ACCEPT_LEEWAY_MS = 250
+"""How long a broadcast outlives its deadline, for accepts that reached a server in time and are still on their way to SQL."""
+
 OPEN = frozenset({Status.PRIORITY_OFFERED, Status.BROADCASTING, Status.ACCEPTED, Status.IN_PROGRESS})
 """Statuses from which something will still follow by itself or by somebody."""
 
@@ -63,6 +66,20 @@ class OpenWindow:
     mechanic_id: str | None
     opened_at_ms: int
     expires_at_ms: int
+
+    @property
+    def ends_at_ms(self) -> int:
+        """When time ends it, if nobody has before."""
+        return ends_at_ms(self.kind, self.expires_at_ms)
+
+
+def ends_at_ms(kind: OfferKind, expires_at_ms: int) -> int:
+    """Return when time ends a window whose deadline is ``expires_at_ms``; never before it.
+
+    A priority window ends sharp: an accept that was on its way counts in the broadcast. After a broadcast the money goes back
+    and no accept can count any more, so one that was stamped in time, on whichever node, gets a moment to be committed.
+    """
+    return expires_at_ms + (ACCEPT_LEEWAY_MS if kind is OfferKind.BROADCAST else 0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ class Request:
 
 @dataclass(frozen=True)
 class MechanicAccepted:
-    """``received_at_ms`` is when the accept reached a server: before the deadline counts, whatever the timer does."""
+    """``received_at_ms`` is when the accept reached a server: before the deadline counts, though it is decided after it."""
 
     mechanic_id: str
     offer_id: str
@@ -371,7 +388,7 @@ def _elapse(
     window = request.offer
     if window is None or window.offer_id != event.offer_id:
         return Refused("wrong_state", "That window has ended already.")
-    if now_ms < window.expires_at_ms:
+    if now_ms < window.ends_at_ms:
         return Refused("wrong_state", "The window has not ended yet.")
     if window.kind is OfferKind.PRIORITY:
         return _widen(request, Fallback.EXPIRED, now_ms, next_offer_id, windows)

@@ -19,12 +19,14 @@ from dispatch.request import (
     MechanicAccepted,
     MechanicDeclined,
     MechanicReleased,
+    OfferKind,
     RequestCancelled,
     SessionCompleted,
     SessionStarted,
     WaitSkipped,
     WindowElapsed,
     Windows,
+    ends_at_ms,
     step,
 )
 from dispatch.request_store import Cause, LostRace, MechanicBusy
@@ -242,8 +244,8 @@ class Dispatch:
             return
         outcome = await self._transition(offer.request_id, WindowElapsed(offer_id), now_ms=now_ms)
         if not isinstance(outcome, Refused):
-            lateness_ms = self._clock.now_ms() - offer.expires_at_ms
-            FALLBACK_LATENESS.observe(lateness_ms / 1000)
+            lateness_ms = self._clock.now_ms() - ends_at_ms(OfferKind(offer.kind), offer.expires_at_ms)
+            FALLBACK_LATENESS.labels(offer.kind).observe(lateness_ms / 1000)
             self._log.info("window_ended", request_id=offer.request_id, kind=offer.kind, late_ms=lateness_ms)
 
     async def _reconcile(self) -> None:
@@ -252,12 +254,14 @@ class Dispatch:
             try:
                 async with self._database.read() as session:
                     open_offers = await session.exec(
-                        select(tables.Offer.id, tables.Offer.expires_at_ms)
+                        select(tables.Offer.id, tables.Offer.kind, tables.Offer.expires_at_ms)
                         .where(col(tables.Offer.closed_at_ms).is_(None))
                         .order_by(col(tables.Offer.expires_at_ms))
                         .limit(RECONCILE_BATCH)
                     )
-                    deadlines = [(offer_id, expires_at_ms) for offer_id, expires_at_ms in open_offers]
+                    deadlines = [
+                        (offer_id, ends_at_ms(OfferKind(kind), at_ms)) for offer_id, kind, at_ms in open_offers
+                    ]
                 if restored := await self._deadlines.schedule(*deadlines):
                     self._log.info("deadlines_restored", count=restored)
             except (DatabaseUnavailable, RedisError, OSError) as error:

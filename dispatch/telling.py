@@ -13,7 +13,7 @@ from dispatch import deliveries
 from dispatch.deadlines import Deadlines
 from dispatch.outbox import Outbox
 from dispatch.push import Push
-from dispatch.request import OfferKind
+from dispatch.request import OfferKind, ends_at_ms
 from dispatch.views import offer_views, request_view
 from models import tables
 from models.bus import Bus
@@ -68,7 +68,7 @@ class Telling:
                 )
             )
         # On the clock first: a window that nobody hears of must still end.
-        await self._deadlines.schedule((offer.id, offer.expires_at_ms))
+        await self._deadlines.schedule((offer.id, ends_at_ms(OfferKind(offer.kind), offer.expires_at_ms)))
         await self._publish(deliveries.OfferTo(view, offer.expires_at_ms, offer.mechanic_id, excluded))
         if offer.kind == OfferKind.PRIORITY and offer.mechanic_id is not None:
             status = (await self._presence.status_of([offer.mechanic_id])).get(offer.mechanic_id)

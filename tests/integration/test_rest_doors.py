@@ -235,7 +235,8 @@ async def test_metrics_count_by_route_and_never_by_id(house: House):
         answer = await rest.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert 'pitlane_http_requests_total{method="GET",route="/api/requests/{id}",status="404"}' in answer.text
-    assert "pitlane_window_end_lateness_seconds" in answer.text
+    for kind in ("priority", "broadcast"):
+        assert f'pitlane_window_end_lateness_seconds_count{{kind="{kind}"}}' in answer.text
     assert 'pitlane_connections{role="mechanic"} 0.0' in answer.text
     assert "pitlane_socket_frames_received_total 0.0" in answer.text
     assert "process_resident_memory_bytes" in answer.text

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dispatch.request import (
+    ACCEPT_LEEWAY_MS,
     Assign,
     CloseOffer,
     Event,
@@ -40,6 +41,7 @@ NOW_MS = 1_795_000_000_000
 WINDOWS = Windows(priority_ms=600_000, broadcast_ms=900_000)
 FAVORITE, OTHER, THIRD = "favorite", "other", "third"
 PRIORITY_END_MS = NOW_MS + 600_000
+BROADCAST_END_MS = PRIORITY_END_MS + 900_000
 
 
 def new(*, is_priority: bool = True, paid_cents: int = 2999) -> Transition:
@@ -100,7 +102,7 @@ def completed() -> Request:
 def unfilled() -> Request:
     request = broadcasting()
     assert request.offer is not None
-    return after(request, WindowElapsed("o2"), now_ms=request.offer.expires_at_ms)[0]
+    return after(request, WindowElapsed("o2"), now_ms=request.offer.ends_at_ms)[0]
 
 
 def cancelled() -> Request:
@@ -202,9 +204,9 @@ def test_a_decline_of_the_broadcast_concerns_nobody_but_who_declined():
 
 
 def test_the_broadcast_ends_unfilled_and_the_money_goes_back():
-    request, commands = after(broadcasting(), WindowElapsed("o2"), now_ms=PRIORITY_END_MS + 900_000)
+    request, commands = after(broadcasting(), WindowElapsed("o2"), now_ms=BROADCAST_END_MS + ACCEPT_LEEWAY_MS)
     assert (request.status, request.offer) == (Status.UNFILLED, None)
-    assert request.settled_at_ms == PRIORITY_END_MS + 900_000
+    assert request.settled_at_ms == BROADCAST_END_MS + ACCEPT_LEEWAY_MS
     assert commands == [CloseOffer("o2", "expired"), Record("unfilled"), Refund("unfilled")]
 
 
@@ -288,7 +290,16 @@ def test_nobody_but_the_favorite_can_take_or_decline_the_priority_offer():
 
 def test_a_window_never_ends_early():
     assert refused(offered(), WindowElapsed("o1"), now_ms=PRIORITY_END_MS - 1).code == "wrong_state"
-    assert refused(broadcasting(), WindowElapsed("o2"), now_ms=PRIORITY_END_MS + 899_999).code == "wrong_state"
+    last_ms = BROADCAST_END_MS + ACCEPT_LEEWAY_MS - 1
+    assert refused(broadcasting(), WindowElapsed("o2"), now_ms=last_ms).code == "wrong_state"
+
+
+def test_a_priority_window_ends_at_its_deadline_and_a_broadcast_a_moment_after_it():
+    priority, broadcast = offered().offer, broadcasting().offer
+    assert priority is not None
+    assert broadcast is not None
+    assert priority.ends_at_ms == priority.expires_at_ms
+    assert broadcast.ends_at_ms == broadcast.expires_at_ms + ACCEPT_LEEWAY_MS
 
 
 def test_the_end_of_a_window_that_is_no_longer_open_means_nothing():
@@ -308,11 +319,31 @@ def test_an_accept_that_reaches_us_after_the_broadcasts_deadline_is_refused():
         assert refused(request, took(mechanic_id, offer_id, end_ms), now_ms=end_ms + 1).code == "offer_gone"
 
 
-def test_an_accept_that_reached_us_before_the_broadcasts_deadline_wins_though_it_is_decided_later():
+@pytest.mark.parametrize(("mechanic_id", "offer_id"), [(OTHER, "o2"), (FAVORITE, "o2"), (FAVORITE, "o1")])
+def test_an_accept_that_reached_us_before_the_broadcasts_deadline_wins_though_the_timer_fires_while_it_is_on_its_way(
+    mechanic_id: str, offer_id: str
+):
     request = broadcasting()
     assert request.offer is not None
     end_ms = request.offer.expires_at_ms
-    assert after(request, took(OTHER, "o2", end_ms - 1), now_ms=end_ms + 50)[0].assigned_mechanic_id == OTHER
+    for on_its_way_ms in (0, 50, ACCEPT_LEEWAY_MS - 1):
+        decided_at_ms = end_ms + on_its_way_ms
+        assert refused(request, WindowElapsed("o2"), now_ms=decided_at_ms).code == "wrong_state"
+        won, _ = after(request, took(mechanic_id, offer_id, end_ms - 1), now_ms=decided_at_ms)
+        assert (won.status, won.assigned_mechanic_id) == (Status.ACCEPTED, mechanic_id)
+
+
+def test_an_accept_from_before_the_deadline_that_is_decided_after_the_end_comes_too_late_for_the_money_is_on_its_way_back():
+    request = unfilled()
+    gone = refused(request, took(OTHER, "o2", BROADCAST_END_MS - 1), now_ms=BROADCAST_END_MS + ACCEPT_LEEWAY_MS)
+    assert gone == OfferGone(detail="The offer expired before anyone accepted.")
+
+
+def test_an_accept_that_reached_us_earlier_than_the_winners_but_is_decided_after_it_has_lost():
+    taken, _ = after(broadcasting(), took(OTHER, "o2", BROADCAST_END_MS - 1), now_ms=BROADCAST_END_MS)
+    for mechanic_id, offer_id in ((THIRD, "o2"), (FAVORITE, "o2"), (FAVORITE, "o1")):
+        early = took(mechanic_id, offer_id, BROADCAST_END_MS - 500)
+        assert refused(taken, early, now_ms=BROADCAST_END_MS + 1).detail == "Another mechanic was faster."
 
 
 def test_whoever_gave_the_request_back_cannot_take_it_again():

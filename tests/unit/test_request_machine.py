@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dispatch.request import (
+    ACCEPT_LEEWAY_MS,
     OPEN,
     Assign,
     CloseOffer,
@@ -80,6 +81,24 @@ class Life(RuleBasedStateMachine):
         for window in self.open.values():
             self.now_ms = max(self.now_ms, window.expires_at_ms)
 
+    @rule()
+    def time_passes_until_the_end(self) -> None:
+        for window in self.open.values():
+            self.now_ms = max(self.now_ms, window.ends_at_ms)
+
+    @rule(mechanic_id=mechanics, on_its_way_ms=st.integers(1, ACCEPT_LEEWAY_MS - 1))
+    def a_timer_fires_while_an_accept_of_the_last_moment_is_on_its_way(
+        self, mechanic_id: str, on_its_way_ms: int
+    ) -> None:
+        """Nobody who may take a broadcast and whose accept reached a server in time loses it to the timer."""
+        for window in list(self.open.values()):
+            decided_at_ms = window.expires_at_ms - 1 + on_its_way_ms
+            if window.kind is OfferKind.BROADCAST and self.now_ms <= decided_at_ms:
+                self.now_ms = decided_at_ms
+                self.happens(WindowElapsed(window.offer_id))
+                self.happens(MechanicAccepted(mechanic_id, window.offer_id, window.expires_at_ms - 1))
+                assert self.busy_with == (None if mechanic_id in self.excluded else mechanic_id)
+
     @rule(number=st.integers(1, 8))
     def a_timer_fires(self, number: int) -> None:
         """For any offer, too early, in time, late, or for the second time."""
@@ -142,7 +161,7 @@ class Life(RuleBasedStateMachine):
         self.versions.append(self.request.version)
         match event:
             case WindowElapsed(offer_id):
-                assert self.open[offer_id].expires_at_ms <= self.now_ms, "never early"
+                assert self.open[offer_id].ends_at_ms <= self.now_ms, "never early"
             case MechanicAccepted(mechanic_id, offer_id, received_at_ms):
                 assert mechanic_id not in self.excluded
                 (window,) = self.open.values()
