@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,9 +50,29 @@ def redis_server(data_dir: Path | None = None) -> Iterator[RedisChild]:
         yield child
 
 
+class PostgresServer:
+    """A throw-away PostgreSQL; ``base_url`` is ``postgresql://app@127.0.0.1:PORT``, for ``fresh_database``."""
+
+    def __init__(self, programs: Path, folder: Path, user: pwd.struct_passwd | None, *, keeps_commits: bool) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._user = user
+        self._settings = ("synchronous_commit=on",) if keeps_commits else ()
+        self._process, self._port = _start(programs, folder, user, self._settings)
+        self.base_url = f"postgresql://app@127.0.0.1:{self._port}"
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it and return once it is gone: SIGINT ends its clients' sessions in order, SIGQUIT is like a crash."""
+        _stop(self._process, how)
+
+    def restart(self) -> None:
+        """Start it again on the same port and data, and return once it accepts connections."""
+        self._process, _ = _start(self._programs, self._folder, self._user, self._settings, self._port)
+
+
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """Run a throw-away PostgreSQL and yield its base URL ``postgresql://app@127.0.0.1:PORT``, for ``fresh_database``.
+def restartable_postgres(*, keeps_commits: bool = True) -> Iterator[PostgresServer]:
+    """Run a throw-away PostgreSQL; with ``keeps_commits`` what was committed outlives its crash.
 
     Raises ``ServiceMissing`` where PostgreSQL is not installed.
     """
@@ -65,13 +85,20 @@ def postgres_server() -> Iterator[str]:
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
         _initialise(Path(programs), folder, user)
-        process, port = _start(Path(programs), folder, user)
+        server = PostgresServer(Path(programs), folder, user, keeps_commits=keeps_commits)
         try:
-            yield f"postgresql://app@127.0.0.1:{port}"
+            yield server
         finally:
-            _stop(process)
+            server.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """Run a throw-away PostgreSQL and yield its base URL; raises ``ServiceMissing`` as ``restartable_postgres`` does."""
+    with restartable_postgres(keeps_commits=False) as server:
+        yield server.base_url
 
 
 def fresh_database(base_url: str, template: str | None = None) -> str:
@@ -112,8 +139,10 @@ def _initialise(programs: Path, folder: Path, user: pwd.struct_passwd | None) ->
     _run([str(programs / "initdb"), "--pgdata", str(folder / "data"), *options], user)
 
 
-def _start(programs: Path, folder: Path, user: pwd.struct_passwd | None) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the server on a free port and return once it accepts connections."""
+def _start(
+    programs: Path, folder: Path, user: pwd.struct_passwd | None, settings: Sequence[str] = (), port: int | None = None
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the server on this port, or a free one, and return once it accepts connections."""
     server = [str(programs / "postgres"), "-D", str(folder / "data")]
     # Nothing here needs to survive a power cut.
     for setting in (
@@ -123,18 +152,19 @@ def _start(programs: Path, folder: Path, user: pwd.struct_passwd | None) -> tupl
         "fsync=off",
         "synchronous_commit=off",
         "full_page_writes=off",
+        *settings,
     ):
         server += ["-c", setting]
     log = folder / "postgres.log"
     for _ in range(START_ATTEMPTS):
-        port = free_port()
-        command = _ending_with_us([*server, "-p", str(port)], user)
+        at = port or free_port()
+        command = _ending_with_us([*server, "-p", str(at)], user)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, cwd=folder, env=_variables(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
-        if _accepts(programs, process, port):
-            return process, port
+        if _accepts(programs, process, at):
+            return process, at
         _stop(process)
     raise RuntimeError(f"PostgreSQL does not start:\n{log.read_text(errors='replace')[-2000:]}")
 
@@ -161,8 +191,8 @@ def _accepts(programs: Path, process: subprocess.Popen[bytes], port: int) -> boo
     return False
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
+def _stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGINT) -> None:
+    process.send_signal(how)
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:

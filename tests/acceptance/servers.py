@@ -1,6 +1,7 @@
 """Real server processes with real settings, started and ended by the tests."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,15 @@ class Server:
         self.process.kill()
         self.process.wait()
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """SIGSTOP for the length of the block: it is there, and does nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
         self.process.terminate()
@@ -90,6 +100,50 @@ def running_servers(data_dir: Path, count: int = 1, **settings: str) -> Iterator
             stack.callback(lambda server=server: server.kill() if server.process.poll() is None else None)
             servers.append(server)
         yield servers
+
+
+class Pair:
+    """Two servers with the same settings; one that is killed is replaced at once, and ready when both are wanted again."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self._data_dir = data_dir
+        self._settings = settings
+        self._started = 0
+        self._servers: list[Server] = []
+        for _ in range(2):
+            self._start()
+
+    async def both(self) -> tuple[Server, Server]:
+        """Return the two, ready; which of them is which does not matter."""
+        for server in self._servers:
+            await server.ready()
+        first, second = self._servers
+        return first, second
+
+    def kill(self, server: Server) -> None:
+        """SIGKILL, and start the next."""
+        server.kill()
+        self._servers.remove(server)
+        self._start()
+
+    def end(self) -> None:
+        """Kill both."""
+        for server in self._servers:
+            server.kill()
+
+    def _start(self) -> None:
+        self._servers.append(start_server(self._data_dir / f"node{self._started}", **self._settings))
+        self._started += 1
+
+
+@contextmanager
+def running_pair(data_dir: Path, **settings: str) -> Iterator[Pair]:
+    """A ``Pair``, killed at the end."""
+    pair = Pair(data_dir, **settings)
+    try:
+        yield pair
+    finally:
+        pair.end()
 
 
 async def add_accounts(database_url: str, *accounts: NewAccount) -> list[str]:

@@ -1,0 +1,264 @@
+"""A node is killed at each stage of an offer's life; the other one finishes what it began, once.
+
+Two real servers on one PostgreSQL and one Redis. To kill between two steps, a step is made to wait from outside: a transition for
+the lock on its request's row, which the test holds, and telling for a Redis that stands still. The other node stands still
+meanwhile, so that it is known who has the work in hand.
+"""
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from embedded.redis_child import RedisChild
+from models import tables
+from models.settings import DispatchSettings
+from tests.acceptance.clients import pay, socket
+from tests.acceptance.servers import Pair, Server, running_pair
+from tests.acceptance.town import Town, new_town
+from tests.parts import eventually
+from tests.services import drop_database, fresh_database, redis_server
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+WINDOW_S = 1.5
+"""Long enough to kill a node while it is open, short enough to wait for its end."""
+TRIES_MAX = 10
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisChild]:
+    with redis_server() as child:
+        yield child
+
+
+@pytest.fixture(scope="module")
+def sql(postgres_template: str) -> Iterator[str]:
+    url = fresh_database(postgres_template.rsplit("/", 1)[0], postgres_template)
+    yield url
+    drop_database(url)
+
+
+@pytest.fixture(scope="module")
+def pair(sql: str, redis: RedisChild, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("pair")
+    windows = {"PRIORITY_WINDOW_S": str(WINDOW_S), "BROADCAST_WINDOW_S": "60", "DISCONNECT_GRACE_S": "0.2"}
+    with running_pair(folder, DATABASE_URL=sql, REDIS_URL=redis.url, **windows) as one:
+        yield one
+
+
+async def broadcast_of(here: Town, request_id: str) -> tables.Offer | None:
+    return next((offer for offer in await here.offers(request_id) if offer.kind == "broadcast"), None)
+
+
+async def test_a_payment_whose_node_dies_while_fulfilling_it_is_served_once_by_the_other(pair: Pair, sql: str):
+    a, b = await pair.both()
+    async with (
+        new_town(sql) as here,
+        socket(b.base_url, "customer", here.driver) as page,
+        socket(b.base_url, "mechanic", here.john) as john,
+    ):
+        checkout = await here.checkout(a, favorite=here.john)
+        with b.standing_still():
+            async with here.database.write() as session:
+                # Fulfilment's first step is an update of this row: it has begun, and is not committed.
+                await session.get(tables.Checkout, checkout["checkout_id"], with_for_update=True)
+                await pay(checkout["url"])
+                await here.waiting()
+                pair.kill(a)
+        request_id = await here.landed(b, checkout["checkout_id"])
+        offer = (await john.expect("offer", offer__request_id=request_id))["offer"]
+        assert offer["kind"] == "priority"
+        await page.expect("request_update", request__id=request_id, request__status="priority_offered")
+        await john.send("accept", offer_id=offer["offer_id"])
+        await page.expect("request_update", request__id=request_id, request__status="accepted")
+        await here.is_right(b, request_id)
+        assert await here.story(request_id) == ["paid", "offered", "delivered", "accepted"]
+
+
+async def test_a_priority_offer_outlives_the_node_with_its_timer_and_the_favourites_and_the_customers_sockets(
+    pair: Pair, sql: str
+):
+    a, b = await pair.both()
+    async with new_town(sql) as here, socket(b.base_url, "mechanic", here.mike) as mike:
+        async with (
+            socket(a.base_url, "customer", here.driver) as page,
+            socket(a.base_url, "mechanic", here.john) as john,
+        ):
+            request_id = await here.paid(a, favorite=here.john)
+            offered = (await john.expect("offer", offer__request_id=request_id))["offer"]
+            await page.expect("request_update", request__id=request_id)
+            pair.kill(a)
+        async with (
+            socket(b.base_url, "customer", here.driver) as page,
+            socket(b.base_url, "mechanic", here.john) as john,
+        ):
+            (seen,) = page.received[0]["requests"]
+            assert seen["id"] == request_id
+            broadcast = (await mike.expect("offer", offer__request_id=request_id))["offer"]
+            assert broadcast["kind"] == "broadcast"
+            if seen["status"] == "priority_offered":
+                assert seen["offer"]["expires_at"] == offered["expires_at"]
+                assert [offer["offer_id"] for offer in john.received[0]["offers"]] == [offered["offer_id"]]
+                await page.expect("request_update", request__id=request_id, request__fallback_reason="expired")
+            await john.send("accept", offer_id=offered["offer_id"])
+            await john.expect("offer_accepted")
+            await mike.expect("offer_withdrawn", offer_id=broadcast["offer_id"], reason="taken")
+            await page.expect("request_update", request__id=request_id, request__status="accepted")
+        await here.is_right(b, request_id)
+        story = [event for event in await here.story(request_id) if event != "delivered"]
+        assert story == ["paid", "offered", "expired", "broadcast", "accepted"]
+
+
+@asynccontextmanager
+async def held_over_its_deadline(here: Town, a: Server) -> AsyncIterator[str]:
+    """A request whose priority window has ended: node ``a`` has claimed it, and waits inside the transaction for our lock.
+
+    No other node may be awake.
+    """
+    for _ in range(TRIES_MAX):
+        request_id = await here.paid(a, favorite=here.john)
+        async with here.locked(request_id):
+            if await broadcast_of(here, request_id) is None:
+                await here.waiting()
+                yield request_id
+                return
+        # The machine is so busy that the window was over before we had the lock.
+        await here.cancelled(a, request_id)
+    raise AssertionError(f"{TRIES_MAX} windows of {WINDOW_S} s were over before they could be looked at")
+
+
+async def test_a_window_claimed_by_a_node_that_dies_before_the_commit_is_ended_once_by_the_other(pair: Pair, sql: str):
+    a, b = await pair.both()
+    async with new_town(sql) as here, socket(b.base_url, "mechanic", here.mike) as mike:
+        with b.standing_still():
+            async with held_over_its_deadline(here, a) as request_id:
+                pair.kill(a)
+        offer = (await mike.expect("offer", offer__request_id=request_id))["offer"]
+        assert offer["kind"] == "broadcast"
+        priority, broadcast = await here.offers(request_id)
+        delay_ms = broadcast.opened_at_ms - priority.expires_at_ms
+        assert delay_ms >= DispatchSettings().claim_lease_ms - 1, "not before the dead node's claim has ended"
+        print(f"claimed again {delay_ms} ms after the deadline")
+        assert await here.story(request_id) == ["paid", "offered", "expired", "broadcast"]
+        await here.is_right(b, request_id)
+        await here.cancelled(b, request_id)
+
+
+async def test_a_fallback_whose_node_dies_before_it_has_told_anybody_is_told_by_the_other(
+    pair: Pair, sql: str, redis: RedisChild
+):
+    a, b = await pair.both()
+    async with (
+        new_town(sql) as here,
+        socket(b.base_url, "mechanic", here.mike) as mike,
+        socket(b.base_url, "customer", here.driver) as page,
+    ):
+        assert redis.pid is not None
+        with b.standing_still():
+            try:
+                async with held_over_its_deadline(here, a) as request_id:
+                    # The commit needs nothing more of Redis, telling does.
+                    os.kill(redis.pid, signal.SIGSTOP)
+                await eventually(lambda: broadcast_of(here, request_id), "the fallback is committed")
+                pair.kill(a)
+            finally:
+                os.kill(redis.pid, signal.SIGCONT)
+            assert await here.rows(tables.OutboxMessage), "nobody has been told"
+        offer = (await mike.expect("offer", offer__request_id=request_id))["offer"]
+        assert offer["kind"] == "broadcast"
+        await page.expect("request_update", request__id=request_id, request__fallback_reason="expired")
+        assert await here.story(request_id) == ["paid", "offered", "expired", "broadcast"]
+        await mike.send("accept", offer_id=offer["offer_id"])
+        await page.expect("request_update", request__id=request_id, request__status="accepted")
+        await here.is_right(b, request_id)
+
+
+async def test_a_broadcast_outlives_the_node_that_opened_it_also_while_an_accept_is_being_committed_there(
+    pair: Pair, sql: str
+):
+    a, b = await pair.both()
+    async with new_town(sql) as here, socket(b.base_url, "customer", here.driver) as page:
+        async with (
+            socket(a.base_url, "mechanic", here.mike) as mike,
+            socket(a.base_url, "mechanic", here.john) as john,
+        ):
+            request_id = await here.paid(a)
+            offer = (await mike.expect("offer", offer__request_id=request_id))["offer"]
+            await john.expect("offer", offer__request_id=request_id)
+            with b.standing_still():
+                async with here.locked(request_id):
+                    await mike.send("accept", offer_id=offer["offer_id"])
+                    await here.waiting()
+                    pair.kill(a)
+        async with (
+            socket(b.base_url, "mechanic", here.mike) as mike,
+            socket(b.base_url, "mechanic", here.john) as john,
+        ):
+            for one in (mike, john):
+                assert [open_["offer_id"] for open_ in one.received[0]["offers"]] == [offer["offer_id"]]
+            await john.send("accept", offer_id=offer["offer_id"])
+            await john.expect("offer_accepted", offer_id=offer["offer_id"])
+            await mike.expect("offer_withdrawn", offer_id=offer["offer_id"], reason="taken")
+            won = await page.expect("request_update", request__id=request_id, request__status="accepted")
+            assert won["request"]["assigned_mechanic"]["id"] == here.john
+        assert await here.story(request_id) == ["paid", "broadcast", "accepted"]
+        await here.is_right(b, request_id)
+
+
+async def test_an_accepted_request_goes_on_at_the_other_node_to_its_end(pair: Pair, sql: str):
+    a, b = await pair.both()
+    async with new_town(sql) as here:
+        async with (
+            socket(a.base_url, "customer", here.driver) as page,
+            socket(a.base_url, "mechanic", here.john) as john,
+        ):
+            request_id = await here.paid(a, favorite=here.john)
+            offer = (await john.expect("offer", offer__request_id=request_id))["offer"]
+            await john.send("offer_ack", offer_id=offer["offer_id"])
+            await john.send("accept", offer_id=offer["offer_id"])
+            await john.expect("offer_accepted")
+            pair.kill(a)
+        async with (
+            socket(b.base_url, "customer", here.driver) as page,
+            socket(b.base_url, "mechanic", here.john) as john,
+            socket(b.base_url, "mechanic", here.mike) as mike,
+        ):
+            assert john.received[0]["request"]["id"] == request_id
+            assert [(one["id"], one["status"]) for one in page.received[0]["requests"]] == [(request_id, "accepted")]
+            async with here.as_mechanic(b, here.john) as rest:
+                await rest.ok("POST", f"/api/requests/{request_id}/start")
+                await rest.ok("POST", f"/api/requests/{request_id}/complete")
+            await page.expect("request_update", request__id=request_id, request__status="completed")
+            await page.expect("favorite_prompt", request_id=request_id)
+            await mike.send("heartbeat")
+            await mike.expect("heartbeat_ack")
+            assert not any(message["type"] == "offer" for message in mike.received)
+        assert await here.story(request_id) == ["paid", "offered", "delivered", "accepted", "started", "completed"]
+        await here.is_right(b, request_id)
+
+
+async def test_a_refund_whose_node_dies_after_stripe_has_taken_it_is_made_once(pair: Pair, sql: str):
+    a, b = await pair.both()
+    async with new_town(sql) as here, socket(b.base_url, "customer", here.driver) as page:
+        request_id = await here.paid(a)
+        (row,) = await here.rows(tables.SessionRequest, id=request_id)
+        (checkout,) = await here.rows(tables.Checkout, id=row.checkout_id)
+        with b.standing_still():
+            await here.cancelled(a, request_id)
+            started_s = time.monotonic()
+            async with here.locked(request_id):
+                # Stripe has it; that it does is not written down here yet.
+                await here.waiting()
+                pair.kill(a)
+        (refund,) = await here.rows(tables.Refund, checkout_id=checkout.id)
+        assert refund.status == "pending"
+        await page.expect("request_update", request__id=request_id, request__refund__status="pending")
+        await here.refunded(request_id)
+        await page.expect("request_update", request__id=request_id, request__refund__status="succeeded")
+        print(f"refunded {time.monotonic() - started_s:.1f} s after the request was cancelled")
+        assert await here.story(request_id) == ["paid", "broadcast", "cancelled", "refund_requested", "refunded"]
+        await here.is_right(b, request_id)
