@@ -4,6 +4,11 @@ Every method is safe to repeat. Expected outcomes come back as ``Refused`` value
 happened, or that it happened and asking again will say so.
 """
 
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
 import anyio
 import structlog
 from redis.exceptions import RedisError
@@ -42,6 +47,10 @@ from models.settings import DispatchSettings
 from models.wire import RequestView
 
 RECONCILE_BATCH = 10_000
+TURN_TIMEOUT_S = 10.0
+"""For waiting until the accepts of the same offer before one's own have been decided."""
+TAKEN_LEN_MAX = 1_000
+"""Broadcasts that this node remembers as taken, newest kept."""
 
 
 class Dispatch:
@@ -63,6 +72,8 @@ class Dispatch:
         self._outbox = outbox
         self._settings = settings
         self._deadlines = deadlines
+        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+        self._taken_by: OrderedDict[str, str | None] = OrderedDict()
         self.windows = Windows(settings.priority_window_ms, settings.broadcast_window_ms)
         self._log = structlog.get_logger("dispatch")
 
@@ -82,10 +93,13 @@ class Dispatch:
         ``received_at_ms`` is when the accept reached a server; ``connection_id`` the socket that gets the answer.
         """
         event = MechanicAccepted(mechanic_id, offer_id, received_at_ms)
-        outcome = await self._on_offer(mechanic_id, offer_id, event, cause=Cause(connection_id))
-        if isinstance(outcome, OfferGone) and (own := await self._own_session(mechanic_id, offer_id)):
-            return own
-        return outcome
+        async with self._turn(offer_id):
+            if self._taken_by.get(offer_id, mechanic_id) != mechanic_id:
+                return OfferGone(detail="Another mechanic was faster.")
+            outcome = await self._on_offer(mechanic_id, offer_id, event, cause=Cause(connection_id))
+            if isinstance(outcome, OfferGone):
+                return await self._own_session(mechanic_id, offer_id) or outcome
+            return outcome
 
     async def decline(self, mechanic_id: str, offer_id: str, reason: str | None = None) -> Refused | None:
         """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing."""
@@ -220,12 +234,40 @@ class Dispatch:
             return seen.view
         raise DatabaseUnavailable(f"Request {request_id} changed {self._settings.race_tries_max} times while deciding.")
 
+    @asynccontextmanager
+    async def _turn(self, offer_id: str) -> AsyncIterator[None]:
+        """Let the accepts of one offer into the database one after the other, in the order in which they came to this node.
+
+        A thousand at once would all wait for the same row, and meanwhile nobody else would get a connection: not even those
+        who are to tell the thousand that it is taken.
+        """
+        turn = self._turns.setdefault(offer_id, anyio.Lock())
+        try:
+            with anyio.fail_after(TURN_TIMEOUT_S):
+                await turn.acquire()
+        except TimeoutError as error:
+            raise DatabaseUnavailable(
+                f"The accepts of offer {offer_id} before this one are not decided yet."
+            ) from error
+        try:
+            yield
+        finally:
+            turn.release()
+
     async def _own_session(self, mechanic_id: str, offer_id: str) -> RequestView | None:
         """Return the request of this offer if the mechanic has it: a repeated accept of the winner's is no loss."""
         async with self._database.read() as session:
             offer = await session.get(tables.Offer, offer_id)
-        active = await self._reading.active_request_of(mechanic_id) if offer else None
-        return active if active and offer and active.id == offer.request_id else None
+            request = await session.get(tables.SessionRequest, offer.request_id) if offer else None
+        if offer is None or request is None:
+            return None
+        if offer.mechanic_id is None and offer.close_reason == "taken":
+            # A broadcast that was taken never opens again: whoever else wants it need not ask the database.
+            self._taken_by[offer_id] = request.assigned_mechanic_id
+            if len(self._taken_by) > TAKEN_LEN_MAX:
+                self._taken_by.popitem(last=False)
+        active = await self._reading.active_request_of(mechanic_id)
+        return active if active and active.id == offer.request_id else None
 
     async def _has_declined(self, mechanic_id: str, offer_id: str) -> bool:
         async with self._database.read() as session:

@@ -62,9 +62,13 @@ class Socket:
 
         Messages of different kinds may come in any order, so what does not match waits for its own ``expect``.
         """
+        return await self.expect_any(kind, **members)
+
+    async def expect_any(self, *kinds: str, **members: Any) -> dict[str, Any]:
+        """As ``expect``, for the first that is of any of these types."""
 
         def matches(message: dict[str, Any]) -> bool:
-            return message["type"] == kind and all(_at(message, path) == value for path, value in members.items())
+            return message["type"] in kinds and all(_at(message, path) == value for path, value in members.items())
 
         for position, message in enumerate(self._unexpected):
             if matches(message):
@@ -78,7 +82,7 @@ class Socket:
                         return message
                     self._unexpected.append(message)
         except TimeoutError:
-            raise AssertionError(f"no {kind} {members}; unexpected so far: {self._unexpected}") from None
+            raise AssertionError(f"no {kinds} {members}; unexpected so far: {self._unexpected}") from None
 
     async def closed(self) -> int:
         """Wait until the server closes, and return its code."""

@@ -209,6 +209,44 @@ async def test_a_broadcast_outlives_the_node_that_opened_it_also_while_an_accept
         await here.is_right(b, request_id)
 
 
+async def test_a_story_with_a_death_in_it_reads_as_if_nobody_had_died(pair: Pair, sql: str):
+    a, b = await pair.both()
+    async with new_town(sql) as here, socket(b.base_url, "mechanic", here.mike) as mike:
+        async with socket(a.base_url, "mechanic", here.john) as john:
+            request_id = await here.paid(a, favorite=here.john)
+            offer_id = (await john.expect("offer", offer__request_id=request_id))["offer"]["offer_id"]
+            await john.send("offer_ack", offer_id=offer_id)
+            await john.send("decline", offer_id=offer_id, reason="on holiday")
+            await john.expect("offer_withdrawn", offer_id=offer_id, reason="declined")
+            pair.kill(a)
+        offer_id = (await mike.expect("offer", offer__request_id=request_id))["offer"]["offer_id"]
+        await mike.send("accept", offer_id=offer_id)
+        await mike.expect("offer_accepted", offer_id=offer_id)
+        async with here.as_mechanic(b, here.mike) as rest:
+            await rest.ok("POST", f"/api/requests/{request_id}/release")
+        await here.cancelled(b, request_id)
+        await here.refunded(request_id)
+        timeline = (await here.request(b, request_id))["timeline"]
+        instants = [line.pop("at") for line in timeline]
+        assert instants == sorted(instants)
+        john_is = {"mechanic_id": here.john, "mechanic_name": "John Smith"}
+        mike_is = {"mechanic_id": here.mike, "mechanic_name": "Mike's Garage"}
+        assert timeline == [
+            {"event": "paid", "amount_cents": 999},
+            {"event": "offered", **john_is},
+            {"event": "delivered", **john_is},
+            {"event": "declined", **john_is, "reason": "on holiday"},
+            {"event": "broadcast"},
+            {"event": "accepted", **mike_is},
+            {"event": "released", **mike_is},
+            {"event": "broadcast"},
+            {"event": "cancelled"},
+            {"event": "refund_requested", "amount_cents": 999, "cause": "cancelled"},
+            {"event": "refunded", "amount_cents": 999},
+        ]
+        await here.is_right(b, request_id)
+
+
 async def test_an_accepted_request_goes_on_at_the_other_node_to_its_end(pair: Pair, sql: str):
     a, b = await pair.both()
     async with new_town(sql) as here:

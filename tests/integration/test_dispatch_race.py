@@ -4,10 +4,13 @@ import random
 from dataclasses import replace
 from functools import partial
 
+import anyio
 import pytest
 
 from dispatch import request as core
+from dispatch import request_store, service
 from models import tables
+from models.errors import DatabaseUnavailable
 from models.outcomes import OfferGone
 from models.wire import RequestView
 from tests.integration.dispatch_nodes import accept, free_request, is_consistent
@@ -121,6 +124,42 @@ async def test_accepts_around_the_end_of_the_broadcast_on_two_nodes_win_once_or_
             if row.status == "unfilled":
                 assert row.settled_at_ms >= deadline_ms + core.ACCEPT_LEEWAY_MS, "never early"
             await is_consistent(world, request.id)
+
+
+async def test_accepts_that_wait_for_one_that_is_stuck_are_told_to_try_again_and_lose_nothing(
+    database_url, redis_url, monkeypatch
+):
+    # Accepts of one offer take turns. The first waits in the database for a lock that somebody holds; the others must not wait
+    # for it for ever.
+    monkeypatch.setattr(service, "TURN_TIMEOUT_S", 0.2)
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
+        first, *others = await world.mechanics(4)
+        _, request = await free_request(world, a)
+        told: list[str] = []
+
+        async def accept_in_vain(mechanic_id: str) -> None:
+            with pytest.raises(DatabaseUnavailable):
+                await accept(a, mechanic_id, request.offer.id)()
+            told.append(mechanic_id)
+
+        async def hold_until_told() -> None:
+            async with world.database.write() as session:
+                await request_store.lock(session, request.id)
+                is_held.set()
+                await eventually(lambda: len(told) == len(others), "the others are told")
+
+        is_held = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold_until_told)
+            await is_held.wait()
+            won, *_ = await at_once(
+                accept(a, first, request.offer.id), *(partial(accept_in_vain, other) for other in others)
+            )
+        assert isinstance(won, RequestView), won
+        for mechanic_id in others:
+            assert await accept(a, mechanic_id, request.offer.id)() == OfferGone(detail="Another mechanic was faster.")
+        assert await accept(a, first, request.offer.id)() == won, "the winner's repetition is answered as before"
+        await is_consistent(world, request.id)
 
 
 async def _is_decided(world: World, request: RequestView) -> bool:
