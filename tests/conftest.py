@@ -6,8 +6,9 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -15,7 +16,17 @@ from hypothesis import settings
 from models import migrations
 from models.database import Database
 from tests.redis_cluster import redis_cluster
-from tests.services import ServiceMissing, drop_database, fresh_database, postgres_server, redis_server
+from tests.services import (
+    PostgresServer,
+    ServiceMissing,
+    drop_database,
+    fresh_database,
+    postgres_server,
+    redis_server,
+    restartable_postgres,
+)
+
+Running = TypeVar("Running")
 
 settings.register_profile("fast", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True)
 settings.register_profile("deep", max_examples=1_500, stateful_step_count=50, deadline=None, print_blob=True)
@@ -46,13 +57,23 @@ def any_redis_url(request: pytest.FixtureRequest) -> str:
 def postgres_url() -> Iterator[str]:
     """The base URL of one PostgreSQL for all tests; skips where there is none, and fails instead in CI."""
     with ExitStack() as stack:
-        try:
-            base_url = stack.enter_context(postgres_server())
-        except ServiceMissing as missing:
-            if os.environ.get("CI") == "true":
-                pytest.fail(str(missing))
-            pytest.skip(str(missing))
-        yield base_url
+        yield _entered(stack, postgres_server())
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for one module's tests alone, which stop and restart it; skips as ``postgres_url`` does."""
+    with ExitStack() as stack:
+        yield _entered(stack, restartable_postgres())
+
+
+def _entered(stack: ExitStack, server: AbstractContextManager[Running]) -> Running:
+    try:
+        return stack.enter_context(server)
+    except ServiceMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,12 @@ meanwhile, so that it is known who has the work in hand.
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +19,10 @@ from embedded.redis_child import RedisChild
 from models import tables
 from models.settings import DispatchSettings
 from tests.acceptance.clients import pay, socket
-from tests.acceptance.servers import Pair, Server, running_pair
-from tests.acceptance.town import Town, new_town
+from tests.acceptance.servers import Pair, Server, running_pair, running_servers
+from tests.acceptance.town import LOCKED_MAX_S, Town, new_town
 from tests.parts import eventually
-from tests.services import drop_database, fresh_database, redis_server
+from tests.services import redis_server
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
@@ -33,13 +35,6 @@ TRIES_MAX = 10
 def redis() -> Iterator[RedisChild]:
     with redis_server() as child:
         yield child
-
-
-@pytest.fixture(scope="module")
-def sql(postgres_template: str) -> Iterator[str]:
-    url = fresh_database(postgres_template.rsplit("/", 1)[0], postgres_template)
-    yield url
-    drop_database(url)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +58,7 @@ async def test_a_payment_whose_node_dies_while_fulfilling_it_is_served_once_by_t
     ):
         checkout = await here.checkout(a, favorite=here.john)
         with b.standing_still():
-            async with here.database.write() as session:
+            async with here.database.write(within_s=LOCKED_MAX_S) as session:
                 # Fulfilment's first step is an update of this row: it has begun, and is not committed.
                 await session.get(tables.Checkout, checkout["checkout_id"], with_for_update=True)
                 await pay(checkout["url"])
@@ -114,20 +109,21 @@ async def test_a_priority_offer_outlives_the_node_with_its_timer_and_the_favouri
 
 
 @asynccontextmanager
-async def held_over_its_deadline(here: Town, a: Server) -> AsyncIterator[str]:
-    """A request whose priority window has ended: node ``a`` has claimed it, and waits inside the transaction for our lock.
+async def held_over_its_deadline(here: Town, a: Server, *, favorite: str | None) -> AsyncIterator[str]:
+    """A request whose first window has ended: node ``a`` has claimed it, and waits inside the transaction for our lock.
 
     No other node may be awake.
     """
     for _ in range(TRIES_MAX):
-        request_id = await here.paid(a, favorite=here.john)
+        request_id = await here.paid(a, favorite=favorite)
         async with here.locked(request_id):
-            if await broadcast_of(here, request_id) is None:
+            if [offer.closed_at_ms for offer in await here.offers(request_id)] == [None]:
                 await here.waiting()
                 yield request_id
                 return
         # The machine is so busy that the window was over before we had the lock.
-        await here.cancelled(a, request_id)
+        if favorite is not None:
+            await here.cancelled(a, request_id)
     raise AssertionError(f"{TRIES_MAX} windows of {WINDOW_S} s were over before they could be looked at")
 
 
@@ -135,7 +131,7 @@ async def test_a_window_claimed_by_a_node_that_dies_before_the_commit_is_ended_o
     a, b = await pair.both()
     async with new_town(sql) as here, socket(b.base_url, "mechanic", here.mike) as mike:
         with b.standing_still():
-            async with held_over_its_deadline(here, a) as request_id:
+            async with held_over_its_deadline(here, a, favorite=here.john) as request_id:
                 pair.kill(a)
         offer = (await mike.expect("offer", offer__request_id=request_id))["offer"]
         assert offer["kind"] == "broadcast"
@@ -143,9 +139,33 @@ async def test_a_window_claimed_by_a_node_that_dies_before_the_commit_is_ended_o
         delay_ms = broadcast.opened_at_ms - priority.expires_at_ms
         assert delay_ms >= DispatchSettings().claim_lease_ms - 1, "not before the dead node's claim has ended"
         print(f"claimed again {delay_ms} ms after the deadline")
+        async with here.as_driver(b) as anybody:
+            metrics = (await anybody.get("/metrics")).text
+        (count,) = re.findall(
+            r'^pitlane_window_end_lateness_seconds_count{kind="priority"} (\S+)$', metrics, re.MULTILINE
+        )
+        assert float(count) >= 1
         assert await here.story(request_id) == ["paid", "offered", "expired", "broadcast"]
         await here.is_right(b, request_id)
         await here.cancelled(b, request_id)
+
+
+async def test_the_end_of_a_broadcast_claimed_by_a_node_that_dies_is_committed_and_refunded_once_by_the_others(
+    pair: Pair, sql: str, redis: RedisChild, tmp_path: Path
+):
+    b, c = await pair.both()
+    short = {"BROADCAST_WINDOW_S": str(WINDOW_S)}
+    with running_servers(tmp_path, DATABASE_URL=sql, REDIS_URL=redis.url, **short) as [a]:
+        await a.ready()
+        async with new_town(sql) as here, socket(b.base_url, "customer", here.driver) as page:
+            with b.standing_still(), c.standing_still():
+                async with held_over_its_deadline(here, a, favorite=None) as request_id:
+                    a.kill()
+            await page.expect("request_update", request__id=request_id, request__status="unfilled")
+            await page.expect("request_update", request__id=request_id, request__refund__status="succeeded")
+            story = ["paid", "broadcast", "unfilled", "refund_requested", "refunded"]
+            assert await here.story(request_id) == story
+            await here.is_right(c, request_id)
 
 
 async def test_a_fallback_whose_node_dies_before_it_has_told_anybody_is_told_by_the_other(
@@ -160,7 +180,7 @@ async def test_a_fallback_whose_node_dies_before_it_has_told_anybody_is_told_by_
         assert redis.pid is not None
         with b.standing_still():
             try:
-                async with held_over_its_deadline(here, a) as request_id:
+                async with held_over_its_deadline(here, a, favorite=here.john) as request_id:
                     # The commit needs nothing more of Redis, telling does.
                     os.kill(redis.pid, signal.SIGSTOP)
                 await eventually(lambda: broadcast_of(here, request_id), "the fallback is committed")

@@ -1,11 +1,9 @@
 """Redis and PostgreSQL die, forget and come back while windows are open and while they end: one fallback each, never early."""
 
-import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 import pytest
@@ -18,7 +16,7 @@ from models.errors import DatabaseUnavailable
 from tests.acceptance.clients import Socket, socket
 from tests.acceptance.servers import Server, running_servers
 from tests.acceptance.town import Town, new_town
-from tests.services import PostgresServer, ServiceMissing, fresh_database, redis_server, restartable_postgres
+from tests.services import PostgresServer, fresh_database, redis_server
 
 WINDOW_S = 1.5
 REQUESTS = 3
@@ -36,21 +34,17 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder: Path = tmp_path_factory.mktemp("house")
-    with ExitStack() as stack:
-        try:
-            postgres = stack.enter_context(restartable_postgres())
-        except ServiceMissing as missing:
-            if os.environ.get("CI") == "true":
-                pytest.fail(str(missing))
-            pytest.skip(str(missing))
-        url = fresh_database(postgres.base_url)
-        anyio.run(_migrate, url)
-        redis = stack.enter_context(redis_server())
-        windows = {"PRIORITY_WINDOW_S": str(WINDOW_S), "BROADCAST_WINDOW_S": "60"}
-        servers = running_servers(folder, 2, DATABASE_URL=url, REDIS_URL=redis.url, **windows)
-        yield House(postgres, url, redis, stack.enter_context(servers))
+def house(own_postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    url = fresh_database(own_postgres.base_url)
+    anyio.run(_migrate, url)
+    windows = {"PRIORITY_WINDOW_S": str(WINDOW_S), "BROADCAST_WINDOW_S": "60"}
+    with (
+        redis_server() as redis,
+        running_servers(
+            tmp_path_factory.mktemp("house"), 2, DATABASE_URL=url, REDIS_URL=redis.url, **windows
+        ) as servers,
+    ):
+        yield House(own_postgres, url, redis, servers)
 
 
 async def _migrate(url: str) -> None:

@@ -18,17 +18,10 @@ from tests.acceptance.clients import Socket, socket
 from tests.acceptance.servers import Server, add_accounts, running_servers
 from tests.acceptance.town import new_town
 from tests.parts import at_once
-from tests.services import drop_database, fresh_database, redis_server
+from tests.services import redis_server
 
 MECHANICS = 1_000
 CONNECTING_AT_ONCE = 50
-
-
-@pytest.fixture(scope="module")
-def sql(postgres_template: str) -> Iterator[str]:
-    url = fresh_database(postgres_template.rsplit("/", 1)[0], postgres_template)
-    yield url
-    drop_database(url)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlmodel import SQLModel, select
 
 from dispatch import request_store
+from dispatch.request import OfferKind, ends_at_ms
 from models import tables
 from models.accounts import NewAccount
 from models.database import Database
@@ -23,6 +24,7 @@ from tests.parts import eventually
 
 Row = TypeVar("Row", bound=SQLModel)
 
+LOCKED_MAX_S = 60.0
 FALLBACKS = {"declined", "expired", "skipped"}
 
 
@@ -92,8 +94,8 @@ class Town:
 
     @asynccontextmanager
     async def locked(self, *request_ids: str) -> AsyncIterator[None]:
-        """Hold the rows of these requests: every transition of theirs waits inside its transaction, for ten seconds at most."""
-        async with self.database.write() as session:
+        """Hold the rows of these requests: every transition of theirs waits inside its transaction."""
+        async with self.database.write(within_s=LOCKED_MAX_S) as session:
             for request_id in sorted(request_ids):
                 await request_store.lock(session, request_id)
             yield
@@ -125,7 +127,7 @@ class Town:
         for offer in offers:
             if offer.close_reason == "expired":
                 assert offer.closed_at_ms is not None
-                assert offer.closed_at_ms >= offer.expires_at_ms, "never early"
+                assert offer.closed_at_ms >= ends_at_ms(OfferKind(offer.kind), offer.expires_at_ms), "never early"
         (checkout,) = await self.rows(tables.Checkout, id=row.checkout_id)
         assert [one.id for one in await self.rows(tables.SessionRequest, checkout_id=checkout.id)] == [request_id]
         is_owed = row.status in ("unfilled", "cancelled")
