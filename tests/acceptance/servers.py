@@ -15,7 +15,7 @@ import httpx
 from models.accounts import Accounts, NewAccount
 from models.clock import wall_clock_ms
 from models.database import Database
-from tests.acceptance.clients import SECRET_KEY
+from tests.acceptance.clients import ON_LOOPBACK, SECRET_KEY
 from tests.services import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,7 +35,7 @@ class Server:
 
     async def ready(self) -> None:
         """Wait until it answers that database and Redis are reachable."""
-        async with httpx.AsyncClient(base_url=self.base_url) as client:
+        async with httpx.AsyncClient(base_url=self.base_url, **ON_LOOPBACK) as client:
             with anyio.fail_after(START_TIMEOUT_S):
                 while True:
                     assert self.process.poll() is None, f"the server ended: {self.log_path.read_text()[-3000:]}"

@@ -18,7 +18,7 @@ from models.database import Database
 from models.ids import new_id
 from models.settings import Settings
 from models.tables import Role
-from tests.acceptance.clients import PATIENCE_S, SECRET_KEY, Rest, pay
+from tests.acceptance.clients import ON_LOOPBACK, PATIENCE_S, SECRET_KEY, Rest, pay
 from tests.acceptance.servers import Server, add_accounts
 from tests.parts import eventually
 
@@ -167,7 +167,7 @@ async def new_town(database_url: str) -> AsyncIterator[Town]:
 async def refunds_at_stripe(server: Server, payment_intent_id: str) -> list[dict[str, Any]]:
     """Return what the stand-in has given back of a payment."""
     key = Settings(secret_key=SECRET_KEY, _env_file=None).stripe().secret_key
-    async with httpx.AsyncClient(base_url=server.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=server.base_url, timeout=PATIENCE_S, **ON_LOOPBACK) as client:
         answer = await client.get(
             "/stripe-standin/v1/refunds",
             params={"payment_intent": payment_intent_id},
