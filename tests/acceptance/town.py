@@ -113,7 +113,7 @@ class Town:
                 )
                 return found.scalar_one() >= count
 
-        await eventually(as_many, f"{count} transactions wait for a lock")
+        await eventually(as_many, f"{count} transactions wait for a lock", within_s=LOCKED_MAX_S / 2)
 
     # --- what must be true --------------------------------------------------------------------------------------------
 
