@@ -165,10 +165,12 @@ async def test_a_redis_that_was_away_at_the_deadline_delays_the_fallback_and_doe
 
 
 async def test_each_of_many_deadlines_is_claimed_once_by_one_of_two_nodes_and_never_early(database_url, redis_url):
+    # A machine that stands still for longer than a claim lasts must not look like two nodes with the same claim.
+    lasting = replace(PATIENT, claim_lease_ms=60_000)
     async with (
         running_world(database_url, redis_url) as world,
-        running_node(world, without=("dispatch",)) as a,
-        running_node(world, without=("dispatch",)) as b,
+        running_node(world, lasting, without=("dispatch",)) as a,
+        running_node(world, lasting, without=("dispatch",)) as b,
     ):
         dice = random.Random(7)
         now_ms = await a.redis_now_ms()
