@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pitlane's one command, and the life of its process: the only file that knows all the parts.
 
-    python3 run.py demo | test [pytest arguments] | serve | migrate | account add … | account import FILE.csv
+    python3 run.py demo | test [pytest arguments] | serve | migrate | reconcile | account add … | account import FILE.csv
 
 Needs nothing but Python: ``bootstrap`` makes the environment and comes back here inside it. This file must stay readable
 for older Pythons, which are told so by ``bootstrap``; hence no ``match`` and no ``except*``.
@@ -29,6 +29,7 @@ import uvicorn
 from redis.exceptions import RedisError
 from starlette.routing import Mount
 
+from dispatch.checkout import Checkouts
 from dispatch.deadlines import Deadlines
 from dispatch.favorites import Favorites
 from dispatch.outbox import Outbox
@@ -36,9 +37,12 @@ from dispatch.payments import Payments
 from dispatch.plans import Plans
 from dispatch.push import Push
 from dispatch.reading import Reading
+from dispatch.reconciler import Reconciler
 from dispatch.refunds import Refunds
+from dispatch.request import Windows
 from dispatch.service import Dispatch
 from dispatch.stripe_api import StripeApi
+from dispatch.superseded import Superseded
 from dispatch.telling import Telling
 from embedded.redis_child import RedisChild
 from embedded.stripe_standin import StripeStandin
@@ -51,9 +55,9 @@ from http_api.socket_protocol import uvicorn_options
 from models import logs, migrations
 from models.accounts import Accounts, NewAccount, NewAccountRefused
 from models.bus import Bus
-from models.clock import RedisClock, wall_clock_ms
+from models.clock import RedisClock, WallClock, wall_clock_ms
 from models.database import Database
-from models.errors import ConfigurationError, PitlaneError, RedisUnavailable
+from models.errors import ConfigurationError, PitlaneError, RedisUnavailable, StripeUnavailable
 from models.ids import new_id
 from models.redis_link import RedisLink
 from models.settings import Settings
@@ -103,11 +107,7 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
         node_id = new_id()
         link = RedisLink(redis_url, prefix=settings.redis_prefix)
         stack.push_async_callback(link.close)
-        clock = RedisClock(link)
-        try:
-            await clock.sync()
-        except RedisError as error:
-            raise RedisUnavailable(f"Redis does not answer; is PITLANE_REDIS_URL right? {error}") from error
+        clock = await clock_of(link)
         bus = Bus(link, node_id)
 
         presence = Presence(link, bus, clock, database, settings.presence(), node_id)
@@ -139,21 +139,8 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             push=push,
             outbox=outbox,
         )
-        stripe_api = StripeApi(settings.stripe())
-        stack.push_async_callback(stripe_api.close)
-        refunds = Refunds(
-            database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, settings=settings.dispatch()
-        )
-        payments = Payments(
-            database=database,
-            clock=clock,
-            outbox=outbox,
-            refunds=refunds,
-            stripe_api=stripe_api,
-            settings=settings.stripe(),
-            windows=dispatch.windows,
-            base_url=settings.resolved_base_url,
-        )
+        money = Money(settings, database, clock, outbox)
+        stack.push_async_callback(money.close)
 
         doors = settings.doors(is_demo=is_demo)
         services = Services(
@@ -166,7 +153,8 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             presence=presence,
             dispatch=dispatch,
             reading=reading,
-            payments=payments,
+            checkouts=money.checkouts,
+            payments=money.payments,
             favorites=Favorites(database, clock, presence),
             plans=Plans(database),
             push=push,
@@ -174,7 +162,7 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             tokens=Tokens(doors.secret_key, doors.token_lifetime_s),
             tickets=Tickets(link, doors.ticket_lifetime_s),
         )
-        loops = [clock.run, bus.run, presence.run, outbox.run, push.run, dispatch.run, refunds.run, payments.run]
+        loops = [clock.run, bus.run, presence.run, outbox.run, push.run, dispatch.run, *money.loops]
         mounts = []
         if settings.stripe().is_standin:
             standin = StripeStandin(
@@ -210,6 +198,41 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             with anyio.move_on_after(OUTBOX_DRAIN_S):
                 await outbox.drained()
             tasks.cancel_scope.cancel()
+
+
+class Money:
+    """The parts that deal with Stripe, as a node and the command put them together."""
+
+    def __init__(self, settings, database, clock, outbox):
+        dispatch, stripe = settings.dispatch(), settings.stripe()
+        self._stripe_api = StripeApi(stripe)
+        shared = {"database": database, "clock": clock, "stripe_api": self._stripe_api}
+        refunds = Refunds(**shared, outbox=outbox, settings=dispatch)
+        windows = Windows(dispatch.priority_window_ms, dispatch.broadcast_window_ms)
+        self.payments = Payments(**shared, outbox=outbox, refunds=refunds, windows=windows)
+        superseded = Superseded(**shared, payments=self.payments)
+        self.checkouts = Checkouts(
+            **shared,
+            payments=self.payments,
+            superseded=superseded,
+            settings=stripe,
+            base_url=settings.resolved_base_url,
+        )
+        self.reconciler = Reconciler(**shared, payments=self.payments, superseded=superseded, refunds=refunds)
+        self.loops = [refunds.run, self.payments.run, superseded.run, self.reconciler.run]
+
+    async def close(self):
+        await self._stripe_api.close()
+
+
+async def clock_of(link):
+    """Return a clock that has read Redis' own."""
+    clock = RedisClock(link)
+    try:
+        await clock.sync()
+    except RedisError as error:
+        raise RedisUnavailable(f"Redis does not answer; is PITLANE_REDIS_URL right? {error}") from error
+    return clock
 
 
 class Server(uvicorn.Server):
@@ -315,6 +338,7 @@ def main(arguments):
     commands.add_parser("serve", help="the server alone, settings from the environment (the default)")
     commands.add_parser("demo", help="the server with demo accounts and simulated mechanics")
     commands.add_parser("migrate", help="bring the database to the current schema")
+    commands.add_parser("reconcile", help="finish payments and refunds that were left behind, and print each")
     test = commands.add_parser("test", help="the whole test suite; takes pytest's arguments", add_help=False)
     test.add_argument("pytest_arguments", nargs=argparse.REMAINDER)
     worker = commands.add_parser("worker")
@@ -346,6 +370,8 @@ def main(arguments):
             )
         if options.command == "migrate":
             run_loop(migrate, settings)
+        elif options.command == "reconcile":
+            run_loop(reconcile, settings)
         elif options.command == "account":
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             run_loop(add_accounts, settings, accounts_from(options), options.account_command == "import")
@@ -395,6 +421,36 @@ async def migrate(settings):
     print(
         "The database is now at the current schema." if changed else "The database was at the current schema already."
     )
+
+
+async def reconcile(settings):
+    """Finish what was paid and not served, or owed and not refunded, and print each as a JSON line; the last one counts them."""
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(settings.resolved_database_url)
+        stack.push_async_callback(database.close)
+        await bring_up_to_date(database)
+        clock = WallClock()
+        if settings.redis_url is not None:
+            # An embedded one would be a child on this very machine, with the same clock.
+            link = RedisLink(settings.redis_url, prefix=settings.redis_prefix)
+            stack.push_async_callback(link.close)
+            clock = await clock_of(link)
+        # What it leaves to tell is told by a running node, or by the next one to start.
+        money = Money(settings, database, clock, Outbox(database, clock, settings.dispatch()))
+        stack.push_async_callback(money.close)
+        count = 0
+        try:
+            async for repair in money.reconciler.repairs():
+                print(json.dumps({"found": repair.found, "id": repair.id, "became": repair.became}), flush=True)
+                count += 1
+        except StripeUnavailable as error:
+            if not settings.stripe().is_standin:
+                raise
+            raise StripeUnavailable(
+                "There is no Stripe key, and the stand-in for Stripe lives in the server, which does not answer at "
+                f"{settings.loopback_url}; start it first: python3 run.py serve"
+            ) from error
+        print(json.dumps({"repaired": count}))
 
 
 def accounts_from(options):

@@ -7,8 +7,10 @@ service.py        what people and time do to requests  reading.py        what ca
 deadlines.py      windows that end on time, by Redis   snapshots.py      what many sockets need at once
 outbox.py         what a commit leaves to tell         telling.py        whom to tell it, and how
 deliveries.py     what nodes tell each other's sockets views.py          rows as clients see them
-payments.py       checkout and fulfilment              fulfilment.py     what a paid Session means (pure)
+checkout.py       what to pay, and the page for it     superseded.py     older pages for the same choice
+payments.py       from money to one request            fulfilment.py     what a paid Session means (pure)
 stripe_api.py     Stripe through its SDK               stripe_events.py  its webhooks, stored first
-refunds.py        money on its way back                push.py           waking an app that is not connected
+refunds.py        money on its way back                reconciler.py     what Stripe knows and we have missed
 favorites.py      whom a customer trusts               plans.py          what can be bought
+push.py           waking an app that is not connected
 """

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Asked:
-    """What the customer was asked to pay."""
+    """What the customer was asked to pay, and whether our key takes real money (``None`` if it does not say)."""
 
     price_cents: int
     currency: str
+    is_live: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,13 @@ class PaidSession:
     currency: str | None
     payment_intent_id: str | None
     intent_status: str | None = None
+    is_live: bool | None = None
+    """Whether real money was paid (``livemode``)."""
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether nothing more is to be paid."""
+        return self.payment_status in ("paid", "no_payment_required")
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,12 @@ class Wait:
     """Not paid yet; also a complete Session whose asynchronous payment is still on its way."""
 
 
-Verdict = Serve | GiveBack | Expire | Fail | Wait
+@dataclass(frozen=True)
+class Ignore:
+    """It is of the other mode: play money must not be served, and real money is not ours to touch with a test key."""
+
+
+Verdict = Serve | GiveBack | Expire | Fail | Wait | Ignore
 
 INTENT_FAILED = frozenset({"requires_payment_method", "canceled"})
 """What becomes of the PaymentIntent of a complete Session when the money does not arrive
@@ -62,6 +75,8 @@ INTENT_FAILED = frozenset({"requires_payment_method", "canceled"})
 
 def judge(asked: Asked, session: PaidSession) -> Verdict:
     """Return what follows from the Session."""
+    if is_other_mode(asked.is_live, session.is_live):
+        return Ignore()
     paid_cents = session.amount_total_cents or 0
     if session.payment_status == "paid":
         # Whatever else the Session says of itself: who paid is served, or gets it back.
@@ -74,3 +89,8 @@ def judge(asked: Asked, session: PaidSession) -> Verdict:
     if session.payment_status == "no_payment_required":
         return Serve(0) if paid_cents == 0 else GiveBack(paid_cents)
     return Fail() if session.intent_status in INTENT_FAILED else Wait()
+
+
+def is_other_mode(ours: bool | None, theirs: bool | None) -> bool:
+    """Tell whether one is live and the other a test; what one side does not say cannot be wrong."""
+    return ours is not None and theirs is not None and ours != theirs

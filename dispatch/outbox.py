@@ -16,7 +16,7 @@ from sqlalchemy import delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from models.clock import RedisClock
+from models.clock import Clock
 from models.database import Database
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.ids import new_id
@@ -47,7 +47,7 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[None]]
 class Outbox:
     """Write messages inside a transaction with ``add``, then ``post`` them once it has committed."""
 
-    def __init__(self, database: Database, clock: RedisClock, settings: DispatchSettings) -> None:
+    def __init__(self, database: Database, clock: Clock, settings: DispatchSettings) -> None:
         self._database = database
         self._clock = clock
         self._settings = settings

@@ -1,7 +1,7 @@
 """Money on its way back: durable rows, tried until Stripe has taken them, under one idempotency key each."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from dispatch import request_store
 from dispatch.outbox import Message, Outbox
 from dispatch.stripe_api import StripeApi, StripeRefund
-from models.clock import RedisClock
+from models.clock import Clock
 from models.database import Database
 from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
 from models.settings import DispatchSettings
@@ -41,7 +41,7 @@ class Refunds:
         self,
         *,
         database: Database,
-        clock: RedisClock,
+        clock: Clock,
         outbox: Outbox,
         stripe_api: StripeApi,
         settings: DispatchSettings,
@@ -65,10 +65,7 @@ class Refunds:
                 self._log.warning("refunds_not_read", error=str(error))
                 due = []
             if due:
-                at_once = anyio.CapacityLimiter(AT_ONCE)
-                async with anyio.create_task_group() as tasks:
-                    for refund in due:
-                        tasks.start_soon(self._ask, refund, at_once)
+                await self._ask_each(due)
                 continue
             with anyio.move_on_after(POLL_S):
                 await self._owed.wait()
@@ -87,22 +84,46 @@ class Refunds:
     async def _wake(self, _payload: Mapping[str, Any]) -> None:
         self._owed.set()
 
-    async def _claim_due(self) -> list[Refund]:
-        now_ms = self._clock.now_ms()
+    async def ask_all(self) -> list[Refund]:
+        """Ask Stripe at once for every refund that is owed, whenever it would be its turn; return those that ended by it.
+
+        For a restart and for the reconciler: whoever had claimed one may have died. Two who ask at once share the idempotency key.
+        """
+        asked: list[Refund] = []
+        while batch := await self._claim_due(whenever=True, beyond=asked[-1].id if asked else ""):
+            await self._ask_each(batch)
+            asked += batch
         async with self._database.read() as session:
-            due = select(Refund.id).where(col(Refund.next_attempt_at_ms) <= now_ms)
-            ids = (await session.exec(due.order_by(col(Refund.next_attempt_at_ms)).limit(BATCH))).all()
+            ids = [refund.id for refund in asked]
+            ended = await session.exec(select(Refund).where(col(Refund.id).in_(ids), Refund.status != "pending"))
+            return list(ended)
+
+    async def _ask_each(self, refunds: Sequence[Refund]) -> None:
+        at_once = anyio.CapacityLimiter(AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            for refund in refunds:
+                tasks.start_soon(self._ask, refund, at_once)
+
+    async def _claim_due(self, *, whenever: bool = False, beyond: str = "") -> list[Refund]:
+        """Claim some refunds that are due, the longest first; or ``whenever`` that is, by their ids from ``beyond`` on."""
+        now_ms = self._clock.now_ms()
+        if whenever:
+            waiting, order = col(Refund.next_attempt_at_ms).is_not(None) & (col(Refund.id) > beyond), col(Refund.id)
+        else:
+            waiting, order = col(Refund.next_attempt_at_ms) <= now_ms, col(Refund.next_attempt_at_ms)
+        async with self._database.read() as session:
+            ids = (await session.exec(select(Refund.id).where(waiting).order_by(order).limit(BATCH))).all()
         if not ids:
             return []
         async with self._database.write() as session:
             # The condition is checked again: of two nodes, one claims each.
             claimed = await session.exec(
                 update(Refund)
-                .where(col(Refund.id).in_(ids), col(Refund.next_attempt_at_ms) <= now_ms)
+                .where(col(Refund.id).in_(ids), waiting)
                 .values(next_attempt_at_ms=now_ms + ATTEMPT_LEASE_MS, attempts=Refund.attempts + 1)
                 .returning(Refund)
             )
-            return list(claimed.scalars())
+            return sorted(claimed.scalars(), key=lambda refund: refund.id)
 
     async def _ask(self, refund: Refund, at_once: anyio.CapacityLimiter) -> None:
         async with at_once:

@@ -2,16 +2,22 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import msgspec
 import stripe
 import structlog
 
 from dispatch.fulfilment import PaidSession
 from models.errors import StripeRefused, StripeUnavailable
 from models.settings import StripeSettings
+
+SIGNATURE_TOLERANCE_S = 300
+"""How old a signature may be (docs.stripe.com/webhooks/signature)."""
+PAGE_LEN = 100
+"""As many Sessions as Stripe lists at once."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,27 @@ class CheckoutSession:
     url: str | None
     reference: str | None
     paid: PaidSession
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class EventSubject(msgspec.Struct, frozen=True):
+    """The object that an event is about; not all have ids."""
+
+    id: str | None = None
+
+
+class EventData(msgspec.Struct, frozen=True):
+    object: EventSubject = EventSubject()
+
+
+class WebhookEvent(msgspec.Struct, frozen=True):
+    """What we read of an event (docs.stripe.com/api/events/object); what it tells of is asked for again."""
+
+    id: str
+    type: str = ""
+    created: int | None = None
+    livemode: bool | None = None
+    data: EventData = EventData()
 
 
 @dataclass(frozen=True)
@@ -47,6 +74,11 @@ class StripeApi:
             http_client=self._http,
         )
 
+    @property
+    def is_live(self) -> bool | None:
+        """Whether our key takes real money; ``None`` if it does not say."""
+        return self._settings.is_live
+
     async def close(self) -> None:
         """Close the connections to Stripe; idempotent."""
         await self._http.close_async()
@@ -63,6 +95,24 @@ class StripeApi:
             expanded: Any = {"expand": ["payment_intent"]}
             return _session(await self._client.v1.checkout.sessions.retrieve_async(session_id, expanded))
 
+    async def expire_session(self, session_id: str) -> CheckoutSession:
+        """Let nobody pay on this page any more; Stripe refuses when the Session is not open (any more)."""
+        async with self._asking("expire a Checkout Session"):
+            return _session(await self._client.v1.checkout.sessions.expire_async(session_id))
+
+    async def complete_sessions(self, *, since_s: int, after: str | None = None) -> list[CheckoutSession]:
+        """Return one page of the Sessions created since then (Unix seconds) that were completed, newest first.
+
+        ``after`` is the id of the last one of the page before; the page that is not full is the last. Only
+        ``payment_intent_id`` is known of the payment.
+        """
+        params: Any = {"created": {"gte": since_s}, "status": "complete", "limit": PAGE_LEN}
+        if after is not None:
+            params["starting_after"] = after
+        async with self._asking("list Checkout Sessions"):
+            listed = await self._client.v1.checkout.sessions.list_async(params)
+            return [_session(one) for one in listed.data]
+
     async def refund(self, params: Mapping[str, Any], *, idempotency_key: str) -> StripeRefund:
         """Create a refund (docs.stripe.com/api/refunds/create)."""
         async with self._asking("create a refund"):
@@ -74,17 +124,19 @@ class StripeApi:
         async with self._asking("retrieve a refund"):
             return _refund(await self._client.v1.refunds.retrieve_async(refund_id))
 
-    def verified_event(self, payload: bytes, signature: str) -> Mapping[str, Any] | None:
-        """Return the event if any of our secrets signed it within the tolerance of five minutes, else ``None``.
+    def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | None:
+        """Return the event if any of our secrets signed it within the tolerance, else ``None``.
 
         docs.stripe.com/webhooks/signature; several secrets are valid at once while one is being rotated.
         """
         for secret in self._settings.webhook_secrets:
             try:
-                return stripe.Webhook.construct_event(payload, signature, secret).to_dict()
+                stripe.WebhookSignature.verify_header(payload.decode(), signature, secret, SIGNATURE_TOLERANCE_S)
+                # Not the SDK's own object, which takes its time to build the whole tree of what we do not read.
+                return msgspec.json.decode(payload, type=WebhookEvent)
             except stripe.SignatureVerificationError:
                 continue
-            except ValueError:
+            except (ValueError, msgspec.DecodeError):
                 return None
         return None
 
@@ -97,11 +149,12 @@ class StripeApi:
         except TimeoutError as error:
             raise StripeUnavailable(f"Stripe did not {what} within {self._settings.timeout_s:g} s.") from error
         except (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.CardError) as error:
-            self._log.warning("stripe_refused", what=what, code=error.code, error=str(error))
-            raise StripeRefused(f"Stripe refused to {what}: {error.user_message or error}", code=error.code) from error
+            self._log.warning("stripe_refused", what=what, code=error.code, error=_one_line(error))
+            said = error.user_message or _one_line(error)
+            raise StripeRefused(f"Stripe refused to {what}: {said}", code=error.code) from error
         except stripe.StripeError as error:
-            self._log.warning("stripe_unavailable", what=what, error=str(error))
-            raise StripeUnavailable(f"Stripe could not {what}: {error}") from error
+            self._log.warning("stripe_unavailable", what=what, error=_one_line(error))
+            raise StripeUnavailable(f"Stripe could not {what}: {_one_line(error)}") from error
 
 
 def _session(answer: stripe.checkout.Session) -> CheckoutSession:
@@ -121,13 +174,20 @@ def _session(answer: stripe.checkout.Session) -> CheckoutSession:
             currency=said.get("currency"),
             payment_intent_id=intent.get("id"),
             intent_status=intent.get("status"),
+            is_live=said.get("livemode"),
         ),
+        metadata=said.get("metadata") or {},
     )
 
 
 def _refund(answer: stripe.Refund) -> StripeRefund:
     said = answer.to_dict()
     return StripeRefund(_id_of(said), said.get("status"), (said.get("metadata") or {}).get("refund_id"))
+
+
+def _one_line(error: stripe.StripeError) -> str:
+    """Return what the SDK says, whose sentences about a lost connection are several paragraphs long."""
+    return " ".join(str(error).split())
 
 
 def _id_of(said: Mapping[str, Any]) -> str:

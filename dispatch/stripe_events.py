@@ -13,8 +13,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
+from dispatch.fulfilment import is_other_mode
 from dispatch.stripe_api import StripeApi
-from models.clock import RedisClock
+from models.clock import Clock
 from models.database import Database
 from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
 from models.outcomes import Refused
@@ -26,6 +27,8 @@ LEASE_MS = 15_000
 """Longer than one event's work may take, so that two nodes do not do it at once; a dead node's is done again after it."""
 RETRY_FIRST_MS = 500
 RETRY_MAX_MS = 60_000
+REFUSED_TRIES_MAX = 10
+"""Some five minutes: what Stripe still does not know then (a Session of another account, say) it will not know later."""
 POLL_S = 0.5
 
 Handle = Callable[[str, str], Awaitable[None]]
@@ -35,7 +38,7 @@ Handle = Callable[[str, str], Awaitable[None]]
 class StripeEvents:
     """Stored events, each handed to ``handle`` until that has succeeded once."""
 
-    def __init__(self, database: Database, clock: RedisClock, stripe_api: StripeApi, handle: Handle) -> None:
+    def __init__(self, database: Database, clock: Clock, stripe_api: StripeApi, handle: Handle) -> None:
         self._database = database
         self._clock = clock
         self._stripe = stripe_api
@@ -46,18 +49,22 @@ class StripeEvents:
     async def receive(self, payload: bytes, signature: str | None) -> Refused | None:
         """Store a verified event and return; the work comes afterwards. An event seen before is fine."""
         event = self._stripe.verified_event(payload, signature) if signature else None
-        if event is None or not isinstance(event.get("id"), str):
+        if event is None:
             return Refused("bad_signature", "The Stripe-Signature header does not match the body, or is too old.")
+        if is_other_mode(self._stripe.is_live, event.livemode):
+            # Genuine, and sent to a live address on purpose (docs.stripe.com/connect/webhooks): refusing it would make Stripe
+            # repeat it for days.
+            self._log.warning("event_of_the_other_mode", event_id=event.id, type=event.type)
+            return None
         now_ms = self._clock.now_ms()
-        subject = event.get("data", {}).get("object", {})
         try:
             async with self._database.write() as session:
                 session.add(
                     StripeEvent(
-                        id=event["id"],
-                        type=event.get("type", ""),
-                        object_id=subject.get("id"),
-                        payload={"created": event.get("created"), "livemode": event.get("livemode")},
+                        id=event.id,
+                        type=event.type,
+                        object_id=event.data.object.id,
+                        payload={"created": event.created, "livemode": event.livemode},
                         received_at_ms=now_ms,
                         next_attempt_at_ms=now_ms,
                     )
@@ -107,13 +114,16 @@ class StripeEvents:
 
     async def _work_on(self, event: StripeEvent, at_once: anyio.CapacityLimiter) -> None:
         async with at_once:
+            values: dict[str, Any] = {"processed_at_ms": self._clock.now_ms()}
             try:
                 await self._handle(event.type, event.object_id or "")
-                values: dict[str, Any] = {"processed_at_ms": self._clock.now_ms()}
             except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
-                self._log.warning("event_not_worked_on_yet", event_id=event.id, type=event.type, error=str(error))
-                delay_ms = min(RETRY_FIRST_MS * 2 ** min(event.attempts, 10), RETRY_MAX_MS)
-                values = {"next_attempt_at_ms": self._clock.now_ms() + delay_ms}
+                if isinstance(error, StripeRefused) and event.attempts >= REFUSED_TRIES_MAX:
+                    self._log.error("event_given_up", event_id=event.id, type=event.type, error=str(error))
+                else:
+                    self._log.warning("event_not_worked_on_yet", event_id=event.id, type=event.type, error=str(error))
+                    delay_ms = min(RETRY_FIRST_MS * 2 ** min(event.attempts, 10), RETRY_MAX_MS)
+                    values = {"next_attempt_at_ms": self._clock.now_ms() + delay_ms}
             try:
                 async with self._database.write() as session:
                     await session.exec(update(StripeEvent).where(col(StripeEvent.id) == event.id).values(**values))

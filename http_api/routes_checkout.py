@@ -40,7 +40,7 @@ async def list_plans(call: Call) -> Plans:
 async def create_checkout(call: Call) -> Answer | Refused:
     """Start paying for a plan, or get the free one at once."""
     key = call.headers.get(IDEMPOTENCY_KEY.name)
-    checkout = await call.services.payments.checkout(call.account_id, call.body, idempotency_key=key)
+    checkout = await call.services.checkouts.start(call.account_id, call.body, idempotency_key=key)
     return checkout if isinstance(checkout, Refused) else Answer(201, checkout)
 
 
@@ -53,7 +53,7 @@ async def create_checkout(call: Call) -> Answer | Refused:
 )
 async def read_checkout(call: Call) -> CheckoutState | Refused:
     """Tell how far a payment is; asking after it was made fulfils it at once if the webhook is late."""
-    return await call.services.payments.checkout_state(call.account_id, call.path["checkout_id"])
+    return await call.services.checkouts.state(call.account_id, call.path["checkout_id"])
 
 
 OPERATIONS = [list_plans, create_checkout, read_checkout]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from http_api.auth import Tickets, Tokens
 
 if TYPE_CHECKING:
+    from dispatch.checkout import Checkouts
     from dispatch.favorites import Favorites
     from dispatch.payments import Payments
     from dispatch.plans import Plans
@@ -34,6 +35,7 @@ class Services:
     presence: "Presence"
     dispatch: "Dispatch"
     reading: "Reading"
+    checkouts: "Checkouts"
     payments: "Payments"
     favorites: "Favorites"
     plans: "Plans"

@@ -7,6 +7,7 @@ cluster it is the clock of that server which judges deadlines; the others, which
 
 import time
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 from redis.exceptions import RedisError
@@ -22,6 +23,21 @@ TAG = "deadlines"
 def wall_clock_ms() -> int:
     """This machine's own idea of now, for commands that run without Redis; never for deadlines or leases."""
     return time.time_ns() // 1_000_000
+
+
+class Clock(Protocol):
+    """What tells the instant; milliseconds since the epoch."""
+
+    def now_ms(self) -> int:
+        """Return the current instant; never awaits."""
+
+
+class WallClock:
+    """This machine's own clock, for commands that run where Redis is a child of this very machine, or is not there at all."""
+
+    def now_ms(self) -> int:
+        """Return the current instant."""
+        return wall_clock_ms()
 
 
 class RedisClock:

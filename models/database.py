@@ -119,7 +119,7 @@ def _raise_translated(error: Exception) -> NoReturn:
         or (sqlstate is not None and sqlstate.startswith(_POSTGRES_BROKEN))
     )
     if is_broken:
-        raise DatabaseUnavailable(str(origin)) from error
+        raise DatabaseUnavailable(f"The database does not answer: {origin}") from error
     raise error
 
 

@@ -72,6 +72,12 @@ class StripeSettings:
     session_lifetime_ms: int = 31 * 60_000
     """Stripe takes 30 minutes to 24 hours; one more minute absorbs clocks that differ."""
 
+    @property
+    def is_live(self) -> bool | None:
+        """Whether the key takes real money (docs.stripe.com/keys); ``None`` if it has another form."""
+        kind, _, rest = self.secret_key.partition("_")
+        return {"live": True, "test": False}.get(rest.partition("_")[0]) if kind in ("sk", "rk") else None
+
 
 @dataclass(frozen=True)
 class DoorSettings:

@@ -12,7 +12,7 @@ from tests.parts import Node, World, body
 async def free_request(world: World, node: Node, favorite: str | None = None) -> tuple[str, RequestView]:
     """Return a new customer and their free request: quick to make where money does not matter."""
     customer_id = await world.customer()
-    answer = await node.payments.checkout(customer_id, body("free_diagnostic", favorite))
+    answer = await node.checkouts.start(customer_id, body("free_diagnostic", favorite))
     assert isinstance(answer, FreeCheckout), answer
     return customer_id, answer.request
 

@@ -26,7 +26,7 @@ SOON = DispatchSettings(priority_window_ms=700, broadcast_window_ms=60_000)
 
 async def offered(world: World, node: Node, favorite: str | None = None) -> RequestView:
     favorite = favorite or await world.mechanic()
-    answer = await node.payments.checkout(await world.customer(), body("free_diagnostic", favorite))
+    answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
     assert isinstance(answer, FreeCheckout), answer
     return answer.request
 

@@ -381,7 +381,7 @@ async def test_requests_are_listed_newest_first_page_by_page(database_url, redis
         customer_id = await world.customer()
         made = []
         for _ in range(3):
-            answer = await a.payments.checkout(customer_id, body("free_diagnostic"))
+            answer = await a.checkouts.start(customer_id, body("free_diagnostic"))
             assert isinstance(answer, FreeCheckout)
             made.append(answer.request.id)
             await a.dispatch.cancel(customer_id, answer.request.id)

@@ -86,7 +86,7 @@ async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_
     async with running_world(database_url, redis_url) as world, running_node(world, BRISK) as alive:
         async with running_node(world, BRISK, without=("outbox",)) as dying:
             customer_id, favorite = await world.customer(), await world.mechanic()
-            answer = await dying.payments.checkout(customer_id, body("free_diagnostic", favorite))
+            answer = await dying.checkouts.start(customer_id, body("free_diagnostic", favorite))
             assert isinstance(answer, FreeCheckout)
             committed_at_ms = dying.clock.now_ms()
         assert not alive.heard_of(deliveries.OfferTo)
@@ -169,7 +169,7 @@ async def test_nothing_is_left_to_tell_after_many_transitions_on_two_nodes(datab
 
         async def live(node: Node) -> None:
             customer_id, mechanic_id = await world.customer(), await world.mechanic()
-            answer = await node.payments.checkout(customer_id, body("free_diagnostic", mechanic_id))
+            answer = await node.checkouts.start(customer_id, body("free_diagnostic", mechanic_id))
             assert isinstance(answer, FreeCheckout)
             await node.dispatch.decline(mechanic_id, answer.request.offer.id)
             await node.dispatch.cancel(customer_id, answer.request.id)

@@ -34,13 +34,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload ra
 
 
 async def checkout(node: Node, customer_id: str, *, plan: str = "quick_chat", **options: Any) -> StripeCheckout:
-    answer = await node.payments.checkout(customer_id, body(plan, options.pop("favorite", None)), **options)
+    answer = await node.checkouts.start(customer_id, body(plan, options.pop("favorite", None)), **options)
     assert isinstance(answer, StripeCheckout), answer
     return answer
 
 
 async def state(node: Node, customer_id: str, checkout_id: str) -> CheckoutState:
-    answer = await node.payments.checkout_state(customer_id, checkout_id)
+    answer = await node.checkouts.state(customer_id, checkout_id)
     assert isinstance(answer, CheckoutState), answer
     return answer
 
@@ -94,7 +94,7 @@ async def test_what_cannot_be_bought_is_refused_and_leaves_nothing(
     database_url, redis_url, tmp_path, wanted: CheckoutBody, code: str
 ):
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
-        refused = await a.payments.checkout(await world.customer(), wanted)
+        refused = await a.checkouts.start(await world.customer(), wanted)
         assert isinstance(refused, Refused)
         assert refused.code == code
         assert await world.rows(tables.Checkout) == []
@@ -103,11 +103,11 @@ async def test_what_cannot_be_bought_is_refused_and_leaves_nothing(
 async def test_a_customer_cannot_be_a_favorite_and_a_checkout_is_nobody_elses(database_url, redis_url, tmp_path):
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         customer_id, stranger = await world.customer(), await world.customer()
-        refused = await a.payments.checkout(customer_id, body("quick_chat", stranger))
+        refused = await a.checkouts.start(customer_id, body("quick_chat", stranger))
         assert isinstance(refused, Refused)
         assert refused.code == "mechanic_not_found"
         opened = await checkout(a, customer_id)
-        answer = await a.payments.checkout_state(stranger, opened.checkout_id)
+        answer = await a.checkouts.state(stranger, opened.checkout_id)
         assert isinstance(answer, Refused)
         assert answer.code == "not_found"
 
@@ -117,7 +117,7 @@ async def test_the_same_idempotency_key_answers_the_same_and_another_body_is_ref
         customer_id, other = await world.customer(), await world.customer()
         first = await checkout(a, customer_id, idempotency_key="k")
         assert await checkout(a, customer_id, idempotency_key="k") == first
-        reused = await a.payments.checkout(customer_id, body("expert_video"), idempotency_key="k")
+        reused = await a.checkouts.start(customer_id, body("expert_video"), idempotency_key="k")
         assert isinstance(reused, Refused)
         assert reused.code == "idempotency_key_reused"
         # A key is the customer's own.
@@ -134,7 +134,7 @@ async def test_equal_checkouts_at_once_on_two_nodes_are_one_checkout(database_ur
     ):
         customer_id = await world.customer()
         calls = [
-            partial(node.payments.checkout, customer_id, body(plan), idempotency_key="k") for node in (a, b, a, b, a)
+            partial(node.checkouts.start, customer_id, body(plan), idempotency_key="k") for node in (a, b, a, b, a)
         ]
         answers = await at_once(*calls)
         assert all(isinstance(answer, StripeCheckout | FreeCheckout) for answer in answers), answers
@@ -152,7 +152,7 @@ async def test_a_stripe_that_is_down_or_does_not_answer_leaves_nothing_half_made
             world.stripe_answers = anyio.Event()
             for node in (a, b):
                 with pytest.raises(StripeUnavailable, match="nothing was charged"):
-                    await node.payments.checkout(customer_id, body(), idempotency_key="k")
+                    await node.checkouts.start(customer_id, body(), idempotency_key="k")
                 assert await world.rows(tables.Checkout) == []
             world.stripe_answers.set()
             assert (await checkout(a, customer_id, idempotency_key="k")).url
@@ -182,7 +182,7 @@ async def test_a_page_whose_checkout_was_forgotten_meanwhile_is_never_shown(data
 
             async def first() -> None:
                 try:
-                    await patient_node.payments.checkout(customer_id, body(), idempotency_key="k")
+                    await patient_node.checkouts.start(customer_id, body(), idempotency_key="k")
                 except StripeUnavailable as error:
                     failed.append(error)
 
@@ -190,7 +190,7 @@ async def test_a_page_whose_checkout_was_forgotten_meanwhile_is_never_shown(data
                 tasks.start_soon(first)
                 await eventually(lambda: world.rows(tables.Checkout), "the first call is under way")
                 with pytest.raises(StripeUnavailable):
-                    await hasty_node.payments.checkout(customer_id, body(), idempotency_key="k")
+                    await hasty_node.checkouts.start(customer_id, body(), idempotency_key="k")
                 world.stripe_answers.set()
             assert len(failed) == 1
             assert await world.rows(tables.Checkout) == []
@@ -413,7 +413,7 @@ async def test_of_twenty_free_checkouts_at_once_on_two_nodes_one_is_served(datab
         running_node(world) as b,
     ):
         customer_id = await world.customer()
-        calls = [partial((a, b)[n % 2].payments.checkout, customer_id, body("free_diagnostic")) for n in range(20)]
+        calls = [partial((a, b)[n % 2].checkouts.start, customer_id, body("free_diagnostic")) for n in range(20)]
         answers = await at_once(*calls)
         (served,) = [answer for answer in answers if isinstance(answer, FreeCheckout)]
         assert [answer.code for answer in answers if isinstance(answer, Refused)] == ["free_session_used"] * 19
@@ -426,7 +426,7 @@ async def test_the_free_session_is_given_back_when_nobody_served_it(database_url
         customer_id, mechanic_id = await world.customer(), await world.mechanic()
 
         async def free() -> FreeCheckout | Refused:
-            answer = await a.payments.checkout(customer_id, body("free_diagnostic"))
+            answer = await a.checkouts.start(customer_id, body("free_diagnostic"))
             assert not isinstance(answer, StripeCheckout)
             return answer
 

@@ -76,7 +76,7 @@ async def running_push_service() -> AsyncIterator[PushService]:
 
 
 async def offered(world: World, node: Node, favorite: str) -> RequestView:
-    answer = await node.payments.checkout(await world.customer(), body("free_diagnostic", favorite))
+    answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
     assert isinstance(answer, FreeCheckout), answer
     return answer.request
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload ra
 
 async def free_request(world: World, node: Node, favorite: str | None = None) -> tuple[str, RequestView]:
     customer_id = await world.customer()
-    answer = await node.payments.checkout(customer_id, body("free_diagnostic", favorite))
+    answer = await node.checkouts.start(customer_id, body("free_diagnostic", favorite))
     assert isinstance(answer, FreeCheckout), answer
     assert answer.request.offer is not None
     return customer_id, answer.request

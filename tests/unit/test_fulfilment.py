@@ -1,8 +1,11 @@
 """What a Checkout Session means for us, as a table."""
 
+from dataclasses import replace
+
 import pytest
 
-from dispatch.fulfilment import Asked, Expire, Fail, GiveBack, PaidSession, Serve, Verdict, Wait, judge
+from dispatch.fulfilment import Asked, Expire, Fail, GiveBack, Ignore, PaidSession, Serve, Verdict, Wait, judge
+from models.settings import StripeSettings
 
 ASKED = Asked(2999, "usd")
 
@@ -60,3 +63,38 @@ def test_only_what_was_asked_is_served_and_everything_else_that_was_paid_goes_ba
     paid: PaidSession, verdict: Verdict
 ) -> None:
     assert judge(ASKED, paid) == verdict
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"),
+    [
+        (True, True, Serve(2999)),
+        (False, False, Serve(2999)),
+        (True, False, Ignore()),
+        (False, True, Ignore()),
+        (None, True, Serve(2999)),
+        (True, None, Serve(2999)),
+    ],
+)
+def test_play_money_is_never_served_by_a_live_key_nor_real_money_touched_with_a_test_key(
+    ours: bool | None, theirs: bool | None, verdict: Verdict
+) -> None:
+    assert judge(replace(ASKED, is_live=ours), replace(session(), is_live=theirs)) == verdict
+    other_amount = judge(replace(ASKED, is_live=ours), replace(session(amount=1), is_live=theirs))
+    assert other_amount == (GiveBack(1) if isinstance(verdict, Serve) else Ignore())
+
+
+@pytest.mark.parametrize(
+    ("key", "is_live"),
+    [
+        ("sk_live_1", True),
+        ("rk_live_1", True),
+        ("sk_test_1", False),
+        ("rk_test_1", False),
+        ("sk_1", None),
+        ("pk_live_1", None),
+        ("", None),
+    ],
+)
+def test_the_key_tells_whether_it_takes_real_money(key: str, is_live: bool | None) -> None:
+    assert StripeSettings(key, ("whsec_1",), None, is_standin=False).is_live is is_live
