@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from dispatch.payments import Change, Payments
 from dispatch.refunds import Refunds
-from dispatch.stripe_api import PAGE_LEN, StripeApi
+from dispatch.stripe_api import StripeApi
 from dispatch.superseded import Superseded
 from models.clock import Clock
 from models.database import Database
@@ -122,7 +122,7 @@ class Reconciler:
         """Tell the Sessions that Stripe has as paid and whose money we have not taken note of, whatever we know of them."""
         since_s, after = self._clock.now_ms() // 1000 - look_back_s, None
         while True:
-            page = await self._stripe.complete_sessions(since_s=since_s, after=after)
+            page, has_more = await self._stripe.complete_sessions(since_s=since_s, after=after)
             # Others on the same account at Stripe do not write our words on theirs.
             ours = [one.id for one in page if one.paid.is_paid and "checkout_id" in one.metadata]
             async with self._database.read() as session:
@@ -135,7 +135,7 @@ class Reconciler:
                 missing = set(ours) - set(noted)
             for session_id in (one for one in ours if one in missing):
                 yield session_id
-            if len(page) < PAGE_LEN:
+            if not has_more or not page:
                 return
             after = page[-1].id
 

@@ -100,18 +100,17 @@ class StripeApi:
         async with self._asking("expire a Checkout Session"):
             return _session(await self._client.v1.checkout.sessions.expire_async(session_id))
 
-    async def complete_sessions(self, *, since_s: int, after: str | None = None) -> list[CheckoutSession]:
-        """Return one page of the Sessions created since then (Unix seconds) that were completed, newest first.
+    async def complete_sessions(self, *, since_s: int, after: str | None = None) -> tuple[list[CheckoutSession], bool]:
+        """Return some of the Sessions created since then (Unix seconds) that were completed, newest first, and whether more follow.
 
-        ``after`` is the id of the last one of the page before; the page that is not full is the last. Only
-        ``payment_intent_id`` is known of the payment.
+        ``after`` is the id of the last one of the page before. Of the payment only ``payment_intent_id`` is known.
         """
         params: Any = {"created": {"gte": since_s}, "status": "complete", "limit": PAGE_LEN}
         if after is not None:
             params["starting_after"] = after
         async with self._asking("list Checkout Sessions"):
             listed = await self._client.v1.checkout.sessions.list_async(params)
-            return [_session(one) for one in listed.data]
+            return [_session(one) for one in listed.data], bool(listed.has_more)
 
     async def refund(self, params: Mapping[str, Any], *, idempotency_key: str) -> StripeRefund:
         """Create a refund (docs.stripe.com/api/refunds/create)."""

@@ -112,6 +112,11 @@ class World:
     webhooks: list[tuple[bytes, str]] = field(default_factory=list)
     """What Stripe has sent: bodies and signatures."""
 
+    @property
+    def stripe_url(self) -> str:
+        """Scheme, host and port of the Stripe stand-in."""
+        return (self.stripe.api_base or "").removesuffix("/stripe")
+
     # --- people -------------------------------------------------------------------------------------------------------
 
     async def customer(self) -> str:

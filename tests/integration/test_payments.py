@@ -1,26 +1,22 @@
 """From a customer's wish to one paid request, whatever order Stripe tells it in; and back again."""
 
 import json
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import anyio
 import pytest
 
 from dispatch.refunds import retry_delay_ms
 from embedded.stripe_standin.webhooks import signature_header
 from models import tables
-from models.errors import StripeUnavailable
 from models.outcomes import Refused
-from models.rest import CheckoutBody, CheckoutState, FreeCheckout, StripeCheckout
+from models.rest import FreeCheckout, StripeCheckout
 from models.wire import RequestView
+from tests.integration.money import checkout, is_refunded, now_s, session_id_of, state
 from tests.parts import (
     HURRIED,
     WEBHOOK_SECRET,
-    Node,
-    World,
     at_once,
     body,
     events,
@@ -31,169 +27,6 @@ from tests.parts import (
 
 # The SDK hands httpx its form body by a parameter that httpx would like to see renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
-
-
-async def checkout(node: Node, customer_id: str, *, plan: str = "quick_chat", **options: Any) -> StripeCheckout:
-    answer = await node.checkouts.start(customer_id, body(plan, options.pop("favorite", None)), **options)
-    assert isinstance(answer, StripeCheckout), answer
-    return answer
-
-
-async def state(node: Node, customer_id: str, checkout_id: str) -> CheckoutState:
-    answer = await node.checkouts.state(customer_id, checkout_id)
-    assert isinstance(answer, CheckoutState), answer
-    return answer
-
-
-async def session_id_of(world: World, checkout_id: str) -> str:
-    row = await world.row(tables.Checkout, checkout_id)
-    assert row.stripe_session_id is not None
-    return row.stripe_session_id
-
-
-async def is_refunded(world: World, checkout_id: str) -> bool:
-    return [refund.status for refund in await world.rows(tables.Refund, checkout_id=checkout_id)] == ["succeeded"]
-
-
-def now_s() -> int:
-    return time.time_ns() // 1_000_000_000
-
-
-# --- checkout ---------------------------------------------------------------------------------------------------------
-
-
-async def test_stripe_is_told_our_price_and_whom_the_customer_wants(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
-        customer_id, favorite = await world.customer(), await world.mechanic("workshop")
-        opened = await checkout(a, customer_id, plan="expert_video", favorite=favorite)
-        session = await world.at_stripe(f"checkout/sessions/{await session_id_of(world, opened.checkout_id)}")
-        assert (session["amount_total"], session["currency"], session["mode"]) == (2999, "usd", "payment")
-        assert session["metadata"] == {
-            "plan": "expert_video",
-            "preferred_mechanic_id": favorite,
-            "routing_type": "priority_broadcast",
-            "provider_type": "workshop",
-            "checkout_id": opened.checkout_id,
-            "customer_id": customer_id,
-        }
-        assert (session["url"], session["client_reference_id"]) == (opened.url, opened.checkout_id)
-        assert (await state(a, customer_id, opened.checkout_id)).status == "open"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "code"),
-    [
-        (CheckoutBody("gold", "broadcast"), "unknown_plan"),
-        (CheckoutBody("quick_chat", "priority_broadcast"), "preferred_mechanic_required"),
-        (CheckoutBody("quick_chat", "priority_broadcast", "nobody"), "mechanic_not_found"),
-        (CheckoutBody("free_diagnostic", "broadcast", "nobody"), "mechanic_not_found"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-async def test_what_cannot_be_bought_is_refused_and_leaves_nothing(
-    database_url, redis_url, tmp_path, wanted: CheckoutBody, code: str
-):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
-        refused = await a.checkouts.start(await world.customer(), wanted)
-        assert isinstance(refused, Refused)
-        assert refused.code == code
-        assert await world.rows(tables.Checkout) == []
-
-
-async def test_a_customer_cannot_be_a_favorite_and_a_checkout_is_nobody_elses(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
-        customer_id, stranger = await world.customer(), await world.customer()
-        refused = await a.checkouts.start(customer_id, body("quick_chat", stranger))
-        assert isinstance(refused, Refused)
-        assert refused.code == "mechanic_not_found"
-        opened = await checkout(a, customer_id)
-        answer = await a.checkouts.state(stranger, opened.checkout_id)
-        assert isinstance(answer, Refused)
-        assert answer.code == "not_found"
-
-
-async def test_the_same_idempotency_key_answers_the_same_and_another_body_is_refused(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
-        customer_id, other = await world.customer(), await world.customer()
-        first = await checkout(a, customer_id, idempotency_key="k")
-        assert await checkout(a, customer_id, idempotency_key="k") == first
-        reused = await a.checkouts.start(customer_id, body("expert_video"), idempotency_key="k")
-        assert isinstance(reused, Refused)
-        assert reused.code == "idempotency_key_reused"
-        # A key is the customer's own.
-        assert (await checkout(a, other, idempotency_key="k")).checkout_id != first.checkout_id
-        assert len(await world.rows(tables.Checkout, customer_id=customer_id)) == 1
-
-
-@pytest.mark.parametrize("plan", ["quick_chat", "free_diagnostic"])
-async def test_equal_checkouts_at_once_on_two_nodes_are_one_checkout(database_url, redis_url, tmp_path, plan: str):
-    async with (
-        running_world(database_url, redis_url, tmp_path) as world,
-        running_node(world) as a,
-        running_node(world) as b,
-    ):
-        customer_id = await world.customer()
-        calls = [
-            partial(node.checkouts.start, customer_id, body(plan), idempotency_key="k") for node in (a, b, a, b, a)
-        ]
-        answers = await at_once(*calls)
-        assert all(isinstance(answer, StripeCheckout | FreeCheckout) for answer in answers), answers
-        assert len({answer.checkout_id for answer in answers}) == 1
-        (row,) = await world.rows(tables.Checkout)
-        if plan == "quick_chat":
-            assert {answer.url for answer in answers} == {row.url}
-
-
-async def test_a_stripe_that_is_down_or_does_not_answer_leaves_nothing_half_made(database_url, redis_url, tmp_path):
-    async with running_world(database_url, redis_url, tmp_path, stripe_timeout_s=0.5) as world:
-        down = replace(world.stripe, api_base="http://127.0.0.1:9")
-        async with running_node(world) as a, running_node(world, stripe=down) as b:
-            customer_id = await world.customer()
-            world.stripe_answers = anyio.Event()
-            for node in (a, b):
-                with pytest.raises(StripeUnavailable, match="nothing was charged"):
-                    await node.checkouts.start(customer_id, body(), idempotency_key="k")
-                assert await world.rows(tables.Checkout) == []
-            world.stripe_answers.set()
-            assert (await checkout(a, customer_id, idempotency_key="k")).url
-
-
-async def test_asking_for_a_checkout_while_stripe_does_not_answer_says_what_we_know(database_url, redis_url, tmp_path):
-    async with (
-        running_world(database_url, redis_url, tmp_path, stripe_timeout_s=0.5) as world,
-        running_node(world) as a,
-    ):
-        customer_id = await world.customer()
-        opened = await checkout(a, customer_id)
-        world.stripe_answers = anyio.Event()
-        assert (await state(a, customer_id, opened.checkout_id)).status == "open"
-        world.stripe_answers.set()
-
-
-async def test_a_page_whose_checkout_was_forgotten_meanwhile_is_never_shown(database_url, redis_url, tmp_path):
-    # The first call waits for Stripe; its repetition times out and forgets the checkout; then Stripe answers the first.
-    # Whoever paid on that page would have been unknown to us.
-    async with running_world(database_url, redis_url, tmp_path) as world:
-        hasty = replace(world.stripe, timeout_s=0.3, tries_max=1)
-        async with running_node(world) as patient_node, running_node(world, stripe=hasty) as hasty_node:
-            customer_id = await world.customer()
-            world.stripe_answers = anyio.Event()
-            failed: list[StripeUnavailable] = []
-
-            async def first() -> None:
-                try:
-                    await patient_node.checkouts.start(customer_id, body(), idempotency_key="k")
-                except StripeUnavailable as error:
-                    failed.append(error)
-
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(first)
-                await eventually(lambda: world.rows(tables.Checkout), "the first call is under way")
-                with pytest.raises(StripeUnavailable):
-                    await hasty_node.checkouts.start(customer_id, body(), idempotency_key="k")
-                world.stripe_answers.set()
-            assert len(failed) == 1
-            assert await world.rows(tables.Checkout) == []
 
 
 # --- fulfilment -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,263 @@
+"""What a customer wants to buy: our prices, one page at a time, and nothing half-made."""
+
+from dataclasses import replace
+from functools import partial
+
+import anyio
+import pytest
+
+from models import tables
+from models.errors import StripeUnavailable
+from models.outcomes import Refused
+from models.rest import CheckoutBody, FreeCheckout, StripeCheckout
+from tests.integration.money import checkout, session_id_of, state
+from tests.parts import World, at_once, body, eventually, running_node, running_world
+from tests.stripe_proxy import Fault, Hold, stripe_proxy
+
+
+async def test_stripe_is_told_our_price_and_whom_the_customer_wants(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id, favorite = await world.customer(), await world.mechanic("workshop")
+        opened = await checkout(a, customer_id, plan="expert_video", favorite=favorite)
+        session = await world.at_stripe(f"checkout/sessions/{await session_id_of(world, opened.checkout_id)}")
+        assert (session["amount_total"], session["currency"], session["mode"]) == (2999, "usd", "payment")
+        assert session["metadata"] == {
+            "plan": "expert_video",
+            "preferred_mechanic_id": favorite,
+            "routing_type": "priority_broadcast",
+            "provider_type": "workshop",
+            "checkout_id": opened.checkout_id,
+            "customer_id": customer_id,
+        }
+        assert (session["url"], session["client_reference_id"]) == (opened.url, opened.checkout_id)
+        assert (await state(a, customer_id, opened.checkout_id)).status == "open"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"),
+    [
+        (CheckoutBody("gold", "broadcast"), "unknown_plan"),
+        (CheckoutBody("quick_chat", "priority_broadcast"), "preferred_mechanic_required"),
+        (CheckoutBody("quick_chat", "priority_broadcast", "nobody"), "mechanic_not_found"),
+        (CheckoutBody("free_diagnostic", "broadcast", "nobody"), "mechanic_not_found"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_cannot_be_bought_is_refused_and_leaves_nothing(
+    database_url, redis_url, tmp_path, wanted: CheckoutBody, code: str
+):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        refused = await a.checkouts.start(await world.customer(), wanted)
+        assert isinstance(refused, Refused)
+        assert refused.code == code
+        assert await world.rows(tables.Checkout) == []
+
+
+async def test_a_customer_cannot_be_a_favorite_and_a_checkout_is_nobody_elses(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id, stranger = await world.customer(), await world.customer()
+        refused = await a.checkouts.start(customer_id, body("quick_chat", stranger))
+        assert isinstance(refused, Refused)
+        assert refused.code == "mechanic_not_found"
+        opened = await checkout(a, customer_id)
+        answer = await a.checkouts.state(stranger, opened.checkout_id)
+        assert isinstance(answer, Refused)
+        assert answer.code == "not_found"
+
+
+async def test_the_same_idempotency_key_answers_the_same_and_another_body_is_refused(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id, other = await world.customer(), await world.customer()
+        first = await checkout(a, customer_id, idempotency_key="k")
+        assert await checkout(a, customer_id, idempotency_key="k") == first
+        reused = await a.checkouts.start(customer_id, body("expert_video"), idempotency_key="k")
+        assert isinstance(reused, Refused)
+        assert reused.code == "idempotency_key_reused"
+        # A key is the customer's own.
+        assert (await checkout(a, other, idempotency_key="k")).checkout_id != first.checkout_id
+        assert len(await world.rows(tables.Checkout, customer_id=customer_id)) == 1
+
+
+@pytest.mark.parametrize("plan", ["quick_chat", "free_diagnostic"])
+async def test_equal_checkouts_at_once_on_two_nodes_are_one_checkout(database_url, redis_url, tmp_path, plan: str):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        customer_id = await world.customer()
+        calls = [
+            partial(node.checkouts.start, customer_id, body(plan), idempotency_key="k") for node in (a, b, a, b, a)
+        ]
+        answers = await at_once(*calls)
+        assert all(isinstance(answer, StripeCheckout | FreeCheckout) for answer in answers), answers
+        assert len({answer.checkout_id for answer in answers}) == 1
+        (row,) = await world.rows(tables.Checkout)
+        if plan == "quick_chat":
+            assert {answer.url for answer in answers} == {row.url}
+
+
+async def test_a_stripe_that_is_down_or_does_not_answer_leaves_nothing_half_made(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path, stripe_timeout_s=0.5) as world:
+        down = replace(world.stripe, api_base="http://127.0.0.1:9")
+        async with running_node(world) as a, running_node(world, stripe=down) as b:
+            customer_id = await world.customer()
+            world.stripe_answers = anyio.Event()
+            for node in (a, b):
+                with pytest.raises(StripeUnavailable, match="nothing was charged"):
+                    await node.checkouts.start(customer_id, body(), idempotency_key="k")
+                assert await world.rows(tables.Checkout) == []
+            world.stripe_answers.set()
+            assert (await checkout(a, customer_id, idempotency_key="k")).url
+
+
+async def test_asking_for_a_checkout_while_stripe_does_not_answer_says_what_we_know(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path, stripe_timeout_s=0.5) as world,
+        running_node(world) as a,
+    ):
+        customer_id = await world.customer()
+        opened = await checkout(a, customer_id)
+        world.stripe_answers = anyio.Event()
+        assert (await state(a, customer_id, opened.checkout_id)).status == "open"
+        world.stripe_answers.set()
+
+
+async def test_a_page_whose_checkout_was_forgotten_meanwhile_is_never_shown(database_url, redis_url, tmp_path):
+    # The first call waits for Stripe; its repetition times out and forgets the checkout; then Stripe answers the first.
+    # Whoever paid on that page would have been unknown to us.
+    async with running_world(database_url, redis_url, tmp_path) as world:
+        hasty = replace(world.stripe, timeout_s=0.3, tries_max=1)
+        async with running_node(world) as patient_node, running_node(world, stripe=hasty) as hasty_node:
+            customer_id = await world.customer()
+            world.stripe_answers = anyio.Event()
+            failed: list[StripeUnavailable] = []
+
+            async def first() -> None:
+                try:
+                    await patient_node.checkouts.start(customer_id, body(), idempotency_key="k")
+                except StripeUnavailable as error:
+                    failed.append(error)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(first)
+                await eventually(lambda: world.rows(tables.Checkout), "the first call is under way")
+                with pytest.raises(StripeUnavailable):
+                    await hasty_node.checkouts.start(customer_id, body(), idempotency_key="k")
+                world.stripe_answers.set()
+            assert len(failed) == 1
+            assert await world.rows(tables.Checkout) == []
+
+
+# --- one page at a time -----------------------------------------------------------------------------------------------
+
+
+async def status_at_stripe(world: World, checkout_id: str) -> str:
+    return (await world.at_stripe(f"checkout/sessions/{await session_id_of(world, checkout_id)}"))["status"]
+
+
+async def test_a_newer_page_for_the_same_choice_expires_the_older_one_and_no_other(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id, stranger = await world.customer(), await world.customer()
+        favorite, another = await world.mechanics(2)
+        others = [
+            await checkout(a, customer_id, favorite=another),
+            await checkout(a, customer_id, favorite=favorite, plan="expert_video"),
+            await checkout(a, customer_id),
+            await checkout(a, stranger, favorite=favorite),
+        ]
+        first = await checkout(a, customer_id, favorite=favorite, idempotency_key="first")
+        second = await checkout(a, customer_id, favorite=favorite)
+        await eventually(partial(is_expired, world, first.checkout_id), "the older page is expired")
+        assert await status_at_stripe(world, first.checkout_id) == "expired"
+        assert [await status_at_stripe(world, one.checkout_id) for one in [*others, second]] == ["open"] * 5
+        # What was answered once is answered again: it is the customer's own key.
+        assert await checkout(a, customer_id, favorite=favorite, idempotency_key="first") == first
+        assert await status_at_stripe(world, second.checkout_id) == "open"
+        # The other way to want nobody in particular.
+        third = await checkout(a, customer_id)
+        await eventually(partial(is_expired, world, others[2].checkout_id), "the older broadcast is expired")
+        assert await status_at_stripe(world, third.checkout_id) == "open"
+
+
+async def is_expired(world: World, checkout_id: str) -> bool:
+    return (await world.row(tables.Checkout, checkout_id)).status == "expired"
+
+
+@pytest.mark.parametrize("ending", ["pay", "delayed"])
+async def test_an_older_page_that_was_paid_in_this_very_moment_is_served(
+    database_url, redis_url, tmp_path, ending: str
+):
+    # The customer pays in one tab and opens the page anew in another, before Stripe's webhook has come.
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        first = await checkout(a, customer_id)
+        await world.hold_webhooks(first.url)
+        await world.pay(first.url, ending)
+        second = await checkout(a, customer_id)
+        if ending == "delayed":
+            # The money is on its way: the page cannot be expired, and its checkout stays open until it arrives.
+            assert (await state(a, customer_id, first.checkout_id)).status == "open"
+            await world.browser.post(f"{first.url}/settle", data={"outcome": "succeed"})
+            assert (await state(a, customer_id, first.checkout_id)).status == "paid"
+
+        async def is_served() -> bool:
+            return (await world.row(tables.Checkout, first.checkout_id)).status == "paid"
+
+        await eventually(is_served, "the older one is served")
+        assert await status_at_stripe(world, second.checkout_id) == "open"
+        assert len(await world.rows(tables.SessionRequest)) == 1
+
+
+async def test_of_pages_opened_at_once_on_two_nodes_one_stays_open(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        customer_id = await world.customer()
+        opened = await at_once(*(partial(checkout, node, customer_id) for node in (a, b, a, b)))
+
+        async def open_at_stripe() -> bool:
+            statuses = [await status_at_stripe(world, one.checkout_id) for one in opened]
+            return sorted(statuses) == ["expired"] * 3 + ["open"]
+
+        await eventually(open_at_stripe, "one page is left")
+
+
+async def test_a_stripe_that_does_not_expire_does_not_hold_a_checkout_up_and_is_asked_again(
+    database_url, redis_url, tmp_path
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        stripe_proxy(world.stripe_url) as proxy,
+        running_node(world, stripe=replace(world.stripe, api_base=f"{proxy.base_url}/stripe")) as a,
+    ):
+        customer_id = await world.customer()
+        first = await checkout(a, customer_id)
+        held = proxy.plan("expire", Hold())
+        second = await checkout(a, customer_id)
+        await eventually(lambda: held.is_reached, "Stripe is asked to expire the older page")
+        # Whatever becomes of that: the next checkout is opened meanwhile.
+        third = await checkout(a, await world.customer())
+        assert len({first.url, second.url, third.url}) == 3
+        proxy.plan("expire", Fault(500, times=2))
+        held.is_released = True
+        await eventually(partial(is_expired, world, first.checkout_id), "expired as soon as Stripe does it")
+
+
+async def test_pages_that_a_dying_node_left_open_are_expired_by_the_reconciler(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world:
+        customer_id = await world.customer()
+        async with running_node(world, without=("superseded",)) as dying:
+            older = [await checkout(dying, customer_id) for _ in range(2)]
+            newest = await checkout(dying, customer_id)
+        async with running_node(world) as a:
+            repairs = [repair async for repair in a.reconciler.repairs()]
+            assert {(one.found, one.became) for one in repairs} == {("superseded_page_open", "expired")}
+            assert [await status_at_stripe(world, one.checkout_id) for one in [*older, newest]] == [
+                "expired",
+                "expired",
+                "open",
+            ]
+            assert [repair async for repair in a.reconciler.repairs()] == []
