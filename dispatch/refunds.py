@@ -6,10 +6,11 @@ from typing import Any
 
 import anyio
 import structlog
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, and_, update
 from sqlmodel import col, select
 
 from dispatch import request_store
+from dispatch.due_work import DueWork
 from dispatch.outbox import Message, Outbox
 from dispatch.stripe_api import StripeApi, StripeRefund
 from models.clock import Clock
@@ -18,11 +19,9 @@ from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
 from models.settings import DispatchSettings
 from models.tables import Refund
 
-POLL_S = 0.5
 ATTEMPT_LEASE_MS = 15_000
 """Longer than an attempt may take, so that two nodes do not ask Stripe at once; a dead node's attempt is repeated after it."""
-BATCH = 20
-AT_ONCE = 4
+AT_ONCE = 8
 
 OUTCOMES = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
 """Stripe's final statuses (docs.stripe.com/api/refunds/object) in the contract's words; others are still pending."""
@@ -51,24 +50,13 @@ class Refunds:
         self._outbox = outbox
         self._stripe = stripe_api
         self._settings = settings
-        self._owed = anyio.Event()
+        self._due = DueWork("refunds", claim=self._claim_due, work=self._ask, at_once=AT_ONCE)
         self._log = structlog.get_logger("refunds")
         outbox.on("refund_owed", self._wake)
 
     async def run(self) -> None:
         """Ask for what is due until cancelled; a new refund is asked for at once, others are looked for twice a second."""
-        while True:
-            self._owed = anyio.Event()
-            try:
-                due = await self._claim_due()
-            except (DatabaseUnavailable, OSError) as error:
-                self._log.warning("refunds_not_read", error=str(error))
-                due = []
-            if due:
-                await self._ask_each(due)
-                continue
-            with anyio.move_on_after(POLL_S):
-                await self._owed.wait()
+        await self._due.run()
 
     async def confirm(self, stripe_refund_id: str) -> None:
         """Take note of what Stripe says of a refund (after a webhook). Repeating is harmless."""
@@ -82,66 +70,62 @@ class Refunds:
             await self._settle(refund, stripe_refund_id, now.status)
 
     async def _wake(self, _payload: Mapping[str, Any]) -> None:
-        self._owed.set()
+        self._due.wake()
 
     async def ask_all(self) -> list[Refund]:
         """Ask Stripe at once for every refund that is owed, whenever it would be its turn; return those that ended by it.
 
         For a restart and for the reconciler: whoever had claimed one may have died. Two who ask at once share the idempotency key.
         """
-        asked: list[Refund] = []
-        while batch := await self._claim_due(whenever=True, beyond=asked[-1].id if asked else ""):
-            await self._ask_each(batch)
-            asked += batch
+        asked: list[str] = []
+        while batch := await self._claim_next(asked[-1] if asked else ""):
+            async with anyio.create_task_group() as tasks:
+                for refund in batch:
+                    tasks.start_soon(self._ask, refund)
+            asked += [refund.id for refund in batch]
         async with self._database.read() as session:
-            ids = [refund.id for refund in asked]
-            ended = await session.exec(select(Refund).where(col(Refund.id).in_(ids), Refund.status != "pending"))
+            ended = await session.exec(select(Refund).where(col(Refund.id).in_(asked), Refund.status != "pending"))
             return list(ended)
 
-    async def _ask_each(self, refunds: Sequence[Refund]) -> None:
-        at_once = anyio.CapacityLimiter(AT_ONCE)
-        async with anyio.create_task_group() as tasks:
-            for refund in refunds:
-                tasks.start_soon(self._ask, refund, at_once)
+    async def _claim_due(self, count_max: int) -> Sequence[Refund]:
+        is_due = col(Refund.next_attempt_at_ms) <= self._clock.now_ms()
+        return await self._claim(count_max, is_due, col(Refund.next_attempt_at_ms))
 
-    async def _claim_due(self, *, whenever: bool = False, beyond: str = "") -> list[Refund]:
-        """Claim some refunds that are due, the longest first; or ``whenever`` that is, by their ids from ``beyond`` on."""
-        now_ms = self._clock.now_ms()
-        if whenever:
-            waiting, order = col(Refund.next_attempt_at_ms).is_not(None) & (col(Refund.id) > beyond), col(Refund.id)
-        else:
-            waiting, order = col(Refund.next_attempt_at_ms) <= now_ms, col(Refund.next_attempt_at_ms)
+    async def _claim_next(self, after_id: str) -> Sequence[Refund]:
+        is_next = and_(col(Refund.next_attempt_at_ms).is_not(None), col(Refund.id) > after_id)
+        return await self._claim(AT_ONCE, is_next, col(Refund.id))
+
+    async def _claim(self, count_max: int, which: ColumnElement[bool], order: ColumnElement[Any]) -> Sequence[Refund]:
         async with self._database.read() as session:
-            ids = (await session.exec(select(Refund.id).where(waiting).order_by(order).limit(BATCH))).all()
+            ids = (await session.exec(select(Refund.id).where(which).order_by(order).limit(count_max))).all()
         if not ids:
             return []
         async with self._database.write() as session:
             # The condition is checked again: of two nodes, one claims each.
             claimed = await session.exec(
                 update(Refund)
-                .where(col(Refund.id).in_(ids), waiting)
-                .values(next_attempt_at_ms=now_ms + ATTEMPT_LEASE_MS, attempts=Refund.attempts + 1)
+                .where(col(Refund.id).in_(ids), which)
+                .values(next_attempt_at_ms=self._clock.now_ms() + ATTEMPT_LEASE_MS, attempts=Refund.attempts + 1)
                 .returning(Refund)
             )
             return sorted(claimed.scalars(), key=lambda refund: refund.id)
 
-    async def _ask(self, refund: Refund, at_once: anyio.CapacityLimiter) -> None:
-        async with at_once:
-            try:
-                answer = await self._ask_stripe(refund)
-                await self._settle(refund, answer.id, answer.status)
-            except StripeRefused as error:
-                if error.code == "charge_already_refunded":
-                    # Somebody gave it back in Stripe's dashboard: the customer has their money.
-                    await self._settle(refund, None, "succeeded")
-                    return
-                self._log.error("refund_refused", refund_id=refund.id, error=str(error))
-                await self._retry_later(refund)
-            except StripeUnavailable:
-                await self._retry_later(refund)
-            except (DatabaseUnavailable, OSError) as error:
-                # The lease ends by itself, and the idempotency key makes asking again harmless.
-                self._log.warning("refund_not_noted", refund_id=refund.id, error=str(error))
+    async def _ask(self, refund: Refund) -> None:
+        try:
+            answer = await self._ask_stripe(refund)
+            await self._settle(refund, answer.id, answer.status)
+        except StripeRefused as error:
+            if error.code == "charge_already_refunded":
+                # Somebody gave it back in Stripe's dashboard: the customer has their money.
+                await self._settle(refund, None, "succeeded")
+                return
+            self._log.error("refund_refused", refund_id=refund.id, error=str(error))
+            await self._retry_later(refund)
+        except StripeUnavailable:
+            await self._retry_later(refund)
+        except (DatabaseUnavailable, OSError) as error:
+            # The lease ends by itself, and the idempotency key makes asking again harmless.
+            self._log.warning("refund_not_noted", refund_id=refund.id, error=str(error))
 
     async def _ask_stripe(self, refund: Refund) -> StripeRefund:
         if refund.stripe_refund_id is not None:

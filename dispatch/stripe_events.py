@@ -7,12 +7,12 @@ under its id, which is unique, before it is answered, and whatever the work cost
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
 import structlog
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
+from dispatch.due_work import DueWork
 from dispatch.fulfilment import is_other_mode
 from dispatch.stripe_api import StripeApi
 from models.clock import Clock
@@ -21,15 +21,13 @@ from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
 from models.outcomes import Refused
 from models.tables import StripeEvent
 
-BATCH = 50
-AT_ONCE = 4
+AT_ONCE = 16
 LEASE_MS = 15_000
 """Longer than one event's work may take, so that two nodes do not do it at once; a dead node's is done again after it."""
 RETRY_FIRST_MS = 500
 RETRY_MAX_MS = 60_000
 REFUSED_TRIES_MAX = 10
 """Some five minutes: what Stripe still does not know then (a Session of another account, say) it will not know later."""
-POLL_S = 0.5
 
 Handle = Callable[[str, str], Awaitable[None]]
 """Called with an event's type and the id of its object; must be idempotent."""
@@ -43,7 +41,7 @@ class StripeEvents:
         self._clock = clock
         self._stripe = stripe_api
         self._handle = handle
-        self._arrived = anyio.Event()
+        self._due = DueWork("stripe_events", claim=self._claim_due, work=self._work_on, at_once=AT_ONCE)
         self._log = structlog.get_logger("stripe_events")
 
     async def receive(self, payload: bytes, signature: str | None) -> Refused | None:
@@ -71,28 +69,14 @@ class StripeEvents:
                 )
         except IntegrityError:
             return None
-        self._arrived.set()
+        self._due.wake()
         return None
 
     async def run(self) -> None:
         """Work on what has arrived, until cancelled: at once, and again with exponential backoff while the world is broken."""
-        while True:
-            self._arrived = anyio.Event()
-            try:
-                due = await self._claim_due()
-            except (DatabaseUnavailable, OSError) as error:
-                self._log.warning("events_not_read", error=str(error))
-                due = []
-            if due:
-                at_once = anyio.CapacityLimiter(AT_ONCE)
-                async with anyio.create_task_group() as tasks:
-                    for event in due:
-                        tasks.start_soon(self._work_on, event, at_once)
-                continue
-            with anyio.move_on_after(POLL_S):
-                await self._arrived.wait()
+        await self._due.run()
 
-    async def _claim_due(self) -> list[StripeEvent]:
+    async def _claim_due(self, count_max: int) -> list[StripeEvent]:
         now_ms = self._clock.now_ms()
         waiting = (
             col(StripeEvent.processed_at_ms).is_(None),
@@ -100,7 +84,7 @@ class StripeEvents:
         )
         async with self._database.read() as session:
             due = select(StripeEvent.id).where(*waiting).order_by(StripeEvent.received_at_ms)
-            ids = (await session.exec(due.limit(BATCH))).all()
+            ids = (await session.exec(due.limit(count_max))).all()
         if not ids:
             return []
         async with self._database.write() as session:
@@ -112,21 +96,21 @@ class StripeEvents:
             )
             return list(claimed.scalars())
 
-    async def _work_on(self, event: StripeEvent, at_once: anyio.CapacityLimiter) -> None:
-        async with at_once:
-            values: dict[str, Any] = {"processed_at_ms": self._clock.now_ms()}
-            try:
-                await self._handle(event.type, event.object_id or "")
-            except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
-                if isinstance(error, StripeRefused) and event.attempts >= REFUSED_TRIES_MAX:
-                    self._log.error("event_given_up", event_id=event.id, type=event.type, error=str(error))
-                else:
-                    self._log.warning("event_not_worked_on_yet", event_id=event.id, type=event.type, error=str(error))
-                    delay_ms = min(RETRY_FIRST_MS * 2 ** min(event.attempts, 10), RETRY_MAX_MS)
-                    values = {"next_attempt_at_ms": self._clock.now_ms() + delay_ms}
-            try:
-                async with self._database.write() as session:
-                    await session.exec(update(StripeEvent).where(col(StripeEvent.id) == event.id).values(**values))
-            except (DatabaseUnavailable, OSError) as error:
-                # Its lease ends by itself, and working on it again is harmless.
-                self._log.warning("event_not_noted", event_id=event.id, error=str(error))
+    async def _work_on(self, event: StripeEvent) -> None:
+        values: dict[str, Any] = {}
+        try:
+            await self._handle(event.type, event.object_id or "")
+        except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
+            if isinstance(error, StripeRefused) and event.attempts >= REFUSED_TRIES_MAX:
+                self._log.error("event_given_up", event_id=event.id, type=event.type, error=str(error))
+            else:
+                self._log.warning("event_not_worked_on_yet", event_id=event.id, type=event.type, error=str(error))
+                delay_ms = min(RETRY_FIRST_MS * 2 ** min(event.attempts, 10), RETRY_MAX_MS)
+                values = {"next_attempt_at_ms": self._clock.now_ms() + delay_ms}
+        try:
+            async with self._database.write() as session:
+                done = values or {"processed_at_ms": self._clock.now_ms()}
+                await session.exec(update(StripeEvent).where(col(StripeEvent.id) == event.id).values(**done))
+        except (DatabaseUnavailable, OSError) as error:
+            # Its lease ends by itself, and working on it again is harmless.
+            self._log.warning("event_not_noted", event_id=event.id, error=str(error))

@@ -47,12 +47,20 @@ class Fault:
 
 @dataclass
 class Hold:
-    """Waits until ``is_released``: before Stripe hears of it, or (``is_done``) with Stripe's answer in hand."""
+    """Waits until ``is_released``: before Stripe hears of it, or (``is_done``) with Stripe's answer in hand.
+
+    When ``is_lost`` as well, it goes no further: Stripe never hears of it, or nobody hears what Stripe said.
+    """
 
     is_done: bool = False
     times: int = 1
     is_reached: bool = False
     is_released: bool = False
+    is_lost: bool = False
+
+    def lose(self) -> None:
+        """Let it go no further."""
+        self.is_lost = self.is_released = True
 
 
 Plan = TypeVar("Plan", Fault, Hold)
@@ -76,17 +84,17 @@ class StripeProxy:
 
     base_url: str
     seen: list[Seen] = field(default_factory=list)
-    _plans: list[tuple[str, Fault | Hold]] = field(default_factory=list)
+    _plans: list[tuple[str, str, Fault | Hold]] = field(default_factory=list)
 
-    def plan(self, call: str, plan: Plan) -> Plan:
-        """Let ``plan`` happen to the next ``times`` requests of this kind (one of ``CALLS``)."""
+    def plan(self, call: str, plan: Plan, *, about: str = "") -> Plan:
+        """Let ``plan`` happen to the next ``times`` requests of this kind (one of ``CALLS``) that name ``about`` anywhere."""
         assert call in CALLS
-        self._plans.append((call, plan))
+        self._plans.append((call, about, plan))
         return plan
 
     def heal(self) -> None:
         """Forget all plans; what is held is let go."""
-        for _, plan in self._plans:
+        for *_, plan in self._plans:
             if isinstance(plan, Hold):
                 plan.is_released = True
         self._plans.clear()
@@ -95,10 +103,10 @@ class StripeProxy:
         """Return the requests of this kind that reached Stripe."""
         return [one for one in self.seen if one.call == call]
 
-    def planned(self, call: str) -> Fault | Hold | None:
-        """Return what shall happen to a request that has just come."""
-        for position, (planned_call, plan) in enumerate(self._plans):
-            if planned_call == call:
+    def planned(self, call: str, text: str) -> Fault | Hold | None:
+        """Return what shall happen to a request that has just come, of which ``text`` is everything."""
+        for position, (planned_call, about, plan) in enumerate(self._plans):
+            if planned_call == call and about in text:
                 plan.times -= 1
                 if plan.times == 0:
                     del self._plans[position]
@@ -138,7 +146,7 @@ async def _pass_on(proxy: StripeProxy, client: httpx.AsyncClient, stream: anyio.
     body = await reader.receive_exactly(int(headers.get("content-length", "0"))) if "content-length" in headers else b""
     path, _, query = target.partition("?")
     call = next((name for name, pattern in CALLS.items() if re.fullmatch(pattern, f"{method} {path}")), "other")
-    plan = proxy.planned(call)
+    plan = proxy.planned(call, f"{target} {body.decode()}")
     if plan is not None and not plan.is_done and not await _is_let_through(plan, stream):
         return
     passed = {name: value for name, value in headers.items() if name not in NOT_PASSED_ON}
@@ -155,7 +163,7 @@ async def _is_let_through(plan: Fault | Hold, stream: anyio.abc.SocketStream) ->
         plan.is_reached = True
         while not plan.is_released:  # noqa: ASYNC110 - set from another thread, which has no event to set here
             await anyio.sleep(POLL_S)
-        return True
+        return not plan.is_lost
     if plan.how == "silence":
         await anyio.sleep_forever()
     elif plan.how == "reset":

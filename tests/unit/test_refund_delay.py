@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch.refunds import POLL_S, retry_delay_ms
+from dispatch.due_work import POLL_S
+from dispatch.refunds import retry_delay_ms
 from models.settings import DispatchSettings
 
 SETTINGS = DispatchSettings()
