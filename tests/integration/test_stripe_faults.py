@@ -110,25 +110,24 @@ async def test_a_fault_that_comes_once_is_overcome_within_the_checkout(sqlite_te
 
 async def test_a_payment_is_served_once_as_soon_as_stripe_can_be_asked(sqlite_template, redis_url, tmp_path):
     async def row(fault: Fault, folder: Path) -> None:
-        async with (
-            faulty_world(sqlite_template, redis_url, folder) as (world, proxy, stripe),
-            running_node(world, stripe=replace(stripe, timeout_s=TIMEOUT_S)) as a,
-        ):
+        async with faulty_world(sqlite_template, redis_url, folder) as (world, proxy, stripe):
             customer_id = await world.customer()
-            opened = await checkout(a, customer_id)
+            async with running_node(world, stripe=stripe) as patient:
+                opened = await checkout(patient, customer_id)
             proxy.plan("retrieve", replace(fault, times=LASTING))
-            # Stripe's page waits for the webhook, which is answered though nothing can be asked.
-            await world.pay(opened.url)
-            assert (await state(a, customer_id, opened.checkout_id)).status == "open"
-            assert await world.rows(tables.SessionRequest) == []
-            proxy.heal()
+            async with running_node(world, stripe=replace(stripe, timeout_s=TIMEOUT_S)) as hasty:
+                # Stripe's page waits for the webhook, which is answered though nothing can be asked.
+                await world.pay(opened.url)
+                assert (await state(hasty, customer_id, opened.checkout_id)).status == "open"
+                assert await world.rows(tables.SessionRequest) == []
+                proxy.heal()
 
-            async def is_served() -> bool:
-                return (await world.row(tables.Checkout, opened.checkout_id)).status == "paid"
+                async def is_served() -> bool:
+                    return (await world.row(tables.Checkout, opened.checkout_id)).status == "paid"
 
-            await eventually(is_served, "the stored event is worked on", within_s=PATIENCE_S)
-            await state(a, customer_id, opened.checkout_id)
-            assert len(await world.rows(tables.SessionRequest)) == 1
+                await eventually(is_served, "the stored event is worked on", within_s=PATIENCE_S)
+                await state(hasty, customer_id, opened.checkout_id)
+                assert len(await world.rows(tables.SessionRequest)) == 1
 
     await for_each_fault(row, tmp_path)
 
@@ -137,25 +136,24 @@ async def test_a_refund_is_made_once_however_often_it_has_to_be_asked_for(sqlite
     settings = replace(PATIENT, refund_retry_first_ms=HURRIED.refund_retry_first_ms)
 
     async def row(fault: Fault, folder: Path) -> None:
-        async with (
-            faulty_world(sqlite_template, redis_url, folder) as (world, proxy, stripe),
-            running_node(world, settings, stripe=replace(stripe, timeout_s=TIMEOUT_S)) as a,
-        ):
+        async with faulty_world(sqlite_template, redis_url, folder) as (world, proxy, stripe):
             customer_id = await world.customer()
-            request = await world.paid_request(a, customer_id)
+            async with running_node(world, stripe=stripe) as patient:
+                request = await world.paid_request(patient, customer_id)
             (paid,) = await world.rows(tables.Checkout)
             # Its webhook would tell of what was done though we were not answered; that is another test's.
             await world.hold_webhooks(f"{world.stripe.api_base}/pay/{paid.stripe_session_id}")
             proxy.plan("refund", replace(fault, times=LASTING))
-            await a.dispatch.cancel(customer_id, request.id)
+            async with running_node(world, settings, stripe=replace(stripe, timeout_s=TIMEOUT_S)) as hasty:
+                await hasty.dispatch.cancel(customer_id, request.id)
 
-            async def was_tried_again() -> bool:
-                return (await world.rows(tables.Refund))[0].attempts >= 2
+                async def was_tried_again() -> bool:
+                    return (await world.rows(tables.Refund))[0].attempts >= 2
 
-            await eventually(was_tried_again, "a second attempt", within_s=PATIENCE_S)
-            assert (await world.request(a, customer_id, request.id)).refund.status == "pending"
-            proxy.heal()
-            await eventually(partial(is_refunded, world, paid.id), "the money is back", within_s=PATIENCE_S)
+                await eventually(was_tried_again, "a second attempt", within_s=PATIENCE_S)
+                assert (await world.request(hasty, customer_id, request.id)).refund.status == "pending"
+                proxy.heal()
+                await eventually(partial(is_refunded, world, paid.id), "the money is back", within_s=PATIENCE_S)
             assert {one.idempotency_key for one in proxy.made("refund")} == {f"refund:{paid.id}"}
             assert len({one.answer["id"] for one in proxy.made("refund")}) == 1
             intent = await world.at_stripe(f"payment_intents/{paid.payment_intent_id}", **{"expand[]": "latest_charge"})
