@@ -146,6 +146,19 @@ def running_pair(data_dir: Path, **settings: str) -> Iterator[Pair]:
         pair.end()
 
 
+def run(tmp_path: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ``run.py`` to its end, on the data directory ``tmp_path``."""
+    return subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        cwd=ROOT,
+        env=environment(tmp_path, int(settings.pop("PORT", 0)) or free_port(), **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 async def add_accounts(database_url: str, *accounts: NewAccount) -> list[str]:
     """Add accounts beside a running server; return their ids."""
     database = Database(database_url)

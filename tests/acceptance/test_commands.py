@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import anyio
@@ -13,23 +12,11 @@ import httpx
 import pytest
 
 from tests.acceptance.clients import Rest, socket
-from tests.acceptance.servers import ROOT, environment, running_servers
+from tests.acceptance.servers import run, running_servers
 from tests.parts import eventually
-from tests.services import free_port, fresh_database
+from tests.services import fresh_database
 
 STRONG = "0123456789012345678901234567890123456789"
-
-
-def run(tmp_path: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "run.py", *arguments],
-        cwd=ROOT,
-        env=environment(tmp_path, free_port(), **settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def assert_one_sentence(result: subprocess.CompletedProcess[str], *words: str) -> None:
