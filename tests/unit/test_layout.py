@@ -24,7 +24,9 @@ def test_the_tools_that_keep_the_layout_have_nothing_to_say(check: list[str]) ->
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/decisions.md", "docs/settings.md", "GLOSSARY.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/decisions.md", "docs/settings.md", "docs/checkout.md", "GLOSSARY.md", "CHANGELOG.md"]
+)
 def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
     path = ROOT / page
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text())
