@@ -123,7 +123,7 @@ def possible_ends(words: Sequence[str]) -> set[str]:
 def test_whatever_the_order_the_end_is_right(stage: tuple[BlockingPortal, Teller]):
     portal, one = stage
 
-    @settings(max_examples=settings.default.max_examples // 8)
+    @settings(max_examples=settings.default.max_examples // 10)
     @given(stories())
     def play(words: list[str]) -> None:
         assert portal.call(one.play, words) in possible_ends(words)
@@ -131,15 +131,15 @@ def test_whatever_the_order_the_end_is_right(stage: tuple[BlockingPortal, Teller
     play()
 
 
-async def test_play_money_is_never_served_by_a_server_with_a_live_key(sqlite_template, redis_url, tmp_path):
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_play_money_is_never_served_by_a_server_with_a_live_key(database_url, redis_url, tmp_path):
     class LiveSettings(StripeSettings):
         """Those of the stand-in, whose Sessions are all of test mode, on a server that takes real money."""
 
         is_live = True
 
-    shutil.copyfile(sqlite_template, tmp_path / "pitlane.sqlite3")
     async with (
-        running_world(f"sqlite:///{tmp_path / 'pitlane.sqlite3'}", redis_url, tmp_path) as world,
+        running_world(database_url, redis_url, tmp_path) as world,
         running_node(world, stripe=LiveSettings(**vars(world.stripe))) as live,
     ):
         customer_id = await world.customer()
