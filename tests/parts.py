@@ -278,16 +278,21 @@ async def running_world(
             await database.close()
 
 
-@asynccontextmanager
-async def _running_stripe(world: World, listener: socket.socket, base: str, folder: Path) -> AsyncIterator[None]:
-    database = Database(f"sqlite:///{folder / 'stripe.sqlite3'}")
-    standin = StripeStandin(
+def stripe_standin(database: Database, base: str, *, webhook_url: str) -> StripeStandin:
+    """Return a stand-in that is to be mounted at ``base``/stripe."""
+    return StripeStandin(
         database.writer,
         api_key=API_KEY,
         webhook_secret=WEBHOOK_SECRET,
-        webhook_url=f"{base}/webhook",
+        webhook_url=webhook_url,
         public_url=f"{base}/stripe",
     )
+
+
+@asynccontextmanager
+async def _running_stripe(world: World, listener: socket.socket, base: str, folder: Path) -> AsyncIterator[None]:
+    database = Database(f"sqlite:///{folder / 'stripe.sqlite3'}")
+    standin = stripe_standin(database, base, webhook_url=f"{base}/webhook")
 
     async def stripe_when_it_answers(scope: Scope, receive: Receive, send: Send) -> None:
         await world.stripe_answers.wait()

@@ -16,13 +16,12 @@ import httpx
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from embedded.stripe_standin import StripeStandin
 from models import tables
 from models.database import Database
 from models.settings import StripeSettings
 from tests.acceptance.clients import Rest
 from tests.acceptance.servers import Server, start_server
-from tests.parts import API_KEY, WEBHOOK_SECRET, World, eventually, serving
+from tests.parts import API_KEY, WEBHOOK_SECRET, World, eventually, serving, stripe_standin
 from tests.services import free_port
 from tests.stripe_proxy import Hold, StripeProxy, stripe_proxy
 
@@ -144,13 +143,7 @@ async def open_shop(database_url: str, redis_url: str, folder: Path) -> AsyncIte
     port, listener = free_port(), socket.create_server(("127.0.0.1", 0))
     stripe_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     ours, stripes = Database(database_url), Database(f"sqlite:///{folder / 'stripe.sqlite3'}")
-    standin = StripeStandin(
-        stripes.writer,
-        api_key=API_KEY,
-        webhook_secret=WEBHOOK_SECRET,
-        webhook_url=f"http://127.0.0.1:{port}/api/stripe/webhook",
-        public_url=f"{stripe_url}/stripe",
-    )
+    standin = stripe_standin(stripes, stripe_url, webhook_url=f"http://127.0.0.1:{port}/api/stripe/webhook")
     await standin.prepare()
     stripe = StripeSettings(API_KEY, (WEBHOOK_SECRET,), f"{stripe_url}/stripe", is_standin=False)
     async with (

@@ -45,23 +45,12 @@ async def asked_for_a_page_that_stripe_has_made(shop: Shop) -> AsyncIterator[Non
     await shop.served_once(customer_id)
 
 
-async def stored_an_event_and_not_asked_stripe_yet(shop: Shop) -> AsyncIterator[None]:
+async def stored_an_event_and_asked_stripe(shop: Shop, *, is_done: bool) -> AsyncIterator[None]:
     customer_id, checkout = await shop.about_to_pay()
-    held = shop.held("retrieve", checkout.stripe_session_id)
+    held = shop.held("retrieve", checkout.stripe_session_id, is_done=is_done)
     yield
     await shop.world.pay(checkout.url)
     await eventually(lambda: held.is_reached, "stored, and claimed")
-    yield
-    held.lose()
-    await shop.served_once(customer_id)
-
-
-async def heard_from_stripe_and_not_served_yet(shop: Shop) -> AsyncIterator[None]:
-    customer_id, checkout = await shop.about_to_pay()
-    held = shop.held("retrieve", checkout.stripe_session_id, is_done=True)
-    yield
-    await shop.world.pay(checkout.url)
-    await eventually(lambda: held.is_reached, "Stripe has answered")
     yield
     held.lose()
     await shop.served_once(customer_id)
@@ -121,25 +110,14 @@ async def amid_the_transaction_that_cancels(shop: Shop) -> AsyncIterator[None]:
     await shop.refunded_once(customer_id)
 
 
-async def owed_a_refund_that_stripe_has_not_heard_of(shop: Shop) -> AsyncIterator[None]:
+async def owed_a_refund_and_asked_stripe(shop: Shop, *, is_done: bool) -> AsyncIterator[None]:
     customer_id, checkout = await shop.paid()
-    held = shop.held("refund", checkout.payment_intent_id)
-    yield
-    await shop.cancel(customer_id, checkout)
-    await eventually(lambda: held.is_reached, "asked for")
-    yield
-    held.lose()
-    await shop.refunded_once(customer_id)
-
-
-async def owed_a_refund_that_stripe_has_made(shop: Shop) -> AsyncIterator[None]:
-    customer_id, checkout = await shop.paid()
-    held = shop.held("refund", checkout.payment_intent_id, is_done=True)
-    # Nor does a webhook tell of it.
+    held = shop.held("refund", checkout.payment_intent_id, is_done=is_done)
+    # No webhook tells of it, either.
     await shop.world.hold_webhooks(f"{shop.world.stripe.api_base}/pay/{checkout.stripe_session_id}")
     yield
     await shop.cancel(customer_id, checkout)
-    await eventually(lambda: held.is_reached, "made")
+    await eventually(lambda: held.is_reached, "asked for")
     yield
     held.lose()
     await shop.refunded_once(customer_id)
@@ -159,19 +137,19 @@ async def amid_the_transaction_that_notes_a_refund(shop: Shop) -> AsyncIterator[
     await shop.refunded_once(customer_id)
 
 
-STEPS: list[Callable[[Shop], AsyncGenerator[None]]] = [
-    asked_for_a_page_that_stripe_has_not_heard_of,
-    asked_for_a_page_that_stripe_has_made,
-    stored_an_event_and_not_asked_stripe_yet,
-    heard_from_stripe_and_not_served_yet,
-    amid_the_transaction_that_serves,
-    served_and_not_noted_that_the_event_is_done,
-    showed_a_newer_page_and_left_the_older_open,
-    amid_the_transaction_that_cancels,
-    owed_a_refund_that_stripe_has_not_heard_of,
-    owed_a_refund_that_stripe_has_made,
-    amid_the_transaction_that_notes_a_refund,
-]
+STEPS: dict[str, Callable[[Shop], AsyncGenerator[None]]] = {
+    "asked for a page, and Stripe has not heard of it": asked_for_a_page_that_stripe_has_not_heard_of,
+    "asked for a page, and Stripe has made it": asked_for_a_page_that_stripe_has_made,
+    "stored an event, and Stripe has not heard the question": partial(stored_an_event_and_asked_stripe, is_done=False),
+    "stored an event, and Stripe has answered": partial(stored_an_event_and_asked_stripe, is_done=True),
+    "amid the transaction that serves": amid_the_transaction_that_serves,
+    "served, and not noted that the event is done": served_and_not_noted_that_the_event_is_done,
+    "showed a newer page, and the older one is open": showed_a_newer_page_and_left_the_older_open,
+    "amid the transaction that cancels": amid_the_transaction_that_cancels,
+    "owes a refund, and Stripe has not heard of it": partial(owed_a_refund_and_asked_stripe, is_done=False),
+    "owes a refund, and Stripe has made it": partial(owed_a_refund_and_asked_stripe, is_done=True),
+    "amid the transaction that notes a refund": amid_the_transaction_that_notes_a_refund,
+}
 
 
 async def test_after_a_kill_between_any_two_steps_everybody_is_served_once_or_refunded_once(
@@ -180,7 +158,7 @@ async def test_after_a_kill_between_any_two_steps_everybody_is_served_once_or_re
     database_url = fresh_database(postgres_template.rsplit("/", 1)[0], postgres_template)
     async with open_shop(database_url, redis_url, tmp_path) as shop, AsyncExitStack() as stack:
         await shop.start()
-        steps = {step.__name__: step(shop) for step in STEPS}
+        steps = {name: step(shop) for name, step in STEPS.items()}
         for step in steps.values():
             stack.push_async_callback(step.aclose)
 

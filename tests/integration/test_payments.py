@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from dispatch.refunds import retry_delay_ms
+from dispatch.stripe_events import REFUSED_TRIES_MAX
 from embedded.stripe_standin.webhooks import signature_header
 from models import tables
 from models.outcomes import Refused
 from models.rest import FreeCheckout, StripeCheckout
 from models.wire import RequestView
-from tests.integration.money import checkout, is_refunded, now_s, session_id_of, state
+from tests.integration.money import checkout, is_refunded, now_s, session_id_of, signed, state
 from tests.parts import (
     HURRIED,
     WEBHOOK_SECRET,
+    World,
     at_once,
     body,
     events,
@@ -121,17 +123,35 @@ async def test_a_webhook_that_nobody_signed_is_refused_and_not_stored(database_u
         assert await a.payments.receive_webhook(payload.encode(), right) is None
 
 
+async def test_an_event_about_what_stripe_does_not_know_is_given_up_in_the_end(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        subject = {"id": "cs_test_of_another_account", "object": "checkout.session"}
+        event = {"id": "evt_1", "object": "event", "type": "checkout.session.completed", "data": {"object": subject}}
+        assert await a.payments.receive_webhook(*signed(event)) is None
+
+        async def was_tried() -> int:
+            return (await world.row(tables.StripeEvent, "evt_1")).attempts
+
+        await eventually(was_tried, "a first attempt")
+        assert (await world.row(tables.StripeEvent, "evt_1")).processed_at_ms is None
+        await eventually(partial(is_given_up, world), "given up after the last attempt")
+
+
+async def is_given_up(world: World) -> bool:
+    """Let the next attempt be the last one, and tell whether it has been."""
+    event = await world.row(tables.StripeEvent, "evt_1")
+    if event.processed_at_ms is None:
+        await world.update(tables.StripeEvent, "evt_1", attempts=REFUSED_TRIES_MAX, next_attempt_at_ms=0)
+    return event.processed_at_ms is not None
+
+
 async def test_during_a_rotation_webhooks_signed_with_either_secret_are_taken(database_url, redis_url, tmp_path):
     async with running_world(database_url, redis_url, tmp_path) as world:
         rotating = replace(world.stripe, webhook_secrets=("whsec_new", WEBHOOK_SECRET))
         async with running_node(world, stripe=rotating) as a:
             for number, secret in enumerate(rotating.webhook_secrets):
                 event = {"id": f"evt_{number}", "object": "event", "type": "x", "data": {"object": {"object": "x"}}}
-                payload = json.dumps(event)
-                assert (
-                    await a.payments.receive_webhook(payload.encode(), signature_header(payload, secret, now_s()))
-                    is None
-                )
+                assert await a.payments.receive_webhook(*signed(event, secret)) is None
             assert len(await world.rows(tables.StripeEvent)) == 2
 
 

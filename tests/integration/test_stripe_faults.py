@@ -19,7 +19,7 @@ from models.errors import StripeUnavailable
 from models.settings import StripeSettings
 from tests.integration.money import checkout, is_refunded, session_id_of, state
 from tests.parts import HURRIED, PATIENT, World, at_once, body, eventually, running_node, running_world
-from tests.stripe_proxy import Fault, StripeProxy, stripe_proxy
+from tests.stripe_proxy import Fault, Hold, StripeProxy, stripe_proxy
 
 FAULTS = [
     Fault(500),
@@ -160,3 +160,32 @@ async def test_a_refund_is_made_once_however_often_it_has_to_be_asked_for(sqlite
             assert intent["latest_charge"]["amount_refunded"] == 999
 
     await for_each_fault(row, tmp_path)
+
+
+async def test_what_waits_for_stripe_holds_nobody_else_up(sqlite_template, redis_url, tmp_path):
+    async with (
+        faulty_world(sqlite_template, redis_url, tmp_path / "one") as (world, proxy, stripe),
+        running_node(world, stripe=stripe) as a,
+    ):
+        waiting, other = await world.customer(), await world.customer()
+        first, second = await checkout(a, waiting), await checkout(a, other)
+        held = proxy.plan("retrieve", Hold(), about=await session_id_of(world, first.checkout_id))
+        await world.pay(first.url)
+        await eventually(lambda: held.is_reached, "Stripe is asked about the first")
+        await world.pay(second.url)
+
+        async def is_served() -> list[tables.SessionRequest]:
+            return await world.rows(tables.SessionRequest, checkout_id=second.checkout_id)
+
+        (request,) = await eventually(is_served, "the second is served by its webhook")
+        held.is_released = True
+        paid = await state(a, waiting, first.checkout_id)
+        (row,) = [row for row in await world.rows(tables.Checkout) if row.id == first.checkout_id]
+        held = proxy.plan("refund", Hold(), about=row.payment_intent_id or "")
+        await a.dispatch.cancel(waiting, paid.request_id)
+        await eventually(lambda: held.is_reached, "Stripe is asked for the first refund")
+        await a.dispatch.cancel(other, request.id)
+        await eventually(partial(is_refunded, world, second.checkout_id), "the second is refunded")
+        assert not await is_refunded(world, first.checkout_id)
+        held.is_released = True
+        await eventually(partial(is_refunded, world, first.checkout_id), "the first is refunded")
