@@ -68,12 +68,15 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile at start and periodically, until cancelled; sooner again while the world is broken."""
         passes, failures = 0, 0
+        listed_until_ms = self._clock.now_ms() - (LOOK_BACK_S - RECENT_S) * 1000
         while True:
-            is_first = passes == 0
-            look_back_s = (LOOK_BACK_S if is_first else RECENT_S) if passes % LISTED_EVERY == 0 else None
+            began_ms, look_back_s = self._clock.now_ms(), None
+            if passes % LISTED_EVERY == 0:
+                # However long Stripe was away: on from where the last list was complete.
+                look_back_s = (began_ms - listed_until_ms) // 1000 + RECENT_S
             try:
-                # Later on, refunds are tried again by themselves.
-                async for repair in self.repairs(look_back_s=look_back_s, with_refunds=is_first):
+                # Refunds are tried again by themselves, once those of the dead have been taken over.
+                async for repair in self.repairs(look_back_s=look_back_s, with_refunds=passes == 0):
                     self._log.warning("reconciled", found=repair.found, id=repair.id, became=repair.became)
             except (StripeUnavailable, DatabaseUnavailable, OSError) as error:
                 self._log.warning("not_reconciled", error=str(error))
@@ -83,6 +86,8 @@ class Reconciler:
             except StripeRefused as error:
                 # A restricted key without the right to list, which is the last thing that is done: trying sooner would not help.
                 self._log.error("not_reconciled", error=str(error))
+            if look_back_s is not None:
+                listed_until_ms = began_ms
             passes, failures = passes + 1, 0
             await anyio.sleep(INTERVAL_S)
 

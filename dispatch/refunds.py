@@ -21,7 +21,7 @@ from models.tables import Refund
 
 ATTEMPT_LEASE_MS = 15_000
 """Longer than an attempt may take, so that two nodes do not ask Stripe at once; a dead node's attempt is repeated after it."""
-AT_ONCE = 8
+AT_ONCE = 4
 
 OUTCOMES = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
 """Stripe's final statuses (docs.stripe.com/api/refunds/object) in the contract's words; others are still pending."""

@@ -21,7 +21,8 @@ from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
 from models.outcomes import Refused
 from models.tables import StripeEvent
 
-AT_ONCE = 16
+AT_ONCE = 6
+"""Leaves most of the connections to the database to the doors, also when all of these wait for a lock."""
 LEASE_MS = 15_000
 """Longer than one event's work may take, so that two nodes do not do it at once; a dead node's is done again after it."""
 RETRY_FIRST_MS = 500

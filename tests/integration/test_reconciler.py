@@ -1,8 +1,10 @@
 """What nobody has told us of: paid at Stripe and unknown here, owed here and unknown at Stripe."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 from sqlalchemy import delete
 
@@ -11,6 +13,10 @@ from models import tables
 from models.rest import StripeCheckout
 from tests.integration.money import checkout, is_refunded, session_id_of
 from tests.parts import Node, World, at_once, body, eventually, running_node, running_world
+from tests.stripe_proxy import Fault, stripe_proxy
+
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"])
+"""For what does not race and asks nothing unusual of the database."""
 
 
 async def repairs(node: Node) -> list[Repair]:
@@ -72,6 +78,7 @@ async def test_a_payment_whose_checkout_we_have_forgotten_is_served_or_goes_back
             await eventually(partial(is_refunded, world, adopted.id), "the money is back")
 
 
+@on_sqlite
 async def test_payments_of_others_on_the_same_stripe_account_are_left_alone(database_url, redis_url, tmp_path):
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         price = {"currency": "usd", "unit_amount": 999, "product_data": {"name": "Somebody else's"}}
@@ -91,6 +98,7 @@ async def test_payments_of_others_on_the_same_stripe_account_are_left_alone(data
         assert await world.rows(tables.Checkout) == await world.rows(tables.Refund) == []
 
 
+@on_sqlite
 async def test_everything_on_stripes_list_is_looked_at_page_by_page(
     database_url, redis_url, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -120,6 +128,7 @@ async def test_a_refund_that_stripe_does_not_know_is_asked_for_at_once(database_
             assert await repairs(a) == []
 
 
+@on_sqlite
 async def test_a_checkout_that_never_got_a_page_ends_when_it_cannot_get_one_any_more(database_url, redis_url, tmp_path):
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         opened = await checkout(a, await world.customer())
@@ -129,6 +138,7 @@ async def test_a_checkout_that_never_got_a_page_ends_when_it_cannot_get_one_any_
         assert await repairs(a) == [Repair("checkout_without_page", opened.checkout_id, "expired")]
 
 
+@on_sqlite
 async def test_an_open_checkout_that_stripe_has_ended_is_noticed_after_a_minute(database_url, redis_url, tmp_path):
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         opened = await checkout(a, await world.customer())
@@ -139,6 +149,7 @@ async def test_an_open_checkout_that_stripe_has_ended_is_noticed_after_a_minute(
         assert await repairs(a) == [Repair("open_checkout_ended", opened.checkout_id, "expired")]
 
 
+@on_sqlite
 async def test_a_session_that_stripe_does_not_know_stands_in_nobodys_way(database_url, redis_url, tmp_path):
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         unknown = await checkout(a, await world.customer())
@@ -147,3 +158,20 @@ async def test_a_session_that_stripe_does_not_know_stands_in_nobodys_way(databas
         assert [one.id for one in await repairs(a)] == [session_id]
         free = await a.checkouts.start(await world.customer(), body("free_diagnostic"))
         assert await repairs(a) == [], free
+
+
+@on_sqlite
+async def test_a_server_that_starts_while_stripe_is_away_tries_again_soon(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, stripe_proxy(world.stripe_url) as proxy:
+        through = replace(world.stripe, api_base=f"{proxy.base_url}/stripe")
+        async with running_node(world, stripe=through) as a, anyio.create_task_group() as tasks:
+            opened, _ = await paid_unnoticed(world, a, await world.customer())
+            proxy.plan("list", Fault("reset", times=4))
+            tasks.start_soon(a.reconciler.run)
+
+            async def is_served() -> bool:
+                return (await world.row(tables.Checkout, opened.checkout_id)).status == "paid"
+
+            await eventually(is_served, "served by a later pass", within_s=20)
+            tasks.cancel_scope.cancel()
+        assert len(proxy.made("list")) == 1
