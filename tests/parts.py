@@ -56,6 +56,8 @@ from presence.service import Presence
 
 PATIENCE_S = 10.0
 POLL_S = 0.01
+BROWSER_PATIENCE_S = 30.0
+"""Stripe's page answers a payment only when its webhook has been answered, or after some seconds."""
 API_KEY = "sk_test_parts"
 WEBHOOK_SECRET = "whsec_parts"
 
@@ -263,7 +265,7 @@ async def running_world(
     database = Database(database_url)
     stripe = StripeSettings(API_KEY, (WEBHOOK_SECRET,), f"{base}/stripe", is_standin=True, timeout_s=stripe_timeout_s)
     try:
-        async with httpx.AsyncClient(trust_env=False, verify=False) as browser:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=BROWSER_PATIENCE_S) as browser:
             prefix = f"test-{secrets.token_hex(6)}"
             world = World(database_url, redis_url, prefix, database, stripe=stripe, browser=browser)
             world.stripe_answers.set()

@@ -11,8 +11,12 @@ from pathlib import Path
 
 from models import tables
 from tests.acceptance.shop import KEY, PATIENCE_S, WANTED, Shop, open_shop
-from tests.parts import at_once, eventually
+from tests.parts import at_once
+from tests.parts import eventually as within
 from tests.services import fresh_database
+
+eventually = partial(within, within_s=PATIENCE_S)
+
 
 # --- the steps: each yields when it is prepared, and again when its customer is kept at the point ------------------------
 
@@ -40,8 +44,11 @@ async def asked_for_a_page_that_stripe_has_made(shop: Shop) -> AsyncIterator[Non
     yield
     held.lose()
     made = next(one for one in shop.proxy.made("create") if customer_id in one.body)
-    assert (await shop.opened(customer_id))["url"] == made.answer["url"]
-    await shop.world.pay(made.answer["url"])
+    # On a machine so slow that we had given it up before the kill, it is forgotten, and there is a new one.
+    was_kept = await shop.world.rows(tables.Checkout, customer_id=customer_id)
+    url = (await shop.opened(customer_id))["url"]
+    assert url == made.answer["url"] or not was_kept
+    await shop.world.pay(url)
     await shop.served_once(customer_id)
 
 
@@ -93,7 +100,7 @@ async def showed_a_newer_page_and_left_the_older_open(shop: Shop) -> AsyncIterat
     async def is_expired() -> bool:
         return (await shop.world.row(tables.Checkout, older.id)).status == "expired"
 
-    await eventually(is_expired, "the older page is expired", within_s=PATIENCE_S)
+    await eventually(is_expired, "the older page is expired")
     await shop.world.pay(newer["url"])
     await shop.served_once(customer_id)
 

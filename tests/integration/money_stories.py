@@ -21,6 +21,7 @@ from tests.parts import WEBHOOK_SECRET, Node, World, at_once, eventually, runnin
 
 NEW_SECRET = "whsec_new"
 TOO_OLD_S = 3600
+PATIENCE_S = 30.0
 ALL_DAY = DispatchSettings(priority_window_ms=86_400_000, broadcast_window_ms=86_400_000)
 """Windows that do not end while other stories are told."""
 
@@ -191,7 +192,7 @@ class Story:
             refunds = await self.teller.world.rows(tables.Refund, checkout_id=self.checkout_id)
             return all(event.processed_at_ms for event in events) and all(one.settled_at_ms for one in refunds)
 
-        await eventually(has_come_to_rest, "all events are worked on, and all refunds at their end")
+        await eventually(has_come_to_rest, "all events worked on, all refunds at their end", within_s=PATIENCE_S)
 
     async def end(self) -> str:
         world = self.teller.world

@@ -52,7 +52,11 @@ async def faulty_world(
         running_world(copied(template, folder), redis_url, folder) as world,
         stripe_proxy(world.stripe_url) as proxy,
     ):
-        yield world, proxy, replace(world.stripe, api_base=f"{proxy.base_url}/stripe")
+        yield world, proxy, replace(world.stripe, api_base=f"{proxy.base_url}/stripe", timeout_s=PATIENCE_S)
+
+
+async def is_served(world: World, checkout_id: str) -> bool:
+    return (await world.row(tables.Checkout, checkout_id)).status == "paid"
 
 
 async def for_each_fault(row: Callable[[Fault, Path], Awaitable[None]], folder: Path) -> None:
@@ -82,7 +86,7 @@ async def test_a_checkout_opens_one_page_or_leaves_nothing(sqlite_template, redi
             # The same key again: one page, of which the customer hears.
             opened = await checkout(patient, customer_id, idempotency_key="k")
             await world.pay(opened.url)
-            assert (await state(patient, customer_id, opened.checkout_id)).status == "paid"
+            await eventually(partial(is_served, world, opened.checkout_id), "served", within_s=PATIENCE_S)
             assert len(await world.rows(tables.SessionRequest)) == 1
 
     await for_each_fault(row, tmp_path)
@@ -121,11 +125,7 @@ async def test_a_payment_is_served_once_as_soon_as_stripe_can_be_asked(sqlite_te
                 assert (await state(hasty, customer_id, opened.checkout_id)).status == "open"
                 assert await world.rows(tables.SessionRequest) == []
                 proxy.heal()
-
-                async def is_served() -> bool:
-                    return (await world.row(tables.Checkout, opened.checkout_id)).status == "paid"
-
-                await eventually(is_served, "the stored event is worked on", within_s=PATIENCE_S)
+                await eventually(partial(is_served, world, opened.checkout_id), "served", within_s=PATIENCE_S)
                 await state(hasty, customer_id, opened.checkout_id)
                 assert len(await world.rows(tables.SessionRequest)) == 1
 
@@ -173,11 +173,8 @@ async def test_what_waits_for_stripe_holds_nobody_else_up(sqlite_template, redis
         await world.pay(first.url)
         await eventually(lambda: held.is_reached, "Stripe is asked about the first")
         await world.pay(second.url)
-
-        async def is_served() -> list[tables.SessionRequest]:
-            return await world.rows(tables.SessionRequest, checkout_id=second.checkout_id)
-
-        (request,) = await eventually(is_served, "the second is served by its webhook")
+        await eventually(partial(is_served, world, second.checkout_id), "the second is served by its webhook")
+        (request,) = await world.rows(tables.SessionRequest, checkout_id=second.checkout_id)
         held.is_released = True
         paid = await state(a, waiting, first.checkout_id)
         (row,) = [row for row in await world.rows(tables.Checkout) if row.id == first.checkout_id]
