@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from models import tables
 from tests.acceptance.shop import KEY, PATIENCE_S, WANTED, Shop, open_shop
 from tests.parts import at_once
 from tests.parts import eventually as within
-from tests.services import fresh_database
 
 eventually = partial(within, within_s=PATIENCE_S)
 
@@ -159,10 +160,10 @@ STEPS: dict[str, Callable[[Shop], AsyncGenerator[None]]] = {
 }
 
 
+@pytest.mark.parametrize("database_kind", ["postgresql"])
 async def test_after_a_kill_between_any_two_steps_everybody_is_served_once_or_refunded_once(
-    postgres_template: str, redis_url: str, tmp_path: Path
+    database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    database_url = fresh_database(postgres_template.rsplit("/", 1)[0], postgres_template)
     async with open_shop(database_url, redis_url, tmp_path) as shop, AsyncExitStack() as stack:
         await shop.start()
         steps = {name: step(shop) for name, step in STEPS.items()}
