@@ -46,10 +46,12 @@ def pair(sql: str, redis: RedisChild, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-async def hurried(pair: Pair, sql: str, redis: RedisChild, tmp_path: Path) -> AsyncIterator[Server]:
-    """A third node, whose windows are short, to be killed; the pair is ready, too."""
-    windows = {"PRIORITY_WINDOW_S": str(WINDOW_S), "BROADCAST_WINDOW_S": str(WINDOW_S)}
-    with running_servers(tmp_path, DATABASE_URL=sql, REDIS_URL=redis.url, **windows) as [server]:
+async def hurried(
+    request: pytest.FixtureRequest, pair: Pair, sql: str, redis: RedisChild, tmp_path: Path
+) -> AsyncIterator[Server]:
+    """A third node, to be killed, whose priority windows (or what the parameter says) are short; the pair is ready, too."""
+    window = {getattr(request, "param", "PRIORITY_WINDOW_S"): str(WINDOW_S)}
+    with running_servers(tmp_path, DATABASE_URL=sql, REDIS_URL=redis.url, **window) as [server]:
         await server.ready()
         await pair.both()
         yield server
@@ -165,6 +167,7 @@ async def test_a_window_claimed_by_a_node_that_dies_before_the_commit_is_ended_o
         await here.cancelled(b, request_id)
 
 
+@pytest.mark.parametrize("hurried", ["BROADCAST_WINDOW_S"], indirect=True)
 async def test_the_end_of_a_broadcast_claimed_by_a_node_that_dies_is_committed_and_refunded_once_by_the_others(
     pair: Pair, hurried: Server, sql: str
 ):
