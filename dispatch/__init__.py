@@ -12,5 +12,5 @@ payments.py       from money to one request            fulfilment.py     what a 
 stripe_api.py     Stripe through its SDK               stripe_events.py  its webhooks, stored first
 refunds.py        money on its way back                reconciler.py     what Stripe knows and we have missed
 favorites.py      whom a customer trusts               plans.py          what can be bought
-push.py           waking an app that is not connected  due_work.py      rows that are due, side by side
+push.py           waking an app that is not connected  due_work.py      what is due, side by side
 """

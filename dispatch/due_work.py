@@ -1,4 +1,4 @@
-"""Rows that are due, worked on side by side: one that waits for Stripe holds nobody else up, as long as not all do."""
+"""What is due, worked on side by side: one that waits for Stripe holds nobody else up, as long as not all do."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar

@@ -6,12 +6,12 @@ not be done at once (Stripe was away, this node died) is found again by the reco
 
 from collections.abc import Sequence
 
-import anyio
 import structlog
 from sqlalchemy import and_, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import col, exists, select
 
+from dispatch.due_work import DueWork
 from dispatch.payments import Change, Payments
 from dispatch.stripe_api import StripeApi
 from models.clock import Clock
@@ -35,7 +35,7 @@ class Superseded:
         self._stripe = stripe_api
         self._payments = payments
         self._noted: set[str] = set()
-        self._arrived = anyio.Event()
+        self._due = DueWork("superseded", claim=self._take, work=self._expire_of, at_once=AT_ONCE)
         self._log = structlog.get_logger("superseded")
 
     def note(self, customer_id: str) -> None:
@@ -44,27 +44,21 @@ class Superseded:
             self._log.warning("superseded_left_to_reconciler", customer_id=customer_id)
             return
         self._noted.add(customer_id)
-        self._arrived.set()
+        self._due.wake()
 
     async def run(self) -> None:
         """Expire what is noted until cancelled."""
-        while True:
-            self._arrived = anyio.Event()
-            if not self._noted:
-                await self._arrived.wait()
-            noted, self._noted = self._noted, set()
-            at_once = anyio.CapacityLimiter(AT_ONCE)
-            async with anyio.create_task_group() as tasks:
-                for customer_id in noted:
-                    tasks.start_soon(self._expire_of, customer_id, at_once)
+        await self._due.run()
 
-    async def _expire_of(self, customer_id: str, at_once: anyio.CapacityLimiter) -> None:
-        async with at_once:
-            try:
-                for session_id in await self.left_open(customer_id):
-                    await self.expire(session_id)
-            except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
-                self._log.warning("superseded_not_expired_yet", customer_id=customer_id, error=str(error))
+    async def _take(self, count_max: int) -> Sequence[str]:
+        return [self._noted.pop() for _ in range(min(count_max, len(self._noted)))]
+
+    async def _expire_of(self, customer_id: str) -> None:
+        try:
+            for session_id in await self.left_open(customer_id):
+                await self.expire(session_id)
+        except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
+            self._log.warning("superseded_not_expired_yet", customer_id=customer_id, error=str(error))
 
     async def left_open(self, customer_id: str | None = None) -> Sequence[str]:
         """Return the Sessions of superseded pages that may still be open (of one customer, or some of all)."""
