@@ -7,6 +7,9 @@ The environment is ``.venv`` beside this file; what belongs in it is a hashed lo
 ``requirements.lock`` to run, ``requirements-<group>.lock`` for more. Each group's lock contains the runtime's, so an
 installed group satisfies the runtime too, and nothing is ever taken out again.
 
+Only what the benchmarks compare us with lives elsewhere, in ``.venv-bench``: some of it needs an older Redis client than
+ours. ``ensure_peers()`` sets that up.
+
 ``ensure_browser()`` and ``ensure_postgres()`` look for what only the tests need, and install it where they may.
 """
 
@@ -81,15 +84,17 @@ def lock_name(group):
 
 
 class Environment:
-    """The virtual environment of one checkout, and the stamp that says which locks it holds.
+    """A virtual environment of one checkout, and the stamp that says which locks it holds.
 
     The stamp is written last, so an environment without one was never finished: it is thrown away and built again.
     While more is added to a finished one its stamp says ``unfinished``: good for what it held, but not to build on.
     """
 
-    def __init__(self, repo):
+    def __init__(self, repo, folder=".venv", contained=(RUNTIME_LOCK,)):
+        """``contained`` names the locks that each lock of this environment contains."""
         self.repo = repo
-        self.path = repo / ".venv"
+        self.contained = contained
+        self.path = repo / folder
         self.python = self.path / "bin" / "python"
         self.stamp = self.path / "pitlane-stamp.json"
 
@@ -149,7 +154,7 @@ class Environment:
             # resolution, so adding one group changes nothing of another, and a failure half-way costs nothing.
             held = {lock: was for lock, was in stamp["locks"].items() if self._still_reads(lock, was)} if keep else {}
             # Read before the installation: a lock that changes meanwhile must not count as installed.
-            wanted = {lock: self.digest(lock) for lock in (RUNTIME_LOCK, *locks)}
+            wanted = {lock: self.digest(lock) for lock in (*self.contained, *locks)}
             if held:
                 self.write_stamp(held, unfinished=True)
             else:
@@ -304,6 +309,21 @@ def _home():
 def _say(message):
     sys.stderr.write(f"pitlane: {message}\n")
     sys.stderr.flush()
+
+
+# What only the benchmarks need -------------------------------------------------------------------------------------
+
+
+def ensure_peers():
+    """Return the Python with what the benchmarks compare us with, set up when it is missing.
+
+    Raises ``SetupError`` when the packages cannot be installed; then only the comparison is missing.
+    """
+    environment = Environment(REPO, ".venv-bench", contained=())
+    locks = [lock_name("bench")]
+    if not environment.satisfies(locks):
+        environment.set_up(locks)
+    return environment.python
 
 
 # What only the tests need ------------------------------------------------------------------------------------------
