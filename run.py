@@ -2,6 +2,7 @@
 """Pitlane's one command, and the life of its process: the only file that knows all the parts.
 
     python3 run.py demo | test [pytest arguments] | serve | migrate | reconcile | account add … | account import FILE.csv
+                 | bench [NAME]
 
 Needs nothing but Python: ``bootstrap`` makes the environment and comes back here inside it. This file must stay readable
 for older Pythons, which are told so by ``bootstrap``; hence no ``match`` and no ``except*``.
@@ -341,6 +342,7 @@ def main(arguments):
     commands.add_parser("reconcile", help="finish payments and refunds that were left behind, and print each")
     test = commands.add_parser("test", help="the whole test suite; takes pytest's arguments", add_help=False)
     test.add_argument("pytest_arguments", nargs=argparse.REMAINDER)
+    commands.add_parser("bench", help="the benchmarks; run.py bench --help lists them", add_help=False)
     worker = commands.add_parser("worker")
     worker.add_argument("listener_fd", type=int)
     worker.add_argument("--demo", action="store_true")
@@ -359,6 +361,11 @@ def main(arguments):
     if arguments[:1] == ["test"]:
         # Everything after it is pytest's, options included; argparse would want to understand them.
         return run_tests(arguments[1:])
+    if arguments[:1] == ["bench"]:
+        # Imported here: nothing else needs them, and they need the tests' servers.
+        from benchmarks.command import main as bench
+
+        return bench(arguments[1:])
     options = parser.parse_args(arguments)
     try:
         is_demo = options.command == "demo" or (options.command == "worker" and options.demo)

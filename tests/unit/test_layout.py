@@ -25,7 +25,16 @@ def test_the_tools_that_keep_the_layout_have_nothing_to_say(check: list[str]) ->
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/decisions.md", "docs/settings.md", "docs/checkout.md", "GLOSSARY.md", "CHANGELOG.md"]
+    "page",
+    [
+        "README.md",
+        "docs/decisions.md",
+        "docs/settings.md",
+        "docs/checkout.md",
+        "docs/benchmarks.md",
+        "GLOSSARY.md",
+        "CHANGELOG.md",
+    ],
 )
 def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
     path = ROOT / page
@@ -35,7 +44,7 @@ def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
 
 def test_every_module_is_on_the_map_of_its_package() -> None:
     missing = []
-    for package in ("models", "presence", "dispatch", "http_api", "embedded", "demo"):
+    for package in ("models", "presence", "dispatch", "http_api", "embedded", "demo", "benchmarks"):
         on_the_map = (ROOT / package / "__init__.py").read_text()
         patterns = [re.escape(word).replace(r"\*", ".*") for word in re.findall(r"[\w*]+\.py", on_the_map)]
         for module in (ROOT / package).glob("*.py"):

@@ -1,0 +1,18 @@
+"""The benchmarks, for ``run.py bench``: real servers, real sockets, and what others would use in the same run.
+
+command.py      what the command line asks for                start here
+presence.py     memory, heartbeats, status changes, new connections
+soak.py         as many mechanics as one process takes, for minutes
+
+contenders.py   Pitlane and its peers: how each is started and spoken to
+dialects.py     the words of each on the socket (pure)
+sockets.py      the load generator: thousands of sockets in one process
+seeds.py        accounts and requests, made by the product's own code
+meters.py       what processes and Redis have used; samples
+cores.py        which process runs on which core
+report.py       tables, and their place in docs/benchmarks.md
+
+peers/          small programs for what we are compared with; they run in ``.venv-bench`` and import nothing of ours
+
+Nothing here judges by time: a benchmark fails when something does not happen, never when it is slow.
+"""

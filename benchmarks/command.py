@@ -1,0 +1,81 @@
+"""``run.py bench [NAME]``: chooses, runs, prints, and writes the figures into ``docs/benchmarks.md`` where asked to."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+
+from benchmarks import contenders, presence, soak
+from benchmarks.cores import Cores, raise_open_files_limit
+from benchmarks.report import Report
+
+BENCHES: Final = {
+    "presence": presence.measure,
+    "presence-soak": soak.measure,
+}
+BY_DEFAULT: Final = ("presence",)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
+
+    connections: int | None
+    repeats: int | None
+    duration_s: float | None
+    is_quick: bool
+    peers: Path | None
+    """The Python that the peers run in."""
+    without_peers: str
+    """Why there are none; empty if there are."""
+
+    def pick(self, given: Any, full: Any, quick: Any) -> Any:
+        """Return what was asked for, else the size that fits."""
+        if given is not None:
+            return given
+        return quick if self.is_quick else full
+
+
+Measure = Callable[[Options, Cores, Path], Coroutine[Any, Any, Report]]
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit code: 0 done, 1 something did not happen, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    unknown = [name for name in options.names if name not in BENCHES]
+    if unknown:
+        print(f"run.py: there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHES)}.", file=sys.stderr)
+        return 2
+    if sys.platform != "linux":
+        print("run.py: the benchmarks read /proc and choose cores, which needs Linux.", file=sys.stderr)
+        return 2
+    raise_open_files_limit()
+    cores = Cores()
+    python, why_not = contenders.peers_python(wanted=not options.without_peers)
+    size = Options(options.connections, options.repeats, options.duration, options.quick, python, why_not)
+    for name in options.names or BY_DEFAULT:
+        with tempfile.TemporaryDirectory(prefix="pitlane-bench-") as folder:
+            report = anyio.run(BENCHES[name], size, cores, Path(folder), backend_options={"use_uvloop": True})
+        print(report.as_text(), flush=True)
+        if options.write:
+            report.write()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="run.py bench", description="Measure, beside peers in the same run.")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)}; without: {', '.join(BY_DEFAULT)}"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes: whether it works, not how fast")
+    parser.add_argument("--connections", type=int, metavar="N", help="mechanics' sockets")
+    parser.add_argument("--repeats", type=int, metavar="N", help="the table shows medians over these")
+    parser.add_argument("--duration", type=float, metavar="S", help="seconds of each measured stretch")
+    parser.add_argument("--without-peers", action="store_true", help="Pitlane alone")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
+    return parser

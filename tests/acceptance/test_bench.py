@@ -1,0 +1,58 @@
+"""The benchmarks work: each is run at a tiny size, and nothing is said about how fast it was."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import Report, Table
+from tests.acceptance.servers import ROOT
+
+TINY = ["--quick", "--connections", "40", "--duration", "0.2", "--without-peers"]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "run.py", "bench", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("presence", "server CPU per heartbeat"),
+        ("presence-soak", "Redis' share of a core"),
+    ],
+)
+def test_a_benchmark_prints_its_table(name: str, row: str) -> None:
+    done = bench(name, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert row in done.stdout
+    assert "Measured " in done.stdout
+    if name != "presence-soak":
+        assert "The peers are skipped: --without-peers." in done.stdout
+
+
+def test_a_benchmark_that_does_not_exist_is_wrong_usage() -> None:
+    done = bench("nothing")
+    assert done.returncode == 2
+    assert "presence" in done.stderr
+
+
+def test_figures_written_again_replace_those_before(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("# Benchmarks\n\nWords.\n")
+    for figure in (1.0, 12_345.6):
+        table = Table("A table", ["", "Pitlane"])
+        table.add("a row", figure)
+        Report("presence", [table], {}).write(page)
+    text = page.read_text()
+    assert text.startswith("# Benchmarks\n\nWords.\n")
+    assert text.count("**A table**") == 1
+    assert "| a row | 12,346 |" in text
