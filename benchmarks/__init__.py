@@ -3,11 +3,14 @@
 command.py      what the command line asks for                start here
 presence.py     memory, heartbeats, status changes, new connections
 soak.py         as many mechanics as one process takes, for minutes
+dispatch.py     windows that end together, one broadcast for everybody, accepts
+webhook.py      Stripe's events, many in a second
 
 contenders.py   Pitlane and its peers: how each is started and spoken to
 dialects.py     the words of each on the socket (pure)
 sockets.py      the load generator: thousands of sockets in one process
-seeds.py        accounts and requests, made by the product's own code
+http_load.py    the load generator for REST calls
+seeds.py        accounts and requests, made by the product's own code; SQLite and PostgreSQL
 meters.py       what processes and Redis have used; samples
 cores.py        which process runs on which core
 report.py       tables, and their place in docs/benchmarks.md

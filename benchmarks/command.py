@@ -10,15 +10,17 @@ from typing import Any, Final
 
 import anyio
 
-from benchmarks import contenders, presence, soak
+from benchmarks import contenders, dispatch, presence, soak, webhook
 from benchmarks.cores import Cores, raise_open_files_limit
 from benchmarks.report import Report
 
 BENCHES: Final = {
     "presence": presence.measure,
     "presence-soak": soak.measure,
+    "dispatch": dispatch.measure,
+    "webhook": webhook.measure,
 }
-BY_DEFAULT: Final = ("presence",)
+BY_DEFAULT: Final = ("presence", "dispatch", "webhook")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Options:
     """How much of it."""
 
     connections: int | None
+    windows: int | None
     repeats: int | None
     duration_s: float | None
     is_quick: bool
@@ -57,7 +60,9 @@ def main(arguments: list[str]) -> int:
     raise_open_files_limit()
     cores = Cores()
     python, why_not = contenders.peers_python(wanted=not options.without_peers)
-    size = Options(options.connections, options.repeats, options.duration, options.quick, python, why_not)
+    size = Options(
+        options.connections, options.windows, options.repeats, options.duration, options.quick, python, why_not
+    )
     for name in options.names or BY_DEFAULT:
         with tempfile.TemporaryDirectory(prefix="pitlane-bench-") as folder:
             report = anyio.run(BENCHES[name], size, cores, Path(folder), backend_options={"use_uvloop": True})
@@ -74,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it works, not how fast")
     parser.add_argument("--connections", type=int, metavar="N", help="mechanics' sockets")
+    parser.add_argument("--windows", type=int, metavar="N", help="deadlines that end together (dispatch)")
     parser.add_argument("--repeats", type=int, metavar="N", help="the table shows medians over these")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds of each measured stretch")
     parser.add_argument("--without-peers", action="store_true", help="Pitlane alone")

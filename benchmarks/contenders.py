@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -48,8 +47,7 @@ class Ground:
     redis: RedisMeter
     redis_url: str
     cores: Cores
-    template: Path | None = None
-    """A migrated SQLite file with the accounts; each run gets a copy."""
+    database_url: str
     settings: dict[str, str] = field(default_factory=dict)
     """More of Pitlane's settings, without their prefix."""
 
@@ -72,14 +70,7 @@ class Pitlane:
     dialect: Dialect = PlainJson()
 
     def start(self, ground: Ground, number: int) -> Node:
-        database = ground.folder / "pitlane.sqlite3"
-        if ground.template is not None and not database.exists():
-            shutil.copyfile(ground.template, database)
-        settings = {
-            "DATABASE_URL": f"sqlite:///{database}",
-            "REDIS_URL": ground.redis_url,
-            **ground.settings,
-        }
+        settings = {"DATABASE_URL": ground.database_url, "REDIS_URL": ground.redis_url, **ground.settings}
         server = start_server(ground.folder / f"node{number}", **settings)
         return Node(server.process, int(server.base_url.rsplit(":", 1)[1]), server.log_path)
 
@@ -142,28 +133,31 @@ def peer_versions(python: Path | None) -> dict[str, str]:
 
 
 @contextmanager
-def ground(folder: Path, cores: Cores, *, template: Path | None = None, **settings: str) -> Iterator[Ground]:
-    """A Redis of its own in a new folder, on the load's core."""
+def ground(folder: Path, cores: Cores, *, database_url: str, **settings: str) -> Iterator[Ground]:
+    """A Redis of its own in a new folder, on the load's core; ``settings`` are Pitlane's, without their prefix."""
     folder.mkdir(parents=True)
     with redis_server(folder / "redis") as server:
         assert server.pid is not None
         cores.pin_load(server.pid)
         meter = RedisMeter(server.url, server.pid)
         try:
-            yield Ground(folder, meter, server.url, cores, template, settings)
+            yield Ground(folder, meter, server.url, cores, database_url, settings)
         finally:
             meter.close()
 
 
 @contextmanager
-def nodes(contender: Contender, on: Ground, count: int = 1) -> Iterator[list[Node]]:
-    """``count`` started servers of one contender, each on a core of its own where there are enough; ended at the end."""
+def nodes(contender: Contender, on: Ground, count: int = 1, *, pinned: bool = True) -> Iterator[list[Node]]:
+    """``count`` started servers of one contender, ended at the end; ``pinned`` to the servers' cores, in turn."""
     with ExitStack() as stack:
         running = []
         for number in range(count):
             node = contender.start(on, number)
             stack.callback(end, node.process)
-            on.cores.pin_server(node.pid, number)
+            if pinned:
+                on.cores.pin_server(node.pid, number)
+            else:
+                on.cores.free(node.pid)
             running.append(node)
         yield running
 

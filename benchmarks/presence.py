@@ -24,7 +24,7 @@ from benchmarks.contenders import (
 from benchmarks.cores import Cores
 from benchmarks.meters import Usage, middle, percentile, rss_len
 from benchmarks.report import Report, Table, compared, progress
-from benchmarks.seeds import People, import_people
+from benchmarks.seeds import People, Sqlite, prepared
 from benchmarks.sockets import Client, Crowd
 
 if TYPE_CHECKING:
@@ -91,13 +91,10 @@ async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
         joins=options.pick(None, 150, 15),
     )
     cores.pin_load(0)
-    template = folder / "template.sqlite3"
+    store = Sqlite(folder / "sqlite")
     progress(f"importing {connections} accounts")
-    people = import_people(
-        folder / "import",
-        mechanics=connections + WARM_UP + size.joins,
-        customers=WATCHERS,
-        database_url=f"sqlite:///{template}",
+    template, people = prepared(
+        folder / "import", store, mechanics=connections + WARM_UP + size.joins, customers=WATCHERS
     )
     contenders: list[Contender] = [Pitlane(), *socket_peers(options.peers)]
     figures = {contender.name: Figures() for contender in contenders}
@@ -108,13 +105,13 @@ async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
         found.connections = count
         where = folder / f"{repeat}-{contender.name.replace(' ', '-')}"
         with ExitStack() as stack:
-            on = stack.enter_context(ground(where, cores, template=template))
+            on = stack.enter_context(ground(where, cores, database_url=store.fresh(template)))
             versions["Redis"] = on.redis.version()
             about = f"{contender.name}, repeat {repeat + 1} of {size.repeats}"
             progress(f"{about}: one server, {count} mechanics")
             await _one_server(contender, on, people, count, size, found)
         with ExitStack() as stack:
-            on = stack.enter_context(ground(where.with_suffix(".two"), cores, template=template))
+            on = stack.enter_context(ground(where.with_suffix(".two"), cores, database_url=store.fresh(template)))
             progress(f"{about}: two servers, status changes")
             await _two_servers(contender, on, people, count, size, found)
     versions |= peer_versions(options.peers)

@@ -1,16 +1,34 @@
-"""Accounts and requests to start from, made by the product's own commands and code."""
+"""Accounts and requests to start from, made by the product's own commands and code; and the databases they are in."""
 
 import csv
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from sqlalchemy import update
+from sqlmodel import col
+
+import bootstrap
+from dispatch import request_store
+from dispatch.request import Windows, opened
+from models import tables
+from models.clock import wall_clock_ms
+from models.database import Database
+from models.ids import new_id
 from tests.acceptance.servers import ROOT, environment
-from tests.services import free_port
+from tests.services import ServiceMissing, free_port, fresh_database, postgres_server
 
-IMPORT_TIMEOUT_S = 300
+IMPORT_TIMEOUT_S: Final = 300
+BATCH: Final = 200
+"""Requests per transaction."""
+PRICE_CENTS: Final = 999
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,7 @@ def import_people(folder: Path, *, mechanics: int, customers: int, database_url:
 
 def run(folder: Path, *command: str, database_url: str) -> str:
     """Run one of ``run.py``'s commands and return what it printed; raises ``RuntimeError`` with what went wrong."""
+    folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "run.py", *command],
         cwd=ROOT,
@@ -50,3 +69,143 @@ def run(folder: Path, *command: str, database_url: str) -> str:
     if done.returncode != 0:
         raise RuntimeError(f"run.py {' '.join(command[:2])} failed: {done.stderr}")
     return done.stdout
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A paid request for one favourite. ``opens_in_ms``: how much later than the first of them its offer is opened."""
+
+    customer_id: str
+    mechanic_id: str
+    opens_in_ms: int = 0
+
+
+async def seed_requests(database_url: str, wanted: Sequence[Wanted], windows: Windows) -> dict[str, str]:
+    """Make requests as a payment would, but tell nobody; return the offer of each request, in the order asked for.
+
+    Their windows are not open yet: ``open_windows`` says when they were opened.
+    """
+    database = Database(database_url)
+    offers: dict[str, str] = {}
+    try:
+        for start in range(0, len(wanted), BATCH):
+            async with database.write(within_s=IMPORT_TIMEOUT_S) as session:
+                for one in wanted[start : start + BATCH]:
+                    checkout = _paid_checkout(one)
+                    session.add(checkout)
+                    await session.flush()
+                    request, commands = opened(
+                        new_id(),
+                        paid_cents=PRICE_CENTS,
+                        preferred_mechanic_id=one.mechanic_id,
+                        is_priority=True,
+                        offer_id=new_id(),
+                        now_ms=one.opens_in_ms,
+                        windows=windows,
+                    )
+                    checkout.request_id = request.id
+                    await request_store.create(
+                        session, request, commands, checkout=checkout, paid_cents=PRICE_CENTS, now_ms=wall_clock_ms()
+                    )
+                    assert request.offer is not None
+                    offers[request.id] = request.offer.offer_id
+    finally:
+        await database.close()
+    return offers
+
+
+async def open_windows(database_url: str, at_ms: int) -> None:
+    """Move all seeded offers to where the first of them opens at ``at_ms``, ms since the epoch."""
+    database = Database(database_url)
+    async with database.write(within_s=IMPORT_TIMEOUT_S) as session:
+        await session.exec(
+            update(tables.Offer)
+            .where(col(tables.Offer.opened_at_ms) < at_ms // 2)
+            .values(opened_at_ms=tables.Offer.opened_at_ms + at_ms, expires_at_ms=tables.Offer.expires_at_ms + at_ms)
+        )
+    await database.close()
+
+
+def _paid_checkout(wanted: Wanted) -> tables.Checkout:
+    checkout_id = new_id()
+    return tables.Checkout(
+        id=checkout_id,
+        customer_id=wanted.customer_id,
+        plan_id="quick_chat",
+        price_cents=PRICE_CENTS,
+        currency="usd",
+        duration_min=10,
+        session_type="text",
+        routing_type="priority_broadcast",
+        preferred_mechanic_id=wanted.mechanic_id,
+        status="paid",
+        stripe_session_id=f"cs_{checkout_id}",
+        payment_intent_id=f"pi_{checkout_id}",
+        created_at_ms=wall_clock_ms(),
+    )
+
+
+# --- databases --------------------------------------------------------------------------------------------------------
+
+
+class Sqlite:
+    """Files in one folder; each run copies the one with the accounts."""
+
+    name = "SQLite"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def fresh(self, template: str | None = None) -> str:
+        """Return the URL of a new database, a copy of ``template`` (a URL) if given."""
+        path = self._folder / f"{new_id()}.sqlite3"
+        if template is not None:
+            shutil.copyfile(template.removeprefix("sqlite:///"), path)
+        return f"sqlite:///{path}"
+
+    def versions(self) -> dict[str, str]:
+        """Return what to name in a report."""
+        return {"SQLite": sqlite3.sqlite_version}
+
+
+class Postgres:
+    """A throw-away PostgreSQL server that does not wait for the disk."""
+
+    name = "PostgreSQL"
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+
+    def fresh(self, template: str | None = None) -> str:
+        """Return the URL of a new database, a copy of ``template`` (a URL) if given."""
+        return fresh_database(self._base_url, template)
+
+    def versions(self) -> dict[str, str]:
+        """Return what to name in a report."""
+        asked = [f"{bootstrap.find_postgres()}/postgres", "--version"]
+        return {"PostgreSQL": subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[2]}
+
+
+Store = Sqlite | Postgres
+
+
+@contextmanager
+def stores(folder: Path) -> Iterator[tuple[list[Store], str]]:
+    """SQLite, and PostgreSQL where it is installed; else why it is missing."""
+    sqlite = Sqlite(folder / "sqlite")
+    try:
+        with postgres_server() as base_url:
+            yield [sqlite, Postgres(base_url)], ""
+    except ServiceMissing as missing:
+        yield [sqlite], f"PostgreSQL is skipped: {missing}."
+
+
+def prepared(folder: Path, store: Store, *, mechanics: int, customers: int) -> tuple[str, People]:
+    """Return the URL of a database with accounts, to be copied, and who is in it."""
+    url = store.fresh()
+    run(folder, "migrate", database_url=url)
+    return url, import_people(folder, mechanics=mechanics, customers=customers, database_url=url)

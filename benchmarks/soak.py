@@ -13,7 +13,7 @@ from benchmarks.contenders import Node, Pitlane, ground, listening, nodes
 from benchmarks.cores import Cores
 from benchmarks.meters import RedisMeter, Usage, rss_len
 from benchmarks.report import Report, Table, progress
-from benchmarks.seeds import import_people
+from benchmarks.seeds import Sqlite, prepared
 from benchmarks.sockets import Crowd
 
 if TYPE_CHECKING:
@@ -41,10 +41,9 @@ async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
     count = min(wanted, limit)
     lasts_s = options.pick(options.duration_s, 300.0, 3.0)
     cores.pin_load(0)
-    template = folder / "template.sqlite3"
     progress(f"importing {count} accounts")
-    people = import_people(folder / "import", mechanics=count, customers=0, database_url=f"sqlite:///{template}")
-    with ground(folder / "run", cores, template=template) as on, nodes(Pitlane(), on) as [node]:
+    database_url, people = prepared(folder / "import", Sqlite(folder / "sqlite"), mechanics=count, customers=0)
+    with ground(folder / "run", cores, database_url=database_url) as on, nodes(Pitlane(), on) as [node]:
         await listening([node])
         crowd = Crowd(Pitlane.dialect)
         rss_before = rss_len(node.pid)
