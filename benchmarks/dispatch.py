@@ -29,7 +29,7 @@ from benchmarks.contenders import (
 from benchmarks.cores import Cores
 from benchmarks.meters import Usage, middle, percentile
 from benchmarks.report import Report, Table, compared, progress
-from benchmarks.seeds import People, Store, Wanted, open_windows, prepared, seed_requests, stores
+from benchmarks.seeds import People, Store, Wanted, move_windows, prepared, seed_requests, stores
 from benchmarks.sockets import Client, Crowd
 from dispatch.request import Windows
 from models.clock import wall_clock_ms
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 WITHIN_S: Final = 10.0
 """The windows end evenly over this time."""
 LEAD_S: Final = 3.0
-"""From when everything is connected to the first end of a window."""
+LEAD_PER_WINDOW_S: Final = 0.001
+"""From when everybody is connected to the first end of a window: in between the deadlines are set."""
 REQUESTS_PER_CUSTOMER: Final = 100
 OTHER_KEYS: Final = 100_000
 PATIENCE_PER_WINDOW_S: Final = 0.02
@@ -70,6 +71,8 @@ class Lateness:
     of: str
     windows: int
     late_ms: list[float]
+    cpu_ms: float | None = None
+    """Server CPU per window."""
 
     @property
     def missing(self) -> int:
@@ -167,23 +170,29 @@ async def _windows(store: Store, on: Ground, people: People, count: int, within_
         for number in range(count)
     ]
     # Their favourites are offline: only time ends the windows.
-    offers = await seed_requests(on.database_url, wanted, WINDOWS)
-    lead_s = LEAD_S + count / 1_000
-    first_end_ms = wall_clock_ms() + int(lead_s * 1000)
-    await open_windows(on.database_url, first_end_ms - WINDOWS.priority_ms)
-    ends_at_ms = {request_id: first_end_ms + one.opens_in_ms for request_id, one in zip(offers, wanted, strict=True)}
+    offers = await seed_requests(on.database_url, wanted, WINDOWS, now_ms=wall_clock_ms())
     with nodes(Pitlane(), on) as [node]:
         await listening([node])
         crowd = Crowd(Pitlane.dialect)
         updates = Updates(crowd, "broadcasting")
         crowd.heard = lambda client, kind, payload: updates.heard(kind, payload)
         await crowd.connect(node.port, customers, "customer")
+        lead_s = LEAD_S + count * LEAD_PER_WINDOW_S
+        first_end_ms = wall_clock_ms() + int(lead_s * 1000)
+        ends_at_ms = {
+            request_id: first_end_ms + one.opens_in_ms for request_id, one in zip(offers, wanted, strict=True)
+        }
+        await move_windows(
+            on.database_url, on.redis_url, {offers[request_id]: at_ms for request_id, at_ms in ends_at_ms.items()}
+        )
+        before = Usage.of(node.pid)
         await updates.reached(count, lead_s + within_s + PATIENCE_S + count * PATIENCE_PER_WINDOW_S)
+        cpu_ms = (Usage.of(node.pid) - before).cpu_s * 1000 / count
         await crowd.disperse()
     late_ms = [at_ms - ends_at_ms[request_id] for request_id, at_ms in updates.heard_at_ms.items()]
     if late_ms and min(late_ms) < 0:
         raise RuntimeError(f"a window ended {-min(late_ms):.1f} ms before its time")
-    return Lateness(f"Pitlane on {store.name}, to the customer's socket", count, late_ms)
+    return Lateness(f"Pitlane on {store.name}, to the customer's socket", count, late_ms, cpu_ms)
 
 
 def time_ms() -> float:
@@ -307,8 +316,7 @@ async def _accepts(store: Store, on: Ground, people: People, size: Size) -> Acce
     """Half of the accepts to a timetable, for how soon the customer knows; the others all at once, for how many."""
     customers = people.customers[: math.ceil(size.accepts / REQUESTS_PER_CUSTOMER)]
     wanted = [Wanted(customers[number % len(customers)], people.mechanics[number]) for number in range(size.accepts)]
-    offers = await seed_requests(on.database_url, wanted, WINDOWS)
-    await open_windows(on.database_url, wall_clock_ms())
+    offers = await seed_requests(on.database_url, wanted, WINDOWS, now_ms=wall_clock_ms())
     found = Accepted(store.name)
     with nodes(Pitlane(), on) as [node]:
         await listening([node])
@@ -351,11 +359,11 @@ async def _accepts(store: Store, on: Ground, people: People, size: Size) -> Acce
 def _lateness_table(found: list[Lateness], within_s: float, skipped: list[str]) -> Table:
     table = Table(
         f"Deadlines that end within the same {within_s:g} s: how late, in ms",
-        ["", "deadlines", "p50", "p99", "latest", "not seen"],
+        ["", "deadlines", "p50", "p99", "latest", "not seen", "server CPU each"],
     )
     for one in found:
         figures = [percentile(one.late_ms, 0.5), percentile(one.late_ms, 0.99), max(one.late_ms)] if one.late_ms else []
-        table.add(one.of, float(one.windows), *(figures or [None] * 3), float(one.missing))
+        table.add(one.of, float(one.windows), *(figures or [None] * 3), float(one.missing), one.cpu_ms)
     table.notes.append(
         "Pitlane's row is the whole way: the window's end committed in SQL with its timeline, the broadcast opened, and the "
         "customer's `request_update` on the wire. The others only notice that it is time. None of Pitlane's came early."

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import update
-from sqlmodel import col
 
 import bootstrap
 from dispatch import request_store
+from dispatch.deadlines import Deadlines
 from dispatch.request import Windows, opened
 from models import tables
-from models.clock import wall_clock_ms
+from models.clock import RedisClock
 from models.database import Database
 from models.ids import new_id
+from models.redis_link import RedisLink
+from models.settings import DispatchSettings
 from tests.acceptance.servers import ROOT, environment
 from tests.services import ServiceMissing, free_port, fresh_database, postgres_server
 
@@ -29,6 +31,8 @@ IMPORT_TIMEOUT_S: Final = 300
 BATCH: Final = 200
 """Requests per transaction."""
 PRICE_CENTS: Final = 999
+PREFIX: Final = "pitlane"
+"""The default of ``PITLANE_REDIS_PREFIX``."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +87,17 @@ class Wanted:
     opens_in_ms: int = 0
 
 
-async def seed_requests(database_url: str, wanted: Sequence[Wanted], windows: Windows) -> dict[str, str]:
-    """Make requests as a payment would, but tell nobody; return the offer of each request, in the order asked for.
-
-    Their windows are not open yet: ``open_windows`` says when they were opened.
-    """
+async def seed_requests(
+    database_url: str, wanted: Sequence[Wanted], windows: Windows, *, now_ms: int
+) -> dict[str, str]:
+    """Make requests as a payment at ``now_ms`` would, but tell nobody; return the offer of each, in the order asked for."""
     database = Database(database_url)
     offers: dict[str, str] = {}
     try:
         for start in range(0, len(wanted), BATCH):
             async with database.write(within_s=IMPORT_TIMEOUT_S) as session:
                 for one in wanted[start : start + BATCH]:
-                    checkout = _paid_checkout(one)
+                    checkout = _paid_checkout(one, now_ms)
                     session.add(checkout)
                     await session.flush()
                     request, commands = opened(
@@ -103,12 +106,12 @@ async def seed_requests(database_url: str, wanted: Sequence[Wanted], windows: Wi
                         preferred_mechanic_id=one.mechanic_id,
                         is_priority=True,
                         offer_id=new_id(),
-                        now_ms=one.opens_in_ms,
+                        now_ms=now_ms + one.opens_in_ms,
                         windows=windows,
                     )
                     checkout.request_id = request.id
                     await request_store.create(
-                        session, request, commands, checkout=checkout, paid_cents=PRICE_CENTS, now_ms=wall_clock_ms()
+                        session, request, commands, checkout=checkout, paid_cents=PRICE_CENTS, now_ms=now_ms
                     )
                     assert request.offer is not None
                     offers[request.id] = request.offer.offer_id
@@ -117,19 +120,23 @@ async def seed_requests(database_url: str, wanted: Sequence[Wanted], windows: Wi
     return offers
 
 
-async def open_windows(database_url: str, at_ms: int) -> None:
-    """Move all seeded offers to where the first of them opens at ``at_ms``, ms since the epoch."""
+async def move_windows(database_url: str, redis_url: str, ends_at_ms: dict[str, int]) -> None:
+    """Let open offers (by id) end at other instants than they were made for, in SQL and on the clock of a running server."""
     database = Database(database_url)
-    async with database.write(within_s=IMPORT_TIMEOUT_S) as session:
-        await session.exec(
-            update(tables.Offer)
-            .where(col(tables.Offer.opened_at_ms) < at_ms // 2)
-            .values(opened_at_ms=tables.Offer.opened_at_ms + at_ms, expires_at_ms=tables.Offer.expires_at_ms + at_ms)
-        )
-    await database.close()
+    link = RedisLink(redis_url, prefix=PREFIX)
+    deadlines = Deadlines(link, RedisClock(link), DispatchSettings())
+    try:
+        async with database.write(within_s=IMPORT_TIMEOUT_S) as session:
+            rows = [{"id": offer_id, "expires_at_ms": at_ms} for offer_id, at_ms in ends_at_ms.items()]
+            await session.run_sync(lambda sync: sync.execute(update(tables.Offer), rows))
+        await deadlines.forget(*ends_at_ms)
+        await deadlines.schedule(*ends_at_ms.items())
+    finally:
+        await link.close()
+        await database.close()
 
 
-def _paid_checkout(wanted: Wanted) -> tables.Checkout:
+def _paid_checkout(wanted: Wanted, now_ms: int) -> tables.Checkout:
     checkout_id = new_id()
     return tables.Checkout(
         id=checkout_id,
@@ -144,7 +151,7 @@ def _paid_checkout(wanted: Wanted) -> tables.Checkout:
         status="paid",
         stripe_session_id=f"cs_{checkout_id}",
         payment_intent_id=f"pi_{checkout_id}",
-        created_at_ms=wall_clock_ms(),
+        created_at_ms=now_ms,
     )
 
 
