@@ -13,6 +13,7 @@ import anyio
 from benchmarks import contenders, dispatch, presence, soak, webhook
 from benchmarks.cores import Cores, raise_open_files_limit
 from benchmarks.report import Report
+from benchmarks.seeds import Postgres, Sqlite
 
 BENCHES: Final = {
     "presence": presence.measure,
@@ -31,6 +32,8 @@ class Options:
     windows: int | None
     repeats: int | None
     duration_s: float | None
+    database: str | None
+    """The only kind to measure on, where several are."""
     is_quick: bool
     peers: Path | None
     """The Python that the peers run in."""
@@ -61,7 +64,14 @@ def main(arguments: list[str]) -> int:
     cores = Cores()
     python, why_not = contenders.peers_python(wanted=not options.without_peers)
     size = Options(
-        options.connections, options.windows, options.repeats, options.duration, options.quick, python, why_not
+        connections=options.connections,
+        windows=options.windows,
+        repeats=options.repeats,
+        duration_s=options.duration,
+        database=options.database,
+        is_quick=options.quick,
+        peers=python,
+        without_peers=why_not,
     )
     for name in options.names or BY_DEFAULT:
         with tempfile.TemporaryDirectory(prefix="pitlane-bench-") as folder:
@@ -82,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--windows", type=int, metavar="N", help="deadlines that end together (dispatch)")
     parser.add_argument("--repeats", type=int, metavar="N", help="the table shows medians over these")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds of each measured stretch")
+    parser.add_argument("--database", choices=[Sqlite.name, Postgres.name], help="on this one only (dispatch, webhook)")
     parser.add_argument("--without-peers", action="store_true", help="Pitlane alone")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     return parser

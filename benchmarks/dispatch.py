@@ -105,7 +105,7 @@ async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
     lateness: list[Lateness] = []
     accepted: list[Accepted] = []
     versions: dict[str, str] = {}
-    with stores(folder) as (available, missing):
+    with stores(folder, options.database) as (available, missing):
         for store in available:
             customers = max(size.broadcasts, math.ceil(size.windows / REQUESTS_PER_CUSTOMER))
             template, people = prepared(
@@ -114,17 +114,17 @@ async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
             versions |= store.versions()
             for count in filter(None, (size.windows, size.fewer_windows)):
                 progress(f"{store.name}: {count} windows that end within {within_s:g} s")
-                with ground(folder / f"{store.name}-{count}-windows", cores, database_url=store.fresh(template)) as on:
+                at = folder / f"{store.name}-{count}-windows"
+                with ground(at, cores, database_url=store.fresh(template)) as on:
                     lateness.append(await _windows(store, on, people, count, within_s))
             progress(f"{store.name}: {size.accepts} accepts")
             with ground(folder / f"{store.name}-accepts", cores, database_url=store.fresh(template)) as on:
                 accepted.append(await _accepts(store, on, people, size))
-        lateness += await _deadline_peers(options.peers, folder, cores, size, within_s)
-        sqlite = available[0]
-        template, people = prepared(
-            folder / "broadcast-import", sqlite, mechanics=connections, customers=size.broadcasts
-        )
-        reached = await _broadcasts(options.peers, folder, cores, sqlite.fresh(template), people, size, versions)
+            if store is available[0]:
+                # A broadcast reaches the sockets in the same way whatever it was written to.
+                url = store.fresh(template)
+                reached = await _broadcasts(options.peers, folder, cores, url, people, size, versions)
+    lateness += await _deadline_peers(options.peers, folder, cores, size, within_s)
     versions |= peer_versions(options.peers)
     skipped = [reason for reason in (missing, options.without_peers) if reason]
     return Report(

@@ -201,12 +201,16 @@ Store = Sqlite | Postgres
 
 
 @contextmanager
-def stores(folder: Path) -> Iterator[tuple[list[Store], str]]:
-    """SQLite, and PostgreSQL where it is installed; else why it is missing."""
+def stores(folder: Path, only: str | None = None) -> Iterator[tuple[list[Store], str]]:
+    """SQLite, and PostgreSQL where it is installed; else why it is missing. ``only``: the one that is wanted, by its name."""
     sqlite = Sqlite(folder / "sqlite")
+    if only == Sqlite.name:
+        yield [sqlite], "PostgreSQL is skipped: --database SQLite."
+        return
     try:
         with postgres_server() as base_url:
-            yield [sqlite, Postgres(base_url)], ""
+            postgres = Postgres(base_url)
+            yield [postgres] if only == Postgres.name else [sqlite, postgres], ""
     except ServiceMissing as missing:
         yield [sqlite], f"PostgreSQL is skipped: {missing}."
 
@@ -214,5 +218,7 @@ def stores(folder: Path) -> Iterator[tuple[list[Store], str]]:
 def prepared(folder: Path, store: Store, *, mechanics: int, customers: int) -> tuple[str, People]:
     """Return the URL of a database with accounts, to be copied, and who is in it."""
     url = store.fresh()
-    run(folder, "migrate", database_url=url)
+    if isinstance(store, Postgres):
+        # Whose schema is its operator's affair; the embedded one comes to it by itself.
+        run(folder, "migrate", database_url=url)
     return url, import_people(folder, mechanics=mechanics, customers=customers, database_url=url)

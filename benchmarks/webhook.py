@@ -54,19 +54,16 @@ async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
     cores.free(0)
     runs: list[Run] = []
     versions: dict[str, str] = {}
-    with stores(folder) as (available, missing):
+    with stores(folder, options.database) as (available, missing):
         for store in available:
             template, people = prepared(folder / f"{store.name}-import", store, mechanics=1, customers=1)
-            for kind in (NO_WORK, WORK):
-                progress(f"{store.name}: {PER_S * lasts_s:.0f} events {kind}")
-                at = folder / f"{store.name}-{kind}"
-                with ground(at, cores, database_url=store.fresh(template)) as on:
-                    versions |= {"Redis": on.redis.version(), **store.versions()}
-                    runs.append(await _run(store, kind, on, people.customers[0], lasts_s))
+            with ground(folder / store.name, cores, database_url=store.fresh(template)) as on:
+                versions |= {"Redis": on.redis.version(), **store.versions()}
+                runs += await _runs(store, on, people.customers[0], lasts_s)
     return Report("webhook", [_table(runs, lasts_s, missing)], versions)
 
 
-async def _run(store: Store, kind: str, on: Ground, customer_id: str, lasts_s: float) -> Run:
+async def _runs(store: Store, on: Ground, customer_id: str, lasts_s: float) -> list[Run]:
     with ExitStack() as stack:
         # Stripe is somebody else's machine; here it is a server of its own, whose work is not counted as ours.
         stripe_on = replace(on, folder=on.folder / "stripe", database_url=Sqlite(on.folder / "stripe").fresh())
@@ -81,11 +78,15 @@ async def _run(store: Store, kind: str, on: Ground, customer_id: str, lasts_s: f
         [node] = stack.enter_context(nodes(Pitlane(), on, pinned=False))
         await listening([node])
         sessions = await _checkouts(node, customer_id)
-        await call_all(node.port, [_event(kind, sessions[0]) for _ in range(WARM_UP)], per_s=PER_S)
-        events = [_event(kind, sessions[number % len(sessions)]) for number in range(round(PER_S * lasts_s))]
-        before = Usage.of(node.pid)
-        answers = await call_all(node.port, events, per_s=PER_S)
-        return Run(store.name, kind, answers, (Usage.of(node.pid) - before).share)
+        runs = []
+        for kind in (NO_WORK, WORK):
+            progress(f"{store.name}: {PER_S * lasts_s:.0f} events {kind}")
+            await call_all(node.port, [_event(kind, sessions[0]) for _ in range(WARM_UP)], per_s=PER_S)
+            events = [_event(kind, sessions[number % len(sessions)]) for number in range(round(PER_S * lasts_s))]
+            before = Usage.of(node.pid)
+            answers = await call_all(node.port, events, per_s=PER_S)
+            runs.append(Run(store.name, kind, answers, (Usage.of(node.pid) - before).share))
+        return runs
 
 
 async def _checkouts(node: Node, customer_id: str) -> list[str]:
