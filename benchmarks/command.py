@@ -73,13 +73,23 @@ def main(arguments: list[str]) -> int:
         peers=python,
         without_peers=why_not,
     )
-    for name in options.names or BY_DEFAULT:
-        with tempfile.TemporaryDirectory(prefix="pitlane-bench-") as folder:
-            report = anyio.run(BENCHES[name], size, cores, Path(folder), backend_options={"use_uvloop": True})
-        print(report.as_text(), flush=True)
-        if options.write:
-            report.write()
+    try:
+        for name in options.names or BY_DEFAULT:
+            report = _measured(name, size, cores)
+            print(report.as_text(), end="\n\n", flush=True)
+            if options.write:
+                report.write()
+    except (RuntimeError, TimeoutError) as error:
+        print(f"run.py: the benchmark {name} did not come to its end: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def _measured(name: str, size: Options, cores: Cores) -> Report:
+    with tempfile.TemporaryDirectory(prefix="pitlane-bench-") as folder:
+        return anyio.run(BENCHES[name], size, cores, Path(folder), backend_options={"use_uvloop": True})
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.command import Options
 
 HEARTBEAT_INTERVAL_S: Final = 20.0
-FILES_BESIDE: Final = 100
+FILES_BESIDE: Final = 150
 """Files that a process needs open besides its sockets."""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Final, cast
 
@@ -15,6 +15,8 @@ from tests.acceptance.clients import token_for
 
 CONNECTING_AT_ONCE: Final = 128
 CONNECT_TIMEOUT_S: Final = 60.0
+CONNECTED_PER_S_MIN: Final = 50
+"""A rate below which something else is wrong."""
 ANSWER_TIMEOUT_S: Final = 60.0
 PORTS_PER_ADDRESS: Final = 20_000
 """Sockets from one loopback address before the next is used: an address has some 28,000 ports."""
@@ -128,11 +130,11 @@ class Crowd:
             f"Authorization: Bearer {token_for(account_id, role)}\r\n\r\n"
         ).encode()
 
-    async def connect(self, port: int, account_ids: Iterable[str], role: str = "mechanic") -> list[Client]:
+    async def connect(self, port: int, account_ids: Sequence[str], role: str = "mechanic") -> list[Client]:
         """Connect them all, some at a time; return once each has had its ``welcome``."""
         joined: list[Client] = []
-        waiting = iter(account_ids)
-        with anyio.fail_after(CONNECT_TIMEOUT_S + len(self.clients) / 100):
+        with anyio.fail_after(CONNECT_TIMEOUT_S + len(account_ids) / CONNECTED_PER_S_MIN):
+            waiting = iter(account_ids)
             async with anyio.create_task_group() as tasks:
                 for _ in range(CONNECTING_AT_ONCE):
                     tasks.start_soon(self._connect_some, port, waiting, role, joined)
