@@ -27,6 +27,8 @@ from presence.shard import Listeners, Shard
 from presence.watch import Sink, Watches
 
 LEARN_LEN_MAX = SAVE_LEN_MAX = 500
+LEARN_PAUSE_S = 0.01
+"""Who joins alone is learned at once; in a reconnect storm those of this time share a query instead of having one each."""
 STOP_TIMEOUT_S = 1.0
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
@@ -205,6 +207,7 @@ class Presence:
         except BaseException:
             self._to_learn.update(dict.fromkeys(batch))
             raise
+        await anyio.sleep(LEARN_PAUSE_S)
 
     async def _learn(self, ids: Collection[str]) -> dict[str, Status]:
         """Tell Redis what SQL knows of ``ids``; return the status of those who are mechanics."""
