@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -52,8 +52,18 @@ class _Claims(msgspec.Struct):
 class _HS256(HMACAlgorithm):
     """HS256 without PyJWT's warning at every use of a short key: ``models.settings`` decides what is long enough."""
 
+    def __init__(self, hash_alg: Any) -> None:
+        super().__init__(hash_alg)
+        self._prepared: dict[str | bytes, bytes] = {}
+
     def check_key_length(self, key: bytes) -> None:
         return None
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        # Looking through the key for what only other algorithms have costs as much as the signature; ours never changes.
+        if key not in self._prepared:
+            self._prepared[key] = super().prepare_key(key)
+        return self._prepared[key]
 
 
 class Tokens:
