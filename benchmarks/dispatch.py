@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 WITHIN_S: Final = 10.0
 """The windows end evenly over this time."""
-LEAD_S: Final = 3.0
+LEAD_S: Final = 0.5
 LEAD_PER_WINDOW_S: Final = 0.001
 """From when everybody is connected to the first end of a window: in between the deadlines are set."""
 REQUESTS_PER_CUSTOMER: Final = 100
