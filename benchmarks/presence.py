@@ -58,6 +58,7 @@ class Figures:
     join_us: list[float | None] = field(default_factory=list)
     beats_per_s: list[float | None] = field(default_factory=list)
     beat_us: list[float | None] = field(default_factory=list)
+    beat_beyond_idle_us: list[float | None] = field(default_factory=list)
     redis_us: list[float | None] = field(default_factory=list)
     redis_commands: list[float | None] = field(default_factory=list)
     changes_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -155,6 +156,8 @@ async def _heartbeats(crowd: Crowd, clients: list[Client], node: Node, on: Groun
     await crowd.all_beats_answered()
     used, redis_used = Usage.of(node.pid) - before, on.redis.usage() - redis_before
     found.beat_us.append(used.cpu_s / sent * 1e6)
+    idle_s = (found.idle_share[-1] or 0.0) * used.at_s
+    found.beat_beyond_idle_us.append(max(0.0, used.cpu_s - idle_s) / sent * 1e6)
     found.redis_us.append(redis_used.cpu_s / sent * 1e6)
     found.redis_commands.append((on.redis.commands() - commands_before) / sent)
     # A socket's share of the answers must stay below what is taken for a flood.
@@ -273,6 +276,7 @@ def _table(figures: dict[str, Figures], size: Size, without_peers: str) -> Table
     row("server CPU per new connection, µs", "join_us")
     row("heartbeats per second, one core", "beats_per_s")
     row(f"server CPU per heartbeat at {BEATS_PER_S:,} a second, µs", "beat_us")
+    row("of that, beyond what it uses while all are idle, µs", "beat_beyond_idle_us")
     row("Redis CPU per heartbeat, µs", "redis_us")
     row("Redis commands per heartbeat", "redis_commands")
     for what, title in (("duty", "duty changed"), ("join", "mechanic connects")):
