@@ -63,6 +63,10 @@ class RedisMeter:
         stats = self._redis.info("commandstats")
         return sum(stat["calls"] for name, stat in stats.items() if name != "cmdstat_info")
 
+    def visits(self) -> int:
+        """Return how often Redis has read from a socket so far: a batch or a script is one visit."""
+        return self._redis.info("stats")["total_reads_processed"]
+
     def version(self) -> str:
         """Return the server's version."""
         return self._redis.info("server")["redis_version"]

@@ -60,6 +60,7 @@ class Figures:
     beat_us: list[float | None] = field(default_factory=list)
     beat_beyond_idle_us: list[float | None] = field(default_factory=list)
     redis_us: list[float | None] = field(default_factory=list)
+    redis_visits: list[float | None] = field(default_factory=list)
     redis_commands: list[float | None] = field(default_factory=list)
     changes_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Latencies by what changed, of all repeats together."""
@@ -151,7 +152,8 @@ async def _heartbeats(crowd: Crowd, clients: list[Client], node: Node, on: Groun
     per_s = min(BEATS_PER_S, len(clients) * FRAMES_PER_S_MAX)
     await crowd.beat(clients, per_s=per_s, for_s=min(1.0, size.stretch_s))
     await crowd.all_beats_answered()
-    before, redis_before, commands_before = Usage.of(node.pid), on.redis.usage(), on.redis.commands()
+    before, redis_before = Usage.of(node.pid), on.redis.usage()
+    commands_before, visits_before = on.redis.commands(), on.redis.visits()
     sent = await crowd.beat(clients, per_s=per_s, for_s=size.stretch_s)
     await crowd.all_beats_answered()
     used, redis_used = Usage.of(node.pid) - before, on.redis.usage() - redis_before
@@ -159,6 +161,7 @@ async def _heartbeats(crowd: Crowd, clients: list[Client], node: Node, on: Groun
     idle_s = (found.idle_share[-1] or 0.0) * used.at_s
     found.beat_beyond_idle_us.append(max(0.0, used.cpu_s - idle_s) / sent * 1e6)
     found.redis_us.append(redis_used.cpu_s / sent * 1e6)
+    found.redis_visits.append((on.redis.visits() - visits_before) / sent)
     found.redis_commands.append((on.redis.commands() - commands_before) / sent)
     # A socket's share of the answers must stay below what is taken for a flood.
     for_s = size.stretch_s if len(clients) >= WINDOW * 8 else min(size.stretch_s, 0.5)
@@ -278,7 +281,8 @@ def _table(figures: dict[str, Figures], size: Size, without_peers: str) -> Table
     row(f"server CPU per heartbeat at {BEATS_PER_S:,} a second, µs", "beat_us")
     row("of that, beyond what it uses while all are idle, µs", "beat_beyond_idle_us")
     row("Redis CPU per heartbeat, µs", "redis_us")
-    row("Redis commands per heartbeat", "redis_commands")
+    row("round trips to Redis per heartbeat", "redis_visits")
+    row("Redis commands per heartbeat, those inside scripts included", "redis_commands")
     for what, title in (("duty", "duty changed"), ("join", "mechanic connects")):
         for share, name in ((0.5, "p50"), (0.99, "p99")):
             values = [
