@@ -1,4 +1,4 @@
-"""What a socket needs to know when it opens, read for many accounts at once.
+"""What a socket needs to know when it opens, and when it may have missed something, read for many accounts at once.
 
 A reconnect storm asks for thousands of snapshots in a second. One by one that is several queries each; together it is a
 handful for all of them.
@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -19,6 +20,8 @@ from models.clock import RedisClock
 from models.database import Database
 from models.wire import RequestView
 
+RECENT_MS = 24 * 3600 * 1000
+"""How long after its end a request is still told to sockets that may not have heard of it."""
 BROADCASTS_MAX = 3 * OPEN_OFFERS_MAX
 """Read once for everybody; more than one mechanic sees, because each may have declined some of them."""
 
@@ -76,6 +79,37 @@ class Snapshots:
                 if len(snapshots[seen.customer_id]) < OPEN_REQUESTS_MAX:
                     snapshots[seen.customer_id].append(seen.view)
         return snapshots
+
+    async def recent_requests_of(self, ids: Collection[str]) -> dict[str, list[RequestView]]:
+        """Return what each of ``ids`` may have missed the end of, newest first; who has nothing is not there.
+
+        A customer's requests; a mechanic's sessions, also those that they gave back. Open, or settled within the last day.
+        """
+        table, excluded = tables.SessionRequest, tables.Exclusion
+        concerned: defaultdict[str, list[RequestView]] = defaultdict(list)
+        async with self._database.read() as session:
+            now_ms = self._clock.now_ms()
+            is_recent = or_(
+                col(table.status).in_([status.value for status in OPEN]), col(table.settled_at_ms) > now_ms - RECENT_MS
+            )
+            is_theirs = or_(col(table.customer_id).in_(ids), col(table.assigned_mechanic_id).in_(ids))
+            rows = {row.id: row for row in await session.exec(select(table).where(is_theirs, is_recent))}
+            released = select(table, excluded.mechanic_id).join(excluded, col(excluded.request_id) == col(table.id))
+            given_back = list(
+                await session.exec(
+                    released.where(col(excluded.mechanic_id).in_(ids), excluded.because == "released", is_recent)
+                )
+            )
+            rows |= {row.id: row for row, _ in given_back}
+            former = {(row.id, mechanic_id) for row, mechanic_id in given_back}
+            newest_first = [rows[request_id] for request_id in sorted(rows, reverse=True)]
+            for seen in await request_views(session, newest_first, now_ms=now_ms):
+                for account_id in {seen.customer_id, seen.assigned_mechanic_id}.intersection(ids):
+                    concerned[account_id].append(seen.view)
+                for account_id in ids:
+                    if (seen.view.id, account_id) in former and account_id != seen.assigned_mechanic_id:
+                        concerned[account_id].append(seen.view)
+        return {account_id: views[:OPEN_REQUESTS_MAX] for account_id, views in concerned.items()}
 
     async def _offers(
         self, session: AsyncSession, ids: Collection[str], eligible: Collection[str], now_ms: int

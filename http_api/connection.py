@@ -23,7 +23,7 @@ from http_api import close_codes
 from http_api.socket_protocol import SocketLike
 from models import wire
 from models.errors import PitlaneError
-from models.wire import ErrorMessage
+from models.wire import ErrorMessage, RequestUpdate
 
 if TYPE_CHECKING:
     from http_api.auth import Identity
@@ -177,6 +177,11 @@ class Connection:
         elif silent_s >= times.ping_after_s and now_s - self._pinged_at_s >= times.ping_after_s:
             self._pinged_at_s = now_s
             self._socket.ping()
+
+    async def send_recent_requests(self) -> None:
+        """After a gap: where the requests that concern them stand, also those that have ended unheard."""
+        for request in await self._hub.recent_requests.get(self.account_id) or ():
+            self.send(RequestUpdate(request))
 
     # --- sending ------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from models.wire import (
     CustomerWelcome,
     ErrorMessage,
     Heartbeat,
-    RequestUpdate,
     RequestView,
     Status,
     StatusView,
@@ -87,9 +86,8 @@ class CustomerConnection(Connection):
         self.send(CustomerWelcome(wire.PROTOCOL, self.account_id, now, interval_s, requests or []))
 
     async def refresh(self) -> None:
-        """After a gap: their open requests; statuses are healed by ``presence``."""
-        for request in await self._hub.customer_snapshots.get(self.account_id) or ():
-            self.send(RequestUpdate(request))
+        """After a gap: their requests; statuses are healed by ``presence``."""
+        await self.send_recent_requests()
 
     async def _watch(self, mechanic_ids: list[str]) -> None:
         presence = self._hub.services.presence

@@ -97,6 +97,7 @@ class Hub:
         self.services = services
         self.mechanic_snapshots: Batches[MechanicSnapshot] = Batches(snapshots.of_mechanics)
         self.customer_snapshots: Batches[list[RequestView]] = Batches(snapshots.of_customers)
+        self.recent_requests: Batches[list[RequestView]] = Batches(snapshots.recent_requests_of)
         self.mechanics: ConnectionTable[MechanicConnection] = ConnectionTable()
         self.customers: ConnectionTable[CustomerConnection] = ConnectionTable()
         self.offers: OpenOffers[MechanicConnection] = OpenOffers(resend_interval_ms / 1000)
@@ -139,6 +140,7 @@ class Hub:
                 await self.services.bus.subscribe(self._channel, handler=self._hear)
                 self._tasks.start_soon(self.mechanic_snapshots.run)
                 self._tasks.start_soon(self.customer_snapshots.run)
+                self._tasks.start_soon(self.recent_requests.run)
                 self._tasks.start_soon(self._deliver)
                 self._tasks.start_soon(self._keep_time)
                 self._tasks.start_soon(self._heal)

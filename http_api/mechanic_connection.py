@@ -24,7 +24,6 @@ from models.wire import (
     OfferAccepted,
     OfferAck,
     OfferWithdrawn,
-    RequestUpdate,
     SetAvailability,
 )
 
@@ -177,7 +176,7 @@ class MechanicConnection(Connection):
             self.enqueue(self._settle)
 
     async def refresh(self) -> None:
-        """After a gap: facts, offers that came or went unheard, and the request they are busy with."""
+        """After a gap: facts, offers that came or went unheard, and sessions that began or ended."""
         before = dict(self._shown or {})
         snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
         if snapshot is None:
@@ -192,8 +191,7 @@ class MechanicConnection(Connection):
                 reason = "expired" if now_ms >= shown.expires_at_ms else "taken"
                 self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, reason))))
         self._show_all(snapshot.offers)
-        if snapshot.request is not None:
-            self.send(RequestUpdate(snapshot.request))
+        await self.send_recent_requests()
 
     async def _accept(self, offer_id: str, received_at_ms: int) -> None:
         outcome = await self._hub.services.dispatch.accept(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.snapshots import Snapshots
+from dispatch.snapshots import RECENT_MS, Snapshots
 from models import tables
 from models.outcomes import Refused
 from models.rest import FreeCheckout
@@ -73,3 +73,38 @@ async def test_what_is_settled_or_over_is_in_no_snapshot(database_url, redis_url
         assert (await snapshots.of_mechanics([mechanic]))[mechanic].offers == []
         assert (await snapshots.of_customers([customer, other])).keys() == {customer, other}
         assert (await snapshots.of_customers([customer]))[customer] == []
+
+
+async def test_what_ended_unheard_is_told_to_the_customer_and_to_everybody_who_served(
+    database_url, redis_url, tmp_path: Path
+):
+    # The bus was deaf while the session ended: the end is in no list of open requests, and nobody would ever hear of it.
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as node:
+        former, server, bystander = await world.mechanics(3)
+        customer, request = await free_request(world, node)
+        now_ms = node.clock.now_ms()
+        for mechanic in (former, server):
+            opened = await node.reading.request_for(customer, request.id)
+            assert not isinstance(opened, Refused) and opened.offer is not None
+            taken = await node.dispatch.accept(mechanic, opened.offer.id, received_at_ms=now_ms)
+            assert not isinstance(taken, Refused)
+            if mechanic == former:
+                assert not isinstance(await node.dispatch.release(former, request.id), Refused)
+        assert not isinstance(await node.dispatch.cancel(customer, request.id), Refused)
+
+        snapshots = Snapshots(node.database, node.clock)
+        assert await snapshots.of_customers([customer]) == {customer: []}
+        told = await snapshots.recent_requests_of([customer, former, server, bystander])
+        assert {account_id: [view.status for view in views] for account_id, views in told.items()} == {
+            customer: ["cancelled"],
+            former: ["cancelled"],
+            server: ["cancelled"],
+        }
+
+
+async def test_what_ended_long_ago_is_not_told_again(database_url, redis_url, tmp_path: Path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as node:
+        customer, request = await free_request(world, node)
+        assert not isinstance(await node.dispatch.cancel(customer, request.id), Refused)
+        await world.update(tables.SessionRequest, request.id, settled_at_ms=node.clock.now_ms() - RECENT_MS - 1)
+        assert await Snapshots(node.database, node.clock).recent_requests_of([customer]) == {}

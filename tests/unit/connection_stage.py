@@ -227,6 +227,8 @@ class StageSnapshots:
         await self._dispatch.snapshot_gate.wait()
         return read
 
+    recent_requests_of = of_customers
+
 
 class Phone:
     """A recording socket and the connection behind it."""
