@@ -1,0 +1,184 @@
+"""One node of a world: the real parts of dispatch and of the socket edge, on simulated SQL, Redis and Stripe."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import anyio
+from anyio.abc import TaskGroup
+from redis.exceptions import RedisError
+
+from dispatch.deadlines import Deadlines
+from dispatch.outbox import Outbox
+from dispatch.payments import Payments
+from dispatch.push import Push
+from dispatch.reading import Reading
+from dispatch.refunds import Refunds
+from dispatch.service import Dispatch
+from dispatch.stripe_api import StripeApi
+from dispatch.telling import Telling
+from http_api.auth import Tokens
+from http_api.connection import UNAVAILABLE
+from http_api.hub import Hub
+from http_api.services import Services
+from models.bus import Bus
+from models.clock import RedisClock
+from models.outcomes import Refused
+from models.redis_link import RedisLink
+from models.settings import DispatchSettings, DoorSettings, Settings, StripeSettings
+from models.wire import RequestView
+from presence.service import Presence
+from tests.simulation import redis, stripe
+from tests.simulation.life import Life, current_life
+from tests.simulation.sql import SimulatedDatabase
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+T = TypeVar("T")
+SECRET_KEY = "a secret of forty bytes or more, for tests"
+
+
+class Unreachable(Exception):
+    """No answer: the node is gone, or says that it cannot just now. What was asked for may have happened."""
+
+
+@cache
+def door_settings() -> DoorSettings:
+    """The edge's settings; as in production."""
+    return Settings(secret_key=SECRET_KEY, _env_file=None).doors()
+
+
+class ObservedDispatch(Dispatch):
+    """The real one; the world looks at what each accept was answered."""
+
+    world: "World"
+
+    async def accept(
+        self, mechanic_id: str, offer_id: str, *, received_at_ms: int, connection_id: str | None = None
+    ) -> RequestView | Refused:
+        arrived_at_ms = self.world.redis.now_ms()
+        outcome = await super().accept(
+            mechanic_id, offer_id, received_at_ms=received_at_ms, connection_id=connection_id
+        )
+        self.world.watch.accept_answered(mechanic_id, offer_id, received_at_ms, arrived_at_ms, outcome)
+        return outcome
+
+
+class Node:
+    """A server process. Make it, ``run`` it once; it ends only by being killed."""
+
+    def __init__(self, world: "World", name: str, settings: DispatchSettings) -> None:
+        self.life = Life(name, world.loop, world.chance, world.note)
+        self.life.sql = world.sql
+        self.is_serving = False
+        self._world = world
+        self._tasks: TaskGroup | None = None
+        token = current_life.set(self.life)
+        try:
+            self._compose(world, settings)
+        finally:
+            current_life.reset(token)
+
+    def _compose(self, world: "World", settings: DispatchSettings) -> None:
+        database = SimulatedDatabase()
+        link = cast(RedisLink, redis.Link(world.redis, self.life))
+        clock = RedisClock(link)
+        self.bus = redis.Bus(world.redis, cast(redis.Link, link), self.life)
+        bus = cast(Bus, self.bus)
+        presence = cast(Presence, redis.Presence(cast(redis.Link, link)))
+        stripe_api = cast(StripeApi, stripe.StripeEnd(world.stripe, self.life))
+        outbox = Outbox(database, clock, settings)
+        deadlines = Deadlines(link, clock, settings)
+        self.reading = Reading(database=database, clock=clock, presence=presence, outbox=outbox)
+        self.dispatch = ObservedDispatch(
+            database=database, clock=clock, reading=self.reading, deadlines=deadlines, outbox=outbox, settings=settings
+        )
+        self.dispatch.world = world
+        Telling(
+            database=database,
+            link=link,
+            bus=bus,
+            clock=clock,
+            presence=presence,
+            deadlines=deadlines,
+            # Nobody is reachable by push here, so nothing is ever asked of it.
+            push=cast(Push, None),
+            outbox=outbox,
+        )
+        refunds = Refunds(database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, settings=settings)
+        self.payments = Payments(
+            database=database,
+            clock=clock,
+            outbox=outbox,
+            refunds=refunds,
+            stripe_api=stripe_api,
+            settings=StripeSettings("", (), None, is_standin=True),
+            windows=self.dispatch.windows,
+            base_url="https://pitlane.example",
+        )
+        parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
+        parts |= {
+            "settings": door_settings(),
+            "database": database,
+            "link": link,
+            "bus": bus,
+            "clock": clock,
+            "presence": presence,
+            "dispatch": self.dispatch,
+            "reading": self.reading,
+            "node_id": self.life.name,
+            "tokens": Tokens(SECRET_KEY, door_settings().token_lifetime_s),
+        }
+        self.hub = Hub(Services(**parts), resend_interval_ms=settings.resend_interval_ms)
+        self.clock = clock
+        self._loops = [clock.run, self.bus.run, outbox.run, self.dispatch.run, refunds.run, self.payments.run]
+
+    async def run(self) -> None:
+        """Live until killed."""
+        current_life.set(self.life)
+        try:
+            await self.clock.sync()
+            async with anyio.create_task_group() as self._tasks:
+                self.life.on_death(self._tasks.cancel_scope.cancel)
+                for loop in self._loops:
+                    self._tasks.start_soon(loop)
+                await self._tasks.start(self.hub.run)
+                self.is_serving = True
+        except RedisError:
+            self.life.end("did not start: Redis is away")
+        except asyncio.CancelledError:
+            if not self.life.is_over:
+                raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, it has ended a node
+            self._world.watch.violated("no node ends by itself", f"{self.life.name}: {error!r}")
+            self.life.end("ended by itself")
+        finally:
+            self.is_serving = False
+
+    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Have the node do something for a client, as a REST call would; raises ``Unreachable``."""
+        if self.life.is_over or not self.is_serving or self._tasks is None:
+            raise Unreachable
+        answer: asyncio.Future[T] = self.life.loop.create_future()
+
+        def give_up() -> None:
+            if not answer.done():
+                answer.set_exception(Unreachable())
+
+        async def do() -> None:
+            try:
+                done = await work()
+            except UNAVAILABLE:
+                give_up()
+            else:
+                if not answer.done():
+                    answer.set_result(done)
+
+        self.life.on_death(give_up)
+        try:
+            self.life.inside(self._tasks.start_soon, do)
+            return await answer
+        finally:
+            self.life.no_longer_on_death(give_up)

@@ -1,0 +1,364 @@
+"""One world: a seed's whole history of nodes, people and misfortunes, from the first payment until all is quiet.
+
+``play(seed, template)`` returns what was violated and the trace of every step; the same seed always gives the same trace.
+"""
+
+import gc
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from models.rest import CheckoutBody
+from models.settings import DispatchSettings
+from tests.simulation import loop as loops
+from tests.simulation.chance import Chance
+from tests.simulation.invariants import BUGS, NODES, Watch
+from tests.simulation.life import current_life
+from tests.simulation.loop import Stalled, VirtualLoop
+from tests.simulation.node import Node, Unreachable
+from tests.simulation.people import Client, CustomerPage, MechanicApp
+from tests.simulation.redis import EPOCH_MS, RedisServer
+from tests.simulation.sql import SqlServer, warm_up
+from tests.simulation.stripe import SIGNATURE, StripeServer
+
+CHAOS_S = 3.0
+"""How long misfortunes happen, in virtual seconds."""
+TOLD_WITHIN_S = 20.0
+"""After the last of them, how long it may take until everybody knows the truth: leases of the outbox, reconnects, re-sends."""
+SETTLED_WITHIN_S = 40.0
+"""Beyond the windows: sessions, refunds, and the seconds for which a dead node's attempt at a refund holds."""
+LOOK_S = 0.25
+ROOMY = {
+    "dispatch.refunds.POLL_S": 2.0,
+    "dispatch.stripe_events.POLL_S": 2.0,
+    "dispatch.refunds.ATTEMPT_LEASE_MS": 6_000,
+    "dispatch.stripe_events.LEASE_MS": 6_000,
+}
+"""Bounds that only cost time here: idle looks at SQL are most of what a world costs."""
+PLANS = ("quick_chat", "expert_video")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a seed."""
+
+    seed: int
+    violations: list[tuple[str, str]]
+    trace: list[str]
+
+    @property
+    def broken(self) -> set[str]:
+        """The invariants that did not hold."""
+        return {invariant for invariant, _ in self.violations}
+
+
+def play(seed: int, template: Path) -> Run:
+    """Play the world of ``seed``; ``template`` is a migrated, empty SQLite database to copy."""
+    warm_up()
+    loop = VirtualLoop()
+    with tempfile.TemporaryDirectory(prefix="pitlane-world-") as folder:
+        database = Path(folder) / "world.sqlite3"
+        shutil.copyfile(template, database)
+        world = World(seed, loop, database)
+        with world.laws(), _without_collecting():
+            try:
+                loops.run(world.history(), loop)
+            except Stalled as stalled:
+                world.watch.violated(NODES, str(stalled))
+            finally:
+                world.sql.close()
+    return Run(seed, world.watch.violations, world.trace)
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Leave the garbage until the world is over: looking for it all the time is a third of what a world costs."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class World:
+    """Everything that is shared. Parts reach each other through it."""
+
+    def __init__(self, seed: int, loop: VirtualLoop, database: Path) -> None:
+        self.loop = loop
+        self.chance = Chance(seed)
+        self.trace: list[str] = []
+        self.is_calm = False
+        """No more misfortunes, and nobody begins anything new."""
+        self.redis = RedisServer(loop, self.chance)
+        self.stripe = StripeServer(self.chance)
+        self.stripe.send_event = lambda payload: self.start(self._deliver_event, payload)
+        self.sql = SqlServer(database, self.chance.one_of(["sqlite", "postgresql"]))
+        self.watch = Watch(self, self.sql.take())
+        self.sql.on_commit = self.watch.after_commit
+        self.settings = DispatchSettings(
+            priority_window_ms=self.chance.count(300, 2_000),
+            broadcast_window_ms=self.chance.one_of([1_000, 2_000, 3_000, 10_000]),
+            refund_retry_max_ms=4_000,
+        )
+        self.nodes: list[Node | None] = [None] * self.chance.one_of([2, 2, 2, 3])
+        self.mechanics = [f"mechanic-{number}" for number in range(self.chance.count(2, 3))]
+        self.customers = [f"customer-{number}" for number in range(self.chance.count(1, 2))]
+        self._settle_down()
+        # The first mechanic has two devices.
+        names = [*self.mechanics, self.mechanics[0]]
+        self.apps = [MechanicApp(self, one, f"app-{place}") for place, one in enumerate(names)]
+        self.pages = [CustomerPage(self, one, f"page-{place}") for place, one in enumerate(self.customers)]
+        self._tasks: TaskGroup | None = None
+        self._ids = 0
+
+    def _settle_down(self) -> None:
+        raw = self.sql.take()
+        everybody = [(one, "mechanic") for one in self.mechanics] + [(one, "customer") for one in self.customers]
+        raw.executemany(
+            "INSERT INTO accounts (id, role, email, name, free_session_used, created_at_ms) VALUES (?, ?, ?, ?, 0, 1)",
+            [(one, role, f"{one}@example.com", one) for one, role in everybody],
+        )
+        raw.executemany(
+            "INSERT INTO mechanics (id, provider_type, on_duty, has_push, facts_version) VALUES (?, 'workshop', 1, 0, 1)",
+            [(one,) for one in self.mechanics],
+        )
+        self.sql.give_back(raw)
+
+    # --- for everybody ------------------------------------------------------------------------------------------------
+
+    def note(self, who: str, what: str) -> None:
+        """Add a line to the trace."""
+        self.trace.append(f"{self.loop.time():10.6f} {who:<10} {what}")
+
+    def after(self, delay_s: float, act: Callable[[], Any]) -> None:
+        """Do something later."""
+        self.loop.call_later(delay_s, act)
+
+    def start(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        """Do something beside everything else."""
+        assert self._tasks is not None
+        self._tasks.start_soon(work, *arguments)
+
+    def any_node(self) -> Node | None:
+        """Return a node that serves, as a load balancer would; ``None`` if there is none."""
+        serving = [node for node in self.nodes if node is not None and node.is_serving]
+        return self.chance.one_of(serving) if serving else None
+
+    @contextmanager
+    def laws(self) -> Iterator[None]:
+        """Give the code inside this world's clocks, ids and log."""
+        before = structlog.get_config()
+        world_clock = _Clock(self)
+        with ExitStack() as stack:
+            stack.enter_context(patch("models.clock.time", world_clock))
+            stack.enter_context(patch("models.ids.ULID", self._next_id))
+            for constant, value in ROOMY.items():
+                stack.enter_context(patch(constant, value))
+            for module in ("hub", "connection", "mechanic_connection"):
+                stack.enter_context(patch(f"http_api.{module}.monotonic", self.loop.time))
+            structlog.configure(processors=[self._take_log], cache_logger_on_first_use=False)
+            stack.callback(structlog.configure, **before)
+            yield
+
+    def _next_id(self) -> str:
+        """Return an id that sorts by the wall clock of the node that makes it, as ULIDs do."""
+        self._ids += 1
+        return f"{world_ms(self):013d}-{self._ids:06d}"
+
+    def _take_log(self, _logger: Any, method: str, event: dict[str, Any]) -> Any:
+        self.note(current_life.get().name, f"log {event['event']}")
+        if method == "exception" or event.get("exc_info"):
+            self.watch.violated(BUGS, f"{event['event']}: {event}")
+        raise structlog.DropEvent
+
+    # --- its history --------------------------------------------------------------------------------------------------
+
+    async def history(self) -> None:
+        """Let it all happen."""
+        async with anyio.create_task_group() as self._tasks:
+            for slot in range(len(self.nodes)):
+                self.start(self._keep_running, slot)
+            for client in self._clients():
+                self.start(client.live)
+            self._plan_purchases()
+            self._plan_misfortunes()
+            self.start(self._banks)
+            await anyio.sleep(CHAOS_S)
+            self._calm_down()
+            await self._until_nothing(self.watch.untrue, TOLD_WITHIN_S)
+            await self._until_nothing(
+                self.watch.unsettled, self.settings.broadcast_window_ms / 1000 * 2 + SETTLED_WITHIN_S
+            )
+            await self._until_nothing(self.watch.untrue, TOLD_WITHIN_S)
+            self.watch.judge_end()
+            for node in self.nodes:
+                if node is not None:
+                    node.life.end("end of the world")
+            self._tasks.cancel_scope.cancel()
+
+    async def _until_nothing(self, look: Callable[[], list[tuple[str, str]]], within_s: float) -> None:
+        """Wait until ``look`` finds nothing any more; what it finds after the bound was violated."""
+        ends_s = self.loop.time() + within_s
+        while not self.watch.violations and (found := look()):
+            if self.loop.time() > ends_s:
+                for invariant, what in found:
+                    self.watch.violated(invariant, what)
+            await anyio.sleep(LOOK_S)
+
+    async def _keep_running(self, slot: int) -> None:
+        """Run a node, and another one in its place whenever it has died."""
+        count = 0
+        while True:
+            node = self.nodes[slot] = Node(self, f"node-{slot}.{count}", self.settings)
+            await node.run()
+            self.nodes[slot] = None
+            count += 1
+            await anyio.sleep(self.chance.between(0.05, 1))
+
+    def _plan_purchases(self) -> None:
+        for number in range(self.chance.one_of([1, 2, 2, 3])):
+            favorite = self.chance.one_of([*self.mechanics, None])
+            routing = "broadcast" if favorite is None else "priority_broadcast"
+            body = CheckoutBody(self.chance.one_of(PLANS), routing, favorite)
+            page = self.chance.one_of(self.pages)
+            self.after(
+                self.chance.between(0.05, 1.2),
+                lambda page=page, body=body, key=f"key-{number}": self.start(page.buy, body, key),
+            )
+        for app in self.apps:
+            if self.chance.happens(0.3):
+                self.after(self.chance.between(0, 1), lambda app=app: self.start(app.change_duty))
+
+    def _plan_misfortunes(self) -> None:
+        self.sql.trouble = self.chance.one_of([0.0, 0.005, 0.02])
+        self.stripe.trouble = self.chance.one_of([0.0, 0.1, 0.4])
+        self.redis.repeats = self.chance.one_of([0.0, 0.1])
+        self.redis.reorders = self.chance.one_of([0.0, 0.1])
+        kinds = [
+            self._kill,
+            self._kill,
+            self._stall,
+            self._cut_lines,
+            self._deafen,
+            self._redis_leaves,
+            self._redis_forgets,
+        ]
+        for _ in range(self.chance.count(2, 8)):
+            self.after(self.chance.between(0.1, CHAOS_S), self.chance.one_of(kinds))
+
+    def _calm_down(self) -> None:
+        self.note("world", "is calm from now on")
+        self.is_calm = True
+        self.sql.trouble = self.stripe.trouble = self.redis.repeats = self.redis.reorders = 0.0
+        if self.redis.is_away:
+            self.redis.come_back(empty=False)
+        for node in self._living():
+            node.life.steps_left = None
+            node.life.stalled_until_s = 0.0
+
+    def _living(self) -> list[Node]:
+        return [node for node in self.nodes if node is not None and not node.life.is_over]
+
+    def _clients(self) -> list[Client]:
+        return [*self.apps, *self.pages]
+
+    # --- misfortunes --------------------------------------------------------------------------------------------------
+
+    def _kill(self) -> None:
+        """A node will be killed, a few steps from now: before or after any of them."""
+        if self._living() and not self.is_calm:
+            self.chance.one_of(self._living()).life.steps_left = self.chance.count(1, 40)
+
+    def _stall(self) -> None:
+        """A node's machine is paused; claims and leases run out meanwhile."""
+        if self._living() and not self.is_calm:
+            node = self.chance.one_of(self._living())
+            self.note(node.life.name, "stalls")
+            node.life.stalled_until_s = self.loop.time() + self.chance.between(0.3, 3)
+
+    def _cut_lines(self) -> None:
+        """Some sockets break."""
+        for client in self._clients():
+            if client.line is not None and self.chance.happens(0.4):
+                self.note(client.name, "is cut off")
+                client.line.cut()
+
+    def _deafen(self) -> None:
+        """A node's subscription is lost; it notices."""
+        if self._living():
+            node = self.chance.one_of(self._living())
+            self.note(node.life.name, "is deaf")
+            node.bus.lose()
+
+    def _redis_leaves(self) -> None:
+        """Redis restarts, with or without its data."""
+        if not self.redis.is_away and not self.is_calm:
+            is_empty = self.chance.happens(0.7)
+            self.note("redis", f"is away; will it forget: {is_empty}")
+            self.redis.leave()
+            self.after(self.chance.between(0.05, 2), lambda: self._redis_returns(is_empty))
+
+    def _redis_returns(self, is_empty: bool) -> None:
+        if self.redis.is_away:
+            self.note("redis", "is back")
+            self.redis.come_back(empty=is_empty)
+
+    def _redis_forgets(self) -> None:
+        """Somebody says FLUSHALL."""
+        self.note("redis", "is flushed")
+        self.redis.store.flush()
+
+    # --- Stripe's side ------------------------------------------------------------------------------------------------
+
+    async def _deliver_event(self, payload: bytes) -> None:
+        """Send a webhook until it is taken: perhaps late, perhaps twice, in no particular order."""
+        for _ in range(2 if self.chance.happens(0.3) else 1):
+            await anyio.sleep(self.chance.between(0, 1.5) if self.chance.happens(0.3) else self.chance.delay_s())
+            is_taken = False
+            while not is_taken:
+                is_taken = await self._is_taken(payload)
+                await anyio.sleep(self.chance.between(0.2, 1))
+
+    async def _is_taken(self, payload: bytes) -> bool:
+        node = self.any_node()
+        if node is None:
+            return False
+        try:
+            return await node.call(lambda: node.payments.receive_webhook(payload, SIGNATURE)) is None
+        except Unreachable:
+            return False
+
+    async def _banks(self) -> None:
+        while True:
+            await anyio.sleep(1)
+            self.stripe.settle_refunds()
+
+
+class _Clock:
+    """Stands in for the ``time`` module in ``models.clock``: each node's own, wrong clocks."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def monotonic_ns(self) -> int:
+        life = current_life.get()
+        return int(self._world.loop.time() * life.clock_rate * 1e9)
+
+    def time_ns(self) -> int:
+        life = current_life.get()
+        return int((EPOCH_MS / 1000 + self._world.loop.time() + life.wall_clock_error_s) * 1e9)
+
+
+def world_ms(world: World) -> int:
+    """Return what the current node's wall clock shows, in ms since the epoch."""
+    life = current_life.get()
+    return EPOCH_MS + int((world.loop.time() + life.wall_clock_error_s) * 1000)
