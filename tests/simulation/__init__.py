@@ -9,10 +9,11 @@ which others act and the node may be killed. Read first: ``world.py``, then ``in
 
 world.py        a seed's history              invariants.py   what must hold
 life.py         a node's steps and its end    node.py         the real parts of a node
-loop.py         time that jumps               chance.py       all that is random
+misfortunes.py  what goes wrong               people.py       apps, pages, and lines that break
+loop.py         time that jumps               clocks.py       time as a node sees it
+chance.py       all that is random            __main__.py     replay
 sql.py          SQL, in its two kinds         redis.py        deadlines, pub/sub, an outage
-stripe.py       Stripe and its webhooks       people.py       apps, pages, and lines that break
-__main__.py     replay                        test_models.py  the simulated Redis does what the real one does
+stripe.py       Stripe and its webhooks       test_models.py  the simulated Redis does what the real one does
 
 What it does not cover, and the tests on real servers do: deadlocks and row locks of PostgreSQL (``sql.py`` says what of its
 read committed is there), presence and its leases, Web Push, the bytes on sockets, Redis' replication, and Stripe's own API.

@@ -39,6 +39,7 @@ class Watch:
         self._sql = connection
         self._requests: dict[str, tuple[int, str, str | None]] = {}
         self._closed: set[str] = set()
+        self._taps: list[tuple[str, str, int]] = []
 
     def violated(self, invariant: str, what: str) -> None:
         """Note that something was wrong."""
@@ -93,27 +94,26 @@ class Watch:
 
     # --- at each answer to an accept ----------------------------------------------------------------------------------
 
+    def accept_arrived(self, mechanic_id: str, offer_id: str, received_at_ms: int) -> None:
+        """Note a tap."""
+        self._taps.append((mechanic_id, offer_id, received_at_ms))
+
     def accept_answered(
-        self,
-        mechanic_id: str,
-        offer_id: str,
-        received_at_ms: int,
-        arrived_at_ms: float,
-        outcome: RequestView | Refused,
+        self, mechanic_id: str, offer_id: str, received_at_ms: int, outcome: RequestView | Refused
     ) -> None:
-        """Judge an answer; ``arrived_at_ms`` is the true time at which dispatch was asked."""
+        """Judge the answer to a tap."""
         if isinstance(outcome, RequestView):
-            self._judge_won(mechanic_id, offer_id, received_at_ms, outcome.id)
+            self._judge_won(mechanic_id, outcome.id)
         elif isinstance(outcome, OfferGone):
             self._judge_gone(mechanic_id, offer_id, received_at_ms)
 
-    def _judge_won(self, mechanic_id: str, offer_id: str, received_at_ms: int, request_id: str) -> None:
-        query = (
-            "SELECT expires_at_ms FROM offers WHERE request_id = ? AND kind = 'broadcast' AND close_reason = 'taken'"
-        )
-        for (expires_at_ms,) in self._sql.execute(query, (request_id,)):
-            if received_at_ms > expires_at_ms + CLOCK_ERROR_MS and self._is_released(request_id) is False:
-                self.violated(IN_TIME, f"{mechanic_id} got {request_id} by {offer_id} after the broadcast's end")
+    def _judge_won(self, mechanic_id: str, request_id: str) -> None:
+        """One of their taps must have come before the broadcast's end; a repeated one is told again that they have it."""
+        query = "SELECT id, expires_at_ms FROM offers WHERE request_id = ?"
+        offers = dict(self._sql.execute(query, (request_id,)))
+        first_ms = min(at_ms for who, offer_id, at_ms in self._taps if who == mechanic_id and offer_id in offers)
+        if first_ms > max(offers.values()) + CLOCK_ERROR_MS:
+            self.violated(IN_TIME, f"{mechanic_id} got {request_id} although its last window had ended")
 
     def _judge_gone(self, mechanic_id: str, offer_id: str, received_at_ms: int) -> None:
         """It was refused; so the offer must not be there for them now, unless it came back after a release."""

@@ -58,11 +58,11 @@ class ObservedDispatch(Dispatch):
     async def accept(
         self, mechanic_id: str, offer_id: str, *, received_at_ms: int, connection_id: str | None = None
     ) -> RequestView | Refused:
-        arrived_at_ms = self.world.redis.now_ms()
+        self.world.watch.accept_arrived(mechanic_id, offer_id, received_at_ms)
         outcome = await super().accept(
             mechanic_id, offer_id, received_at_ms=received_at_ms, connection_id=connection_id
         )
-        self.world.watch.accept_answered(mechanic_id, offer_id, received_at_ms, arrived_at_ms, outcome)
+        self.world.watch.accept_answered(mechanic_id, offer_id, received_at_ms, outcome)
         return outcome
 
 

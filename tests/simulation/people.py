@@ -1,11 +1,13 @@
 """Those who use a world: mechanics' apps and customers' pages, as small state machines at the end of a line that may break."""
 
 import json
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+import msgspec
 from starlette.websockets import WebSocket
 
 from http_api.connection import Connection
@@ -186,7 +188,7 @@ class MechanicApp(Client):
         super().__init__(world, account_id, name)
         self._shown: dict[str, float] = {}
         """Offer id and when the card runs out, in virtual seconds."""
-        self.sessions: dict[str, tuple[int, str]] = {}
+        self.sessions: dict[str, tuple[float, str]] = {}
         """Version and status of the requests that it was told of, by id."""
         self._considered: set[str] = set()
         self._missed: set[str] = set()
@@ -206,9 +208,11 @@ class MechanicApp(Client):
         match message["type"]:
             case "welcome":
                 self._shown = {}
-                self.sessions = {}
                 if message["request"] is not None:
                     self._see(message["request"])
+                # As the dashboard does: what it believed to be serving and is not named any more is asked for.
+                if self.session not in (None, (message["request"] or {}).get("id")):
+                    self._world.start(self._look_up, self.session)
                 for offer in message["offers"]:
                     self._show(offer)
             case "offer":
@@ -225,9 +229,21 @@ class MechanicApp(Client):
                 self._see(message["request"])
                 self._world.start(self._serve, message["request"]["id"])
             case "request_update":
+                is_new = message["request"]["id"] not in self.sessions
                 self._see(message["request"])
+                if is_new:
+                    # A node that was paused may tell of what was true before the welcome: nothing older is known to compare.
+                    self._world.start(self._look_up, message["request"]["id"])
             case "error" if message["code"] == "offer_gone":
                 self._shown.pop(message["ref"], None)
+
+    async def _look_up(self, request_id: str) -> None:
+        found = await self.ask(lambda node: node.reading.request_for(self.account_id, request_id))
+        if isinstance(found, Refused):
+            # It was given back, and nobody is offered again what they gave back.
+            self.sessions[request_id] = (math.inf, "not theirs")
+        else:
+            self._see(msgspec.to_builtins(found))
 
     def _see(self, request: dict[str, Any]) -> None:
         is_theirs = (request["assigned_mechanic"] or {}).get("id") == self.account_id
@@ -309,7 +325,7 @@ class CustomerPage(Client):
     async def _look_up(self, request_id: str) -> None:
         found = await self.ask(lambda node: node.reading.request_for(self.account_id, request_id))
         assert not isinstance(found, Refused)
-        self._see({"id": found.id, "version": found.version, "status": found.status})
+        self._see(msgspec.to_builtins(found))
 
     def _see(self, request: dict[str, Any]) -> None:
         if request["version"] > self.seen.get(request["id"], (0, ""))[0]:

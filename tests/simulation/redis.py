@@ -16,11 +16,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from models.errors import RedisUnavailable
 from models.wire import StatusView
 from tests.simulation.chance import Chance
+from tests.simulation.clocks import EPOCH_MS
 from tests.simulation.life import Life
 from tests.simulation.loop import VirtualLoop
-
-EPOCH_MS = 1_795_340_000_000
-"""What Redis' clock shows when a world begins."""
 
 
 class Store:
@@ -231,10 +229,10 @@ class Bus:
     async def publish(self, channel: str, payload: str | bytes) -> None:
         await self._link.publish(channel, payload)
 
-    def lose(self) -> None:
-        """The connection breaks: nothing is heard until it is made anew and the gap announced."""
+    def lose(self, *, unnoticed_s: float = 0.0) -> None:
+        """The connection breaks: nothing is heard until that is noticed, it is made anew, and the gap announced."""
         self._is_up = False
-        self._lost.set()
+        self._life.loop.call_later(unnoticed_s, self._lost.set)
 
     def hear(self, channel: str, payload: str) -> None:
         """Take what was published, unless the connection has broken on the way."""

@@ -21,12 +21,15 @@ from dispatch.outbox import Outbox
 from dispatch.service import Dispatch
 from models import tables
 from tests.simulation import invariants
+from tests.simulation.sql import Kind
 from tests.simulation.world import Run, play
 
 IS_DEEP = settings.get_current_profile_name() == "deep"
 SEEDS = 10_000 if IS_DEEP else 200
-PER_TEST = 20
+PER_TEST = 10
+PLANTED_SEEDS_MAX = 150
 TRACE_TAIL_LEN = 60
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -103,19 +106,20 @@ def told_before_the_commit() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("plant", "invariant", "within"),
+    ("plant", "kind", "invariant"),
     [
-        (without_the_condition, invariants.ONE_MECHANIC, 100),
-        (without_the_reconciler, invariants.EVERY_WINDOW_ENDS, 50),
-        (told_before_the_commit, invariants.VERSIONS, 50),
+        # SQLite has one writer at a time: there it takes another kind of database for this bug to do harm.
+        (without_the_condition, "postgresql", invariants.ONE_MECHANIC),
+        (without_the_reconciler, None, invariants.EVERY_WINDOW_ENDS),
+        (told_before_the_commit, None, invariants.VERSIONS),
     ],
-    ids=lambda value: getattr(value, "__name__", None),
+    ids=["without_the_condition", "without_the_reconciler", "told_before_the_commit"],
 )
 def test_a_planted_bug_is_found(
-    plant: Callable[[], AbstractContextManager[Any]], invariant: str, within: int, sqlite_template: Path
+    plant: Callable[[], AbstractContextManager[Any]], kind: Kind | None, invariant: str, sqlite_template: Path
 ) -> None:
     with plant():
-        for seed in range(within):
-            if invariant in play(seed, sqlite_template).broken:
+        for seed in range(PLANTED_SEEDS_MAX):
+            if invariant in play(seed, sqlite_template, kind).broken:
                 return
-    pytest.fail(f"{within} seeds, and nobody noticed")
+    pytest.fail(f"{PLANTED_SEEDS_MAX} seeds, and nobody noticed")

@@ -21,18 +21,20 @@ from models.rest import CheckoutBody
 from models.settings import DispatchSettings
 from tests.simulation import loop as loops
 from tests.simulation.chance import Chance
+from tests.simulation.clocks import NodeClock
 from tests.simulation.invariants import BUGS, NODES, Watch
 from tests.simulation.life import current_life
 from tests.simulation.loop import Stalled, VirtualLoop
+from tests.simulation.misfortunes import Misfortunes
 from tests.simulation.node import Node, Unreachable
 from tests.simulation.people import Client, CustomerPage, MechanicApp
-from tests.simulation.redis import EPOCH_MS, RedisServer
-from tests.simulation.sql import SqlServer, warm_up
+from tests.simulation.redis import RedisServer
+from tests.simulation.sql import Kind, SqlServer, warm_up
 from tests.simulation.stripe import SIGNATURE, StripeServer
 
 CHAOS_S = 3.0
 """How long misfortunes happen, in virtual seconds."""
-TOLD_WITHIN_S = 20.0
+TOLD_WITHIN_S = 12.0
 """After the last of them, how long it may take until everybody knows the truth: leases of the outbox, reconnects, re-sends."""
 SETTLED_WITHIN_S = 40.0
 """Beyond the windows: sessions, refunds, and the seconds for which a dead node's attempt at a refund holds."""
@@ -61,14 +63,17 @@ class Run:
         return {invariant for invariant, _ in self.violations}
 
 
-def play(seed: int, template: Path) -> Run:
-    """Play the world of ``seed``; ``template`` is a migrated, empty SQLite database to copy."""
+def play(seed: int, template: Path, kind: Kind | None = None) -> Run:
+    """Play the world of ``seed``; ``template`` is a migrated, empty SQLite database to copy.
+
+    ``kind`` of SQL server: the seed's own choice if ``None``.
+    """
     warm_up()
     loop = VirtualLoop()
     with tempfile.TemporaryDirectory(prefix="pitlane-world-") as folder:
         database = Path(folder) / "world.sqlite3"
         shutil.copyfile(template, database)
-        world = World(seed, loop, database)
+        world = World(seed, loop, database, kind)
         with world.laws(), _without_collecting():
             try:
                 loops.run(world.history(), loop)
@@ -92,7 +97,7 @@ def _without_collecting() -> Iterator[None]:
 class World:
     """Everything that is shared. Parts reach each other through it."""
 
-    def __init__(self, seed: int, loop: VirtualLoop, database: Path) -> None:
+    def __init__(self, seed: int, loop: VirtualLoop, database: Path, kind: Kind | None) -> None:
         self.loop = loop
         self.chance = Chance(seed)
         self.trace: list[str] = []
@@ -101,12 +106,13 @@ class World:
         self.redis = RedisServer(loop, self.chance)
         self.stripe = StripeServer(self.chance)
         self.stripe.send_event = lambda payload: self.start(self._deliver_event, payload)
-        self.sql = SqlServer(database, self.chance.one_of(["sqlite", "postgresql"]))
+        either: Kind = self.chance.one_of(["sqlite", "postgresql"])
+        self.sql = SqlServer(database, kind or either)
         self.watch = Watch(self, self.sql.take())
         self.sql.on_commit = self.watch.after_commit
         self.settings = DispatchSettings(
             priority_window_ms=self.chance.count(300, 2_000),
-            broadcast_window_ms=self.chance.one_of([1_000, 2_000, 3_000, 10_000]),
+            broadcast_window_ms=self.chance.one_of([1_000, 2_000, 3_000, 20_000]),
             refund_retry_max_ms=4_000,
         )
         self.nodes: list[Node | None] = [None] * self.chance.one_of([2, 2, 2, 3])
@@ -153,13 +159,20 @@ class World:
         serving = [node for node in self.nodes if node is not None and node.is_serving]
         return self.chance.one_of(serving) if serving else None
 
+    def living(self) -> list[Node]:
+        """Return the nodes that have not been killed, whether they serve or not."""
+        return [node for node in self.nodes if node is not None and not node.life.is_over]
+
+    def clients(self) -> list[Client]:
+        """Return everybody who has a socket."""
+        return [*self.apps, *self.pages]
+
     @contextmanager
     def laws(self) -> Iterator[None]:
         """Give the code inside this world's clocks, ids and log."""
         before = structlog.get_config()
-        world_clock = _Clock(self)
         with ExitStack() as stack:
-            stack.enter_context(patch("models.clock.time", world_clock))
+            stack.enter_context(patch("models.clock.time", NodeClock(self.loop)))
             stack.enter_context(patch("models.ids.ULID", self._next_id))
             for constant, value in ROOMY.items():
                 stack.enter_context(patch(constant, value))
@@ -172,7 +185,7 @@ class World:
     def _next_id(self) -> str:
         """Return an id that sorts by the wall clock of the node that makes it, as ULIDs do."""
         self._ids += 1
-        return f"{world_ms(self):013d}-{self._ids:06d}"
+        return f"{NodeClock(self.loop).time_ns() // 1_000_000:013d}-{self._ids:06d}"
 
     def _take_log(self, _logger: Any, method: str, event: dict[str, Any]) -> Any:
         self.note(current_life.get().name, f"log {event['event']}")
@@ -184,16 +197,18 @@ class World:
 
     async def history(self) -> None:
         """Let it all happen."""
+        misfortunes = Misfortunes(self)
         async with anyio.create_task_group() as self._tasks:
             for slot in range(len(self.nodes)):
                 self.start(self._keep_running, slot)
-            for client in self._clients():
+            for client in self.clients():
                 self.start(client.live)
             self._plan_purchases()
-            self._plan_misfortunes()
+            misfortunes.plan(CHAOS_S)
             self.start(self._banks)
             await anyio.sleep(CHAOS_S)
-            self._calm_down()
+            self.is_calm = True
+            misfortunes.end()
             await self._until_nothing(self.watch.untrue, TOLD_WITHIN_S)
             await self._until_nothing(
                 self.watch.unsettled, self.settings.broadcast_window_ms / 1000 * 2 + SETTLED_WITHIN_S
@@ -226,7 +241,7 @@ class World:
 
     def _plan_purchases(self) -> None:
         for number in range(self.chance.one_of([1, 2, 2, 3])):
-            favorite = self.chance.one_of([*self.mechanics, None])
+            favorite = self.chance.one_of(self.mechanics) if self.chance.happens(0.5) else None
             routing = "broadcast" if favorite is None else "priority_broadcast"
             body = CheckoutBody(self.chance.one_of(PLANS), routing, favorite)
             page = self.chance.one_of(self.pages)
@@ -237,85 +252,6 @@ class World:
         for app in self.apps:
             if self.chance.happens(0.3):
                 self.after(self.chance.between(0, 1), lambda app=app: self.start(app.change_duty))
-
-    def _plan_misfortunes(self) -> None:
-        self.sql.trouble = self.chance.one_of([0.0, 0.005, 0.02])
-        self.stripe.trouble = self.chance.one_of([0.0, 0.1, 0.4])
-        self.redis.repeats = self.chance.one_of([0.0, 0.1])
-        self.redis.reorders = self.chance.one_of([0.0, 0.1])
-        kinds = [
-            self._kill,
-            self._kill,
-            self._stall,
-            self._cut_lines,
-            self._deafen,
-            self._redis_leaves,
-            self._redis_forgets,
-        ]
-        for _ in range(self.chance.count(2, 8)):
-            self.after(self.chance.between(0.1, CHAOS_S), self.chance.one_of(kinds))
-
-    def _calm_down(self) -> None:
-        self.note("world", "is calm from now on")
-        self.is_calm = True
-        self.sql.trouble = self.stripe.trouble = self.redis.repeats = self.redis.reorders = 0.0
-        if self.redis.is_away:
-            self.redis.come_back(empty=False)
-        for node in self._living():
-            node.life.steps_left = None
-            node.life.stalled_until_s = 0.0
-
-    def _living(self) -> list[Node]:
-        return [node for node in self.nodes if node is not None and not node.life.is_over]
-
-    def _clients(self) -> list[Client]:
-        return [*self.apps, *self.pages]
-
-    # --- misfortunes --------------------------------------------------------------------------------------------------
-
-    def _kill(self) -> None:
-        """A node will be killed, a few steps from now: before or after any of them."""
-        if self._living() and not self.is_calm:
-            self.chance.one_of(self._living()).life.steps_left = self.chance.count(1, 40)
-
-    def _stall(self) -> None:
-        """A node's machine is paused; claims and leases run out meanwhile."""
-        if self._living() and not self.is_calm:
-            node = self.chance.one_of(self._living())
-            self.note(node.life.name, "stalls")
-            node.life.stalled_until_s = self.loop.time() + self.chance.between(0.3, 3)
-
-    def _cut_lines(self) -> None:
-        """Some sockets break."""
-        for client in self._clients():
-            if client.line is not None and self.chance.happens(0.4):
-                self.note(client.name, "is cut off")
-                client.line.cut()
-
-    def _deafen(self) -> None:
-        """A node's subscription is lost; it notices."""
-        if self._living():
-            node = self.chance.one_of(self._living())
-            self.note(node.life.name, "is deaf")
-            node.bus.lose()
-
-    def _redis_leaves(self) -> None:
-        """Redis restarts, with or without its data."""
-        if not self.redis.is_away and not self.is_calm:
-            is_empty = self.chance.happens(0.7)
-            self.note("redis", f"is away; will it forget: {is_empty}")
-            self.redis.leave()
-            self.after(self.chance.between(0.05, 2), lambda: self._redis_returns(is_empty))
-
-    def _redis_returns(self, is_empty: bool) -> None:
-        if self.redis.is_away:
-            self.note("redis", "is back")
-            self.redis.come_back(empty=is_empty)
-
-    def _redis_forgets(self) -> None:
-        """Somebody says FLUSHALL."""
-        self.note("redis", "is flushed")
-        self.redis.store.flush()
 
     # --- Stripe's side ------------------------------------------------------------------------------------------------
 
@@ -341,24 +277,3 @@ class World:
         while True:
             await anyio.sleep(1)
             self.stripe.settle_refunds()
-
-
-class _Clock:
-    """Stands in for the ``time`` module in ``models.clock``: each node's own, wrong clocks."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def monotonic_ns(self) -> int:
-        life = current_life.get()
-        return int(self._world.loop.time() * life.clock_rate * 1e9)
-
-    def time_ns(self) -> int:
-        life = current_life.get()
-        return int((EPOCH_MS / 1000 + self._world.loop.time() + life.wall_clock_error_s) * 1e9)
-
-
-def world_ms(world: World) -> int:
-    """Return what the current node's wall clock shows, in ms since the epoch."""
-    life = current_life.get()
-    return EPOCH_MS + int((world.loop.time() + life.wall_clock_error_s) * 1000)
