@@ -248,6 +248,11 @@ class Connection:
         elif (job, ref) not in list(self._jobs)[1:]:
             self._jobs.append((job, ref))
 
+    @property
+    def has_jobs(self) -> bool:
+        """Whether a job is being run, or waits."""
+        return self._jobs is not None
+
     async def _work(self) -> None:
         try:
             while self._jobs:

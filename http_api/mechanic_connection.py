@@ -126,7 +126,8 @@ class MechanicConnection(Connection):
         self.on_duty, self.is_busy = on_duty, is_busy
         self._facts_heard = True
         self._was_eligible &= self.is_eligible
-        if is_news and self.is_open:
+        # What is no news now may be once a job in hand follows what it has read from SQL before this.
+        if (is_news or self.has_jobs) and self.is_open:
             self.enqueue(self._settle)
 
     def show(self, shown: "ShownOffer[MechanicConnection]", frame: bytes, now_s: float) -> None:

@@ -415,6 +415,25 @@ async def test_after_a_gap_everybody_is_brought_up_to_date():
         assert update["request"]["version"] == 7
 
 
+async def test_facts_heard_while_the_snapshot_after_a_gap_is_read_are_newer_than_it():
+    # Unheard, mike goes off duty; the snapshot says so. Before it is followed he is back, which is no news to a socket that
+    # never knew that he was away; then the snapshot is followed, and no broadcast would ever reach him again.
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        here.dispatch.states["mike"] = MechanicState(on_duty=False, is_busy=False)
+        here.dispatch.snapshot_gate = anyio.Event()
+        for handler in here.bus.gap_handlers:
+            await handler()
+        await here.settled()
+        here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
+        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        here.dispatch.snapshot_gate.set()
+        await here.settled()
+        phone.hears()
+        await here.offer(an_offer("o1"))
+        assert phone.hears_kinds() == ["offer"]
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
