@@ -201,8 +201,10 @@ class MechanicApp(Client):
     @property
     def session(self) -> str | None:
         """The request that it believes to be serving."""
-        serving = [id_ for id_, (_, status) in self.sessions.items() if status in ("accepted", "in_progress")]
-        return serving[-1] if serving else None
+        return next(iter(self._serving()), None)
+
+    def _serving(self) -> list[str]:
+        return [id_ for id_, (_, status) in self.sessions.items() if status in ("accepted", "in_progress")]
 
     def hear(self, message: dict[str, Any]) -> None:
         match message["type"]:
@@ -211,10 +213,9 @@ class MechanicApp(Client):
                 if message["request"] is not None:
                     self._see(message["request"])
                 # As the dashboard does: what it believed to be serving and is not named any more is asked for.
-                if self.session not in (None, (message["request"] or {}).get("id")):
-                    self._world.start(self._look_up, self.session)
-                for offer in message["offers"]:
-                    self._show(offer)
+                for request_id in self._serving():
+                    if request_id != (message["request"] or {}).get("id"):
+                        self._world.start(self._look_up, request_id)
             case "offer":
                 offer_id = message["offer"]["offer_id"]
                 if offer_id not in self._missed and self._chance.happens(0.1):

@@ -214,7 +214,8 @@ class World:
                 self.watch.unsettled, self.settings.broadcast_window_ms / 1000 * 2 + SETTLED_WITHIN_S
             )
             await self._until_nothing(self.watch.untrue, TOLD_WITHIN_S)
-            self.watch.judge_end()
+            if not self.watch.violations:
+                self.watch.judge_end()
             for node in self.nodes:
                 if node is not None:
                     node.life.end("end of the world")
