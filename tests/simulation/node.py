@@ -9,14 +9,17 @@ import anyio
 from anyio.abc import TaskGroup
 from redis.exceptions import RedisError
 
+from dispatch.checkout import Checkouts
 from dispatch.deadlines import Deadlines
 from dispatch.outbox import Outbox
 from dispatch.payments import Payments
 from dispatch.push import Push
 from dispatch.reading import Reading
+from dispatch.reconciler import Reconciler
 from dispatch.refunds import Refunds
 from dispatch.service import Dispatch
 from dispatch.stripe_api import StripeApi
+from dispatch.superseded import Superseded
 from dispatch.telling import Telling
 from http_api.auth import Tokens
 from http_api.connection import UNAVAILABLE
@@ -114,9 +117,25 @@ class Node:
             outbox=outbox,
             refunds=refunds,
             stripe_api=stripe_api,
-            settings=StripeSettings("", (), None, is_standin=True),
             windows=self.dispatch.windows,
+        )
+        superseded = Superseded(database=database, clock=clock, stripe_api=stripe_api, payments=self.payments)
+        self.checkouts = Checkouts(
+            database=database,
+            clock=clock,
+            stripe_api=stripe_api,
+            payments=self.payments,
+            superseded=superseded,
+            settings=StripeSettings("", (), None, is_standin=True),
             base_url="https://pitlane.example",
+        )
+        reconciler = Reconciler(
+            database=database,
+            clock=clock,
+            stripe_api=stripe_api,
+            payments=self.payments,
+            superseded=superseded,
+            refunds=refunds,
         )
         parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
         parts |= {
@@ -133,7 +152,8 @@ class Node:
         }
         self.hub = Hub(Services(**parts), resend_interval_ms=settings.resend_interval_ms)
         self.clock = clock
-        self._loops = [clock.run, self.bus.run, outbox.run, self.dispatch.run, refunds.run, self.payments.run]
+        self._loops = [clock.run, self.bus.run, outbox.run, self.dispatch.run]
+        self._loops += [refunds.run, self.payments.run, superseded.run, reconciler.run]
 
     async def run(self) -> None:
         """Live until killed."""

@@ -334,7 +334,7 @@ class CustomerPage(Client):
 
     async def buy(self, body: CheckoutBody, key: str) -> None:
         """Go from the checkout over Stripe's page to a request."""
-        answer = await self.ask(lambda node: node.payments.checkout(self.account_id, body, idempotency_key=key))
+        answer = await self.ask(lambda node: node.checkouts.start(self.account_id, body, idempotency_key=key))
         assert not isinstance(answer, Refused), answer
         if isinstance(answer, FreeCheckout):
             return
@@ -349,7 +349,7 @@ class CustomerPage(Client):
         """Open the page that Stripe leads back to, sooner or later, and follow the checkout there."""
         await anyio.sleep(self._chance.between(0.01, 2))
         while True:
-            state = await self.ask(lambda node: node.payments.checkout_state(self.account_id, checkout_id))
+            state = await self.ask(lambda node: node.checkouts.state(self.account_id, checkout_id))
             assert not isinstance(state, Refused)
             if isinstance(state.request_id, str):
                 await self._look_up(state.request_id)

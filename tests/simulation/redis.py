@@ -7,7 +7,7 @@ ones on a real Redis), and pub/sub that delays, repeats and reorders, and loses 
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import structlog
@@ -19,6 +19,8 @@ from tests.simulation.chance import Chance
 from tests.simulation.clocks import EPOCH_MS
 from tests.simulation.life import Life
 from tests.simulation.loop import VirtualLoop
+
+T = TypeVar("T")
 
 
 class Store:
@@ -61,6 +63,9 @@ class Store:
                 claimed.append(offer_id)
         first = min(index.values(), default=-1)
         return [now_ms, first, *claimed]
+
+    def time(self, now_ms: int, _keys: Sequence[str], _args: Sequence[Any]) -> list[int]:
+        return [now_ms // 1000, now_ms % 1000 * 1000]
 
     def forget(self, index: str, members: Iterable[str], keys: Iterable[str]) -> None:
         """ZREM and DEL."""
@@ -140,7 +145,6 @@ class Link:
 
     def __init__(self, server: RedisServer, life: Life) -> None:
         self.log = structlog.get_logger("redis")
-        self.redis = self
         self._server = server
         self._life = life
 
@@ -151,12 +155,16 @@ class Link:
         """Return the model of the script at ``path``."""
         run = getattr(self._server.store, path.stem)
 
-        async def call(*, keys: Sequence[str], args: Sequence[Any]) -> Any:
-            return await self.ask(path.stem, lambda: run(int(self._server.now_ms()), keys, args))
+        async def call(*, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+            return await self.do(path.stem, lambda: run(int(self._server.now_ms()), keys, args))
 
         return call
 
-    async def ask(self, what: str, act: Callable[[], Any]) -> Any:
+    async def ask(self, _key: str, command: Callable[["Link"], Awaitable[T]]) -> T:
+        """Give ``command`` the one server that there is: ourselves."""
+        return await command(self)
+
+    async def do(self, what: str, act: Callable[[], Any]) -> Any:
         """Two steps, there and back; the node may die, and Redis go away, before or after ``act``."""
         await self._life.step(f"redis {what}")
         self._fail_if_away()
@@ -165,13 +173,9 @@ class Link:
         self._fail_if_away()
         return answer
 
-    async def time(self) -> tuple[int, int]:
-        micros = await self.ask("time", lambda: int(self._server.now_ms() * 1000))
-        return micros // 1_000_000, micros % 1_000_000
-
     async def publish(self, channel: str, payload: str | bytes) -> None:
         text = payload if isinstance(payload, str) else payload.decode()
-        await self.ask("publish", lambda: self._server.publish(channel, text))
+        await self.do("publish", lambda: self._server.publish(channel, text))
 
     def pipeline(self, *, transaction: bool) -> "Pipeline":
         assert not transaction
@@ -197,7 +201,7 @@ class Pipeline:
         self._keys = keys
 
     async def execute(self) -> None:
-        await self._link.ask("forget", lambda: self._store.forget(*self._forgotten, self._keys))
+        await self._link.do("forget", lambda: self._store.forget(*self._forgotten, self._keys))
 
 
 class Bus:
@@ -210,7 +214,7 @@ class Bus:
         self._link = link
         self._life = life
         self._handlers: dict[str, list[Callable[[str], None]]] = {}
-        self._gap_handlers: list[Callable[[], Awaitable[None]]] = []
+        self._gap_handlers: list[Callable[[], None]] = []
         self._is_up = not server.is_away
         self._lost = anyio.Event()
         if not self._is_up:
@@ -218,7 +222,7 @@ class Bus:
         server.listen(self)
         life.on_death(lambda: server.forget(self))
 
-    def on_gap(self, handler: Callable[[], Awaitable[None]]) -> None:
+    def on_gap(self, handler: Callable[[], None]) -> None:
         self._gap_handlers.append(handler)
 
     async def subscribe(self, *channels: str, handler: Callable[[str], None]) -> None:
@@ -246,11 +250,11 @@ class Bus:
             await self._lost.wait()
             await anyio.sleep(self.RECONNECT_S)
             try:
-                await self._link.ask("subscribe again", self._up)
+                await self._link.do("subscribe again", self._up)
             except RedisConnectionError:
                 continue
             for handler in self._gap_handlers:
-                await handler()
+                handler()
 
     def _up(self) -> None:
         self._is_up = True
@@ -276,6 +280,6 @@ class Presence:
 
     async def _ask(self, what: str) -> None:
         try:
-            await self._link.ask(what, lambda: None)
+            await self._link.do(what, lambda: None)
         except RedisConnectionError as error:
             raise RedisUnavailable(str(error)) from error

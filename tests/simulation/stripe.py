@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
+
 from dispatch.fulfilment import PaidSession
-from dispatch.stripe_api import CheckoutSession, StripeRefund
-from models.errors import StripeUnavailable
+from dispatch.stripe_api import CheckoutSession, StripeRefund, WebhookEvent
+from models.errors import StripeRefused, StripeUnavailable
 from tests.simulation.chance import Chance
 from tests.simulation.life import Life
 
@@ -27,7 +29,13 @@ class Session:
     reference: str
     amount_cents: int
     currency: str
-    is_paid: bool = False
+    metadata: Mapping[str, str]
+    status: str = "open"
+    """``open`` | ``complete`` | ``expired``; what is complete has been paid."""
+
+    @property
+    def is_paid(self) -> bool:
+        return self.status == "complete"
 
     @property
     def intent_id(self) -> str:
@@ -66,7 +74,11 @@ class StripeServer:
             lambda: self.sessions.setdefault(
                 f"cs_{len(self.sessions)}",
                 Session(
-                    f"cs_{len(self.sessions)}", params["client_reference_id"], price["unit_amount"], price["currency"]
+                    f"cs_{len(self.sessions)}",
+                    params["client_reference_id"],
+                    price["unit_amount"],
+                    price["currency"],
+                    params["metadata"],
                 ),
             ),
         )
@@ -74,9 +86,18 @@ class StripeServer:
     def pay(self, session_id: str) -> None:
         """The customer presses the button on Stripe's page; pressing it again does nothing."""
         session = self.sessions[session_id]
-        if not session.is_paid:
-            session.is_paid = True
+        if session.status == "open":
+            session.status = "complete"
             self._event("checkout.session.completed", session.id)
+
+    def expire(self, session_id: str) -> Session:
+        """Close an open page; a page that is not open is refused."""
+        session = self.sessions[session_id]
+        if session.status != "open":
+            raise StripeRefused("Only open Sessions can be expired.", code=None)
+        session.status = "expired"
+        self._event("checkout.session.expired", session.id)
+        return session
 
     def refund(self, params: Mapping[str, Any], key: str) -> RefundAtStripe:
         def make() -> RefundAtStripe:
@@ -119,6 +140,8 @@ class StripeServer:
 class StripeEnd:
     """A node's way to Stripe. Raises ``StripeUnavailable`` also where Stripe has done what was asked."""
 
+    is_live = False
+
     def __init__(self, server: StripeServer, life: Life) -> None:
         self._server = server
         self._life = life
@@ -129,14 +152,22 @@ class StripeEnd:
     async def session(self, session_id: str) -> CheckoutSession:
         return _session(await self._ask("retrieve", lambda: self._server.sessions[session_id]))
 
+    async def expire_session(self, session_id: str) -> CheckoutSession:
+        return _session(await self._ask("expire", lambda: self._server.expire(session_id)))
+
+    async def complete_sessions(self, *, since_s: int, after: str | None = None) -> tuple[list[CheckoutSession], bool]:
+        assert after is None, "they fit on one page"
+        paid = lambda: [session for session in self._server.sessions.values() if session.is_paid]  # noqa: E731
+        return [_session(session) for session in await self._ask("list", paid)], False
+
     async def refund(self, params: Mapping[str, Any], *, idempotency_key: str) -> StripeRefund:
         return _refund(await self._ask("refund", lambda: self._server.refund(params, idempotency_key)))
 
     async def refund_now(self, refund_id: str) -> StripeRefund:
         return _refund(await self._ask("retrieve refund", lambda: self._server.refunds[refund_id]))
 
-    def verified_event(self, payload: bytes, signature: str) -> Mapping[str, Any] | None:
-        return json.loads(payload) if signature == SIGNATURE else None
+    def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | None:
+        return msgspec.json.decode(payload, type=WebhookEvent) if signature == SIGNATURE else None
 
     async def _ask(self, what: str, act: Callable[[], T]) -> T:
         await self._life.step(f"stripe {what}")
@@ -152,7 +183,7 @@ class StripeEnd:
 
 def _session(session: Session) -> CheckoutSession:
     paid = PaidSession(
-        "complete" if session.is_paid else "open",
+        session.status,
         "paid" if session.is_paid else "unpaid",
         "payment",
         session.amount_cents,
@@ -160,7 +191,8 @@ def _session(session: Session) -> CheckoutSession:
         session.intent_id if session.is_paid else None,
         "succeeded" if session.is_paid else None,
     )
-    return CheckoutSession(session.id, f"https://stripe.example/{session.id}", session.reference, paid)
+    url = f"https://stripe.example/{session.id}" if session.status == "open" else None
+    return CheckoutSession(session.id, url, session.reference, paid, session.metadata)
 
 
 def _refund(refund: RefundAtStripe) -> StripeRefund:

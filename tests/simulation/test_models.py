@@ -27,7 +27,7 @@ class BothRedis:
         self._schedule = link.script(deadlines.HERE / "schedule_deadline.lua")
 
     async def now_ms(self) -> int:
-        seconds, micros = await self._link.redis.time()
+        ((seconds, micros),) = await self._link.everywhere(lambda redis: redis.time())
         return seconds * 1000 + micros // 1000
 
     async def schedule(self, *offers: tuple[str, int]) -> None:
@@ -44,21 +44,22 @@ class BothRedis:
 
     async def forget(self, *offer_ids: str) -> None:
         keys = [self._prefix + offer_id for offer_id in offer_ids]
-        await self._link.redis.zrem(self._index, *offer_ids)
-        await self._link.redis.delete(*keys)
+        await self._link.ask(self._index, lambda redis: redis.zrem(self._index, *offer_ids))
+        await self._link.ask(keys[0], lambda redis: redis.delete(*keys))
         self.model.forget(self._index, offer_ids, keys)
 
     async def lose_key(self, offer_id: str) -> None:
         """As a Redis that comes back without its last second."""
-        await self._link.redis.delete(self._prefix + offer_id)
+        key = self._prefix + offer_id
+        await self._link.ask(key, lambda redis: redis.delete(key))
         self.model.strings.pop(self._prefix + offer_id, None)
 
     async def lose_place(self, offer_id: str) -> None:
-        await self._link.redis.zrem(self._index, offer_id)
+        await self._link.ask(self._index, lambda redis: redis.zrem(self._index, offer_id))
         self.model.sorted_sets.get(self._index, {}).pop(offer_id, None)
 
     async def assert_same(self) -> None:
-        real = await self._link.redis.zrange(self._index, 0, -1, withscores=True)
+        real = await self._link.ask(self._index, lambda redis: redis.zrange(self._index, 0, -1, withscores=True))
         ours = self.model.sorted_sets.get(self._index, {})
         assert [(member, int(score)) for member, score in real] == sorted(ours.items(), key=lambda item: item[::-1])
 

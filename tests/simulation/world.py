@@ -40,8 +40,7 @@ SETTLED_WITHIN_S = 40.0
 """Beyond the windows: sessions, refunds, and the seconds for which a dead node's attempt at a refund holds."""
 LOOK_S = 0.25
 ROOMY = {
-    "dispatch.refunds.POLL_S": 2.0,
-    "dispatch.stripe_events.POLL_S": 2.0,
+    "dispatch.due_work.POLL_S": 2.0,
     "dispatch.refunds.ATTEMPT_LEASE_MS": 6_000,
     "dispatch.stripe_events.LEASE_MS": 6_000,
 }
