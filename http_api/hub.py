@@ -295,8 +295,8 @@ class Hub:
         excluded = frozenset(delivery.excluded)
 
         def show_if_eligible(connection: MechanicConnection) -> None:
-            if connection.is_eligible and connection.account_id not in excluded:
-                connection.show(shown, frame, now_s)
+            if connection.account_id not in excluded:
+                connection.show_if_eligible(shown, frame, now_s)
 
         await self._in_slices(self.mechanics.all(), show_if_eligible)
 

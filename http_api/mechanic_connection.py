@@ -39,7 +39,7 @@ SHOWN_MAX: Final = 1_000
 
 
 class MechanicConnection(Connection):
-    """What a mechanic's socket does. Until ``prepare`` nobody knows their duty and no broadcast is for them."""
+    """What a mechanic's socket does. Until ``prepare`` nobody knows their duty; broadcasts are held until then."""
 
     __slots__ = (
         "_facts_heard",
@@ -136,6 +136,11 @@ class MechanicConnection(Connection):
             return
         if self.is_open and self._remember(shown, now_s):
             self.deliver(frame)
+
+    def show_if_eligible(self, shown: "ShownOffer[MechanicConnection]", frame: bytes, now_s: float) -> None:
+        """Send a broadcast, if it is for them. Judged after the welcome: while the snapshot is being read, nobody knows."""
+        if not self.hold(partial(self.show_if_eligible, shown, frame, now_s)) and self.is_eligible:
+            self.show(shown, frame, now_s)
 
     def withdraw(self, offer_id: str, frame: bytes) -> None:
         """Send the withdrawal of an offer, if this socket shows it."""

@@ -434,6 +434,19 @@ async def test_facts_heard_while_the_snapshot_after_a_gap_is_read_are_newer_than
         assert phone.hears_kinds() == ["offer"]
 
 
+async def test_a_broadcast_that_opens_while_the_first_snapshot_is_read_is_not_missed():
+    # It is not in the snapshot, which was read before it was committed, and came before anybody knew that mike is on duty.
+    async with stage() as here:
+        here.dispatch.snapshot_gate = anyio.Event()
+        phone = here.open_mechanic("mike")
+        await here.settled()
+        await here.offer(an_offer("o1"))
+        here.dispatch.snapshot_gate.set()
+        await here.settled()
+        welcome, offer = phone.hears()
+        assert (welcome["offers"], offer["offer"]["offer_id"]) == ([], "o1")
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
