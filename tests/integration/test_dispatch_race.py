@@ -31,7 +31,7 @@ async def test_an_accept_that_reached_a_node_in_time_wins_although_the_timers_fi
 ):
     # The accept reaches node a before the deadline and waits there for a connection to the database. The deadline comes; the
     # timers of both nodes are awake. Ended at the deadline, the request was unfilled and refunded although somebody had it.
-    monkeypatch.setattr(core, "ACCEPT_LEEWAY_MS", 5_000)
+    monkeypatch.setattr(core, "ACCEPT_LEEWAY_MS", 20_000)
     async with (
         running_world(database_url, redis_url) as world,
         running_node(world, SHORT) as a,

@@ -423,7 +423,7 @@ async def test_facts_heard_while_the_snapshot_after_a_gap_is_read_are_newer_than
         here.dispatch.states["mike"] = MechanicState(on_duty=False, is_busy=False)
         here.dispatch.snapshot_gate = anyio.Event()
         for handler in here.bus.gap_handlers:
-            await handler()
+            handler()
         await here.settled()
         here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
         await here.tell(Facts("mike", on_duty=True, is_busy=False))
