@@ -58,6 +58,8 @@ PATIENCE_S = 10.0
 POLL_S = 0.01
 BROWSER_PATIENCE_S = 30.0
 """Stripe's page answers a payment only when its webhook has been answered, or after some seconds."""
+SHORT_LIVED = httpx.Limits(keepalive_expiry=1.0)
+"""Our servers close connections that were idle for five seconds; one that both think of at the same time would be lost."""
 API_KEY = "sk_test_parts"
 WEBHOOK_SECRET = "whsec_parts"
 
@@ -265,7 +267,9 @@ async def running_world(
     database = Database(database_url)
     stripe = StripeSettings(API_KEY, (WEBHOOK_SECRET,), f"{base}/stripe", is_standin=True, timeout_s=stripe_timeout_s)
     try:
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=BROWSER_PATIENCE_S) as browser:
+        async with httpx.AsyncClient(
+            trust_env=False, verify=False, timeout=BROWSER_PATIENCE_S, limits=SHORT_LIVED
+        ) as browser:
             prefix = f"test-{secrets.token_hex(6)}"
             world = World(database_url, redis_url, prefix, database, stripe=stripe, browser=browser)
             world.stripe_answers.set()

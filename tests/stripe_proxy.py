@@ -23,6 +23,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 HEAD_LEN_MAX = 64 * 1024
 UPSTREAM_TIMEOUT_S = 30.0
 POLL_S = 0.01
+ONE_EACH = httpx.Limits(max_keepalive_connections=0)
+"""No connection is kept: one that the upstream closes at the wrong moment would be a fault that nobody has planned."""
 CALLS = {
     "create": r"POST /.*v1/checkout/sessions",
     "list": r"GET /.*v1/checkout/sessions",
@@ -122,7 +124,7 @@ async def stripe_proxy(upstream: str) -> AsyncIterator[StripeProxy]:
     proxy = StripeProxy(f"http://127.0.0.1:{port}")
     async with (
         listener,
-        httpx.AsyncClient(base_url=upstream, timeout=UPSTREAM_TIMEOUT_S, trust_env=False) as client,
+        httpx.AsyncClient(base_url=upstream, timeout=UPSTREAM_TIMEOUT_S, trust_env=False, limits=ONE_EACH) as client,
         anyio.create_task_group() as tasks,
     ):
 

@@ -21,7 +21,7 @@ from models.database import Database
 from models.settings import StripeSettings
 from tests.acceptance.clients import Rest
 from tests.acceptance.servers import Server, start_server
-from tests.parts import API_KEY, WEBHOOK_SECRET, World, eventually, serving, stripe_standin
+from tests.parts import API_KEY, SHORT_LIVED, WEBHOOK_SECRET, World, eventually, serving, stripe_standin
 from tests.services import free_port
 from tests.stripe_proxy import Hold, StripeProxy, stripe_proxy
 
@@ -147,7 +147,7 @@ async def open_shop(database_url: str, redis_url: str, folder: Path) -> AsyncIte
     await standin.prepare()
     stripe = StripeSettings(API_KEY, (WEBHOOK_SECRET,), f"{stripe_url}/stripe", is_standin=False)
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as browser,
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S, limits=SHORT_LIVED) as browser,
         serving(Starlette(routes=[Mount("/stripe", app=standin.app)]), listener),
         stripe_proxy(stripe_url) as proxy,
         anyio.create_task_group() as tasks,
