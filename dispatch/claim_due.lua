@@ -1,13 +1,19 @@
 -- Claim offers whose window has ended, by Redis' own clock; nobody else gets them while the claim lasts.
 --
--- KEYS[1]  zset  member: offer id, score: deadline (or end of a claim), ms since epoch
+-- KEYS[1]  zset    member: offer id, score: deadline (or end of a claim), ms since epoch
+-- KEYS[2]  string  when this memory of deadlines began, ms since epoch; another one than before: Redis has forgotten
 -- ARGV[1]  prefix of the offers' own keys      ARGV[2]  length of a claim, ms      ARGV[3]  how many at most
--- Returns  {now in ms, next score or -1, offer id...}
+-- Returns  {now in ms, next score or -1, when this memory began, offer id...}
 -- An offer is due when its own key has expired: the zset says when to look, the key says whether it is time. So a score
 -- that is too early (a claim that ended, a restored index) never ends a window early.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local answer = {now, -1}
+local began = redis.call('GET', KEYS[2])
+if not began then
+  began = string.format('%.0f', now)
+  redis.call('SET', KEYS[2], began)
+end
+local answer = {now, -1, began}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local left = redis.call('PTTL', ARGV[1] .. id)
   if left > 0 then

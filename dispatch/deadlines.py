@@ -37,10 +37,14 @@ class Deadlines:
         self._clock = clock
         self._settings = settings
         self._index = link.key("deadlines", "index")
+        self._began = link.key("deadlines", "began")
         self._own_prefix = link.key("deadlines", "offer:")
         self._schedule = link.script(HERE / "schedule_deadline.lua")
         self._claim = link.script(HERE / "claim_due.lua")
         self._next_at_ms: int | None = None
+        self._memory: str | None = None
+        """When Redis' memory of deadlines began, as of the last claim."""
+        self._has_forgotten = anyio.Event()
         self._sooner = anyio.Event()
         self._in_hand = 0
         self._has_room = anyio.Event()
@@ -70,6 +74,11 @@ class Deadlines:
         if offer_ids:
             await self._link.ask(self._index, remove)
 
+    async def forgotten(self) -> None:
+        """Return as soon as Redis is seen to have forgotten the deadlines; they are to be scheduled again."""
+        await self._has_forgotten.wait()
+        self._has_forgotten = anyio.Event()
+
     async def run(self, elapsed: Elapsed) -> None:
         """Call ``elapsed(offer_id, now_ms)`` for each window that has ended, until cancelled.
 
@@ -81,13 +90,16 @@ class Deadlines:
                 self._sooner = anyio.Event()
                 room = AT_ONCE_MAX - self._in_hand
                 try:
-                    now_ms, next_at_ms, *due = await self._claim(
-                        keys=[self._index], args=[self._own_prefix, self._settings.claim_lease_ms, room]
+                    now_ms, next_at_ms, memory, *due = await self._claim(
+                        keys=[self._index, self._began], args=[self._own_prefix, self._settings.claim_lease_ms, room]
                     )
                 except (RedisError, OSError) as error:
                     self._log.warning("deadlines_not_read", error=str(error))
                     await anyio.sleep(POLL_MS / 1000)
                     continue
+                if self._memory not in (None, memory):
+                    self._has_forgotten.set()
+                self._memory = memory
                 self._in_hand += len(due)
                 for offer_id in due:
                     tasks.start_soon(self._end, offer_id, now_ms, elapsed)

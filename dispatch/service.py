@@ -291,7 +291,7 @@ class Dispatch:
             self._log.info("window_ended", request_id=offer.request_id, kind=offer.kind, late_ms=lateness_ms)
 
     async def _reconcile(self) -> None:
-        """Put back on the clock what Redis does not know: at start, and after it has lost its memory."""
+        """Put back on the clock what Redis does not know: at start, periodically, and at once when it has lost its memory."""
         while True:
             try:
                 async with self._database.read() as session:
@@ -308,4 +308,5 @@ class Dispatch:
                     self._log.info("deadlines_restored", count=restored)
             except (DatabaseUnavailable, RedisError, OSError) as error:
                 self._log.warning("not_reconciled", error=str(error))
-            await anyio.sleep(self._settings.reconcile_interval_ms / 1000)
+            with anyio.move_on_after(self._settings.reconcile_interval_ms / 1000):
+                await self._deadlines.forgotten()

@@ -21,6 +21,8 @@ from tests.simulation.life import Life
 from tests.simulation.loop import VirtualLoop
 
 T = TypeVar("T")
+NEVER_MS = 2**63
+"""When what has no end expires."""
 
 
 class Store:
@@ -50,6 +52,7 @@ class Store:
         """``dispatch/claim_due.lua``."""
         prefix, claim_ms, len_max = str(args[0]), int(args[1]), int(args[2])
         index = self.sorted_sets.setdefault(keys[0], {})
+        began, _ = self.strings.setdefault(keys[1], (str(now_ms), NEVER_MS))
         due = [offer_id for score, offer_id in self._in_order(index) if score <= now_ms][: max(0, len_max)]
         claimed = []
         for offer_id in due:
@@ -62,7 +65,7 @@ class Store:
                 index[offer_id] = now_ms + claim_ms
                 claimed.append(offer_id)
         first = min(index.values(), default=-1)
-        return [now_ms, first, *claimed]
+        return [now_ms, first, began, *claimed]
 
     def time(self, now_ms: int, _keys: Sequence[str], _args: Sequence[Any]) -> list[int]:
         return [now_ms // 1000, now_ms % 1000 * 1000]

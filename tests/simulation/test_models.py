@@ -39,8 +39,9 @@ class BothRedis:
 
     async def claim(self, len_max: int) -> None:
         args: list[Any] = [self._prefix, CLAIM_MS, len_max]
-        real = await self._claim(keys=[self._index], args=args)
-        assert self.model.claim_due(real[0], [self._index], args) == real
+        keys = [self._index, self._link.key("deadlines", "began")]
+        real = await self._claim(keys=keys, args=args)
+        assert self.model.claim_due(real[0], keys, args) == real
 
     async def forget(self, *offer_ids: str) -> None:
         keys = [self._prefix + offer_id for offer_id in offer_ids]
