@@ -37,6 +37,8 @@ BEATS_PER_S: Final = 1_000
 WINDOW: Final = 256
 FRAMES_PER_S_MAX: Final = 40
 """Heartbeats per socket and second: Pitlane closes a socket that sends more than fifty frames a second."""
+BURST_MAX: Final = 100
+"""Heartbeats of one socket without a pause; Pitlane allows two hundred frames at once."""
 WATCHERS: Final = 10
 WATCHED_EACH: Final = 100
 TOGGLES_PER_S: Final = 50
@@ -163,9 +165,9 @@ async def _heartbeats(crowd: Crowd, clients: list[Client], node: Node, on: Groun
     found.redis_us.append(redis_used.cpu_s / sent * 1e6)
     found.redis_visits.append((on.redis.visits() - visits_before) / sent)
     found.redis_commands.append((on.redis.commands() - commands_before) / sent)
-    # A socket's share of the answers must stay below what is taken for a flood.
-    for_s = size.stretch_s if len(clients) >= WINDOW * 8 else min(size.stretch_s, 0.5)
-    found.beats_per_s.append(await crowd.beat_flat_out(clients, window=WINDOW, for_s=for_s))
+    found.beats_per_s.append(
+        await crowd.beat_flat_out(clients, window=WINDOW, for_s=size.stretch_s, each_max=BURST_MAX)
+    )
     await crowd.all_beats_answered()
 
 

@@ -168,8 +168,8 @@ class Crowd:
         """Note the answer to a heartbeat; the sockets call this."""
         self._answered += 1
         self._unanswered -= 1
-        if self._next_to_beat is not None:
-            self._beat(next(self._next_to_beat))
+        if self._next_to_beat is not None and (client := next(self._next_to_beat, None)) is not None:
+            self._beat(client)
 
     def _beat(self, client: Client) -> None:
         client.send(self._heartbeat)
@@ -198,14 +198,18 @@ class Crowd:
         while clients:
             await self.beat(clients, per_s=len(clients) / interval_s, for_s=interval_s)
 
-    async def beat_flat_out(self, clients: Sequence[Client], *, window: int, for_s: float) -> float:
-        """Keep ``window`` heartbeats under way, each answered by the next; return the answers per second."""
-        self._next_to_beat = itertools.cycle(clients)
+    async def beat_flat_out(self, clients: Sequence[Client], *, window: int, for_s: float, each_max: int) -> float:
+        """Keep ``window`` heartbeats under way, each answered by the next; return the answers per second.
+
+        Ends sooner when every client has sent ``each_max``: who sends more is taken for a flood.
+        """
+        self._next_to_beat = itertools.islice(itertools.cycle(clients), len(clients) * each_max)
         before, started_s = self._answered, monotonic()
         try:
-            for _ in range(window):
-                self._beat(next(self._next_to_beat))
-            await anyio.sleep(for_s)
+            for client in itertools.islice(self._next_to_beat, window):
+                self._beat(client)
+            while monotonic() - started_s < for_s and self._unanswered > 0:  # noqa: ASYNC110 - as above
+                await anyio.sleep(SLICE_S)
             return (self._answered - before) / (monotonic() - started_s)
         finally:
             self._next_to_beat = None

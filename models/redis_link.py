@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import anyio
 import structlog
@@ -24,7 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from models import slot_map
-from models.slot_map import Address, SlotMap
+from models.slot_map import Address, ClusterUrl, SlotMap
 
 CONNECTIONS_MAX = 64
 """To each server. Beyond it callers wait for a free connection: a storm queues here instead of opening thousands."""
@@ -48,11 +47,12 @@ class RedisLink:
         self.url = url
         self.prefix = prefix
         self.log = structlog.get_logger("redis")
-        self.is_cluster = urlsplit(url).scheme in slot_map.SCHEMES
+        self._cluster = ClusterUrl.of(url) if slot_map.is_cluster(url) else None
+        self.is_cluster = self._cluster is not None
         self.shards = CLUSTER_SHARDS if self.is_cluster else 1
         self._timeout_s = timeout_s
         self._clients: dict[Home, Redis] = {}
-        self._known = slot_map.addresses_in(url) if self.is_cluster else []
+        self._known = list(self._cluster.addresses) if self._cluster else []
         """Servers to ask who holds what; who answered last comes first."""
         self._map: SlotMap | None = None
         self._learning = anyio.Lock()
@@ -157,7 +157,8 @@ class RedisLink:
                     failures.append(str(error))
                     continue
                 self._map = SlotMap.of(answer, address)
-                self._known = list(dict.fromkeys([address, *self._map.addresses, *slot_map.addresses_in(self.url)]))
+                named = self._cluster.addresses if self._cluster else ()
+                self._known = list(dict.fromkeys([address, *self._map.addresses, *named]))
                 return
             raise RedisConnectionError("No server of the cluster answers: " + " ".join(failures))
 
@@ -182,12 +183,10 @@ class RedisLink:
             "decode_responses": True,
             "health_check_interval": 30,
         }
-        if home is None:
+        if home is None or self._cluster is None:
             return BlockingConnectionPool.from_url(self.url, **options)
-        parts = urlsplit(self.url)
-        if parts.username or parts.password:
-            options |= {"username": unquote(parts.username or "") or None, "password": unquote(parts.password or "")}
-        kind = SSLConnection if parts.scheme.startswith("rediss") else Connection
+        options |= {"username": self._cluster.username, "password": self._cluster.password}
+        kind = SSLConnection if self._cluster.is_encrypted else Connection
         return BlockingConnectionPool(connection_class=kind, host=home[0], port=home[1], **options)
 
 

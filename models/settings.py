@@ -180,14 +180,13 @@ class Settings(BaseSettings):
             self._check_production()
 
     def _check_redis_url(self, url: str) -> None:
-        scheme = urlsplit(url).scheme
-        if scheme not in ("redis", "rediss", "unix", *slot_map.SCHEMES):
+        if url.partition("://")[0] not in ("redis", "rediss", "unix", *slot_map.SCHEMES):
             raise ConfigurationError(
                 "PITLANE_REDIS_URL must start with redis://, rediss://, unix:// or, for a Redis Cluster, redis+cluster://."
             )
-        if scheme in slot_map.SCHEMES:
+        if slot_map.is_cluster(url):
             try:
-                slot_map.addresses_in(url)
+                slot_map.ClusterUrl.of(url)
             except ValueError as error:
                 raise ConfigurationError(
                     f"PITLANE_REDIS_URL must name hosts as in redis+cluster://host:port,host:port; {error}."

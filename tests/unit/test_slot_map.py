@@ -3,7 +3,7 @@
 import pytest
 from redis.crc import key_slot
 
-from models.slot_map import SlotMap, addresses_in, tag_of
+from models.slot_map import ClusterUrl, SlotMap, tag_of
 
 ANSWER = [
     [10_923, 16_383, ["10.0.0.3", 7003, "id3", []], ["10.0.0.6", 7006, "id6", []]],
@@ -45,10 +45,16 @@ def test_keys_of_one_tag_have_one_home():
     ],
 )
 def test_a_clusters_url_names_its_servers(url, addresses):
-    assert addresses_in(url) == addresses
+    assert ClusterUrl.of(url).addresses == tuple(addresses)
+
+
+def test_a_clusters_url_says_as_whom_to_come_and_whether_in_secret():
+    found = ClusterUrl.of("rediss+cluster://me:s%40crt@one:7000")
+    assert (found.is_encrypted, found.username, found.password) == (True, "me", "s@crt")
+    assert ClusterUrl.of("redis+cluster://one") == ClusterUrl(False, None, None, (("one", 6379),))
 
 
 @pytest.mark.parametrize("url", ["redis+cluster://", "redis+cluster://one,,two", "redis+cluster://one:port"])
 def test_a_clusters_url_that_cannot_be_read_is_an_error(url):
     with pytest.raises(ValueError):
-        addresses_in(url)
+        ClusterUrl.of(url)
