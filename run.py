@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import csv
+import gc
 import json
 import os
 import signal
@@ -67,6 +68,8 @@ from presence.service import Presence
 DRAIN_S = 8.0
 """Of the ten seconds that the contract gives a SIGTERM; the rest is for what is stopped after the server."""
 OUTBOX_DRAIN_S = 1.0
+COLLECT_AFTER = (20_000, 20, 50)
+"""New objects until the youngest are looked through for garbage, and how often that happens until the older ones are."""
 BACKLOG = 4096
 TEST_PROCESSES_MAX = 4
 DEMO_DEFAULTS = {"priority_window_s": 30.0, "broadcast_window_s": 90.0}
@@ -193,6 +196,7 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
                 tasks.start_soon(loop)
             await tasks.start(hub.run)
             tasks.start_soon(stop_on_signal, server)
+            look_less_for_garbage()
             if is_first:
                 tasks.start_soon(announce, settings, server, demo if is_demo else None)
             await server.serve(sockets=[listener])
@@ -234,6 +238,13 @@ async def clock_of(link):
     except RedisError as error:
         raise RedisUnavailable(f"Redis does not answer; is PITLANE_REDIS_URL right? {error}") from error
     return clock
+
+
+def look_less_for_garbage():
+    """Leave what is loaded by now to itself: it lives as long as the process, and every look through it stops all sockets."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 class Server(uvicorn.Server):
