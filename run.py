@@ -427,7 +427,7 @@ def run_tests(pytest_arguments):
     os.chdir(str(Path(__file__).resolve().parent))
     if not pytest_arguments:
         processes = min(os.cpu_count() or 1, TEST_PROCESSES_MAX)
-        pytest_arguments = ["-n", str(processes), "--dist", "loadfile"]
+        pytest_arguments = ["-n", str(processes), "--dist", "worksteal"]
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *pytest_arguments])
 
 
