@@ -219,16 +219,17 @@ class Crowd:
     async def _end(self, line: Line, stay: Stay, ending: Ending) -> None:
         self.counts[ending.value] += 1
         stay.until_ms = wall_clock_ms()
+        # However it ends: no longer than until the time-out after the last heartbeat, which may have been a late one.
+        lapses_in_ms = line.heard_at_ms + self.settings.timeout_ms - stay.until_ms
         match ending:
             case Ending.CLOSE:
-                stay.hold_ms = self.settings.grace_ms
+                stay.hold_ms = min(self.settings.grace_ms, lapses_in_ms)
                 await line.close()
             case Ending.RESET:
-                stay.hold_ms = self.settings.grace_ms
+                stay.hold_ms = min(self.settings.grace_ms, lapses_in_ms)
                 line.reset()
             case Ending.FREEZE | Ending.DOZE:
-                # The last heartbeat may be a whole interval old.
-                stay.hold_ms = self.settings.timeout_ms - self.settings.heartbeat_interval_ms
+                stay.hold_ms = lapses_in_ms
                 line.freeze()
 
     def _stay(self, line: Line) -> Stay:

@@ -57,6 +57,8 @@ class Line(asyncio.Protocol):
         self._head: bytes | None = None
         self._welcomed_or_closed = anyio.Event()
         self._interval_s = 0.0
+        self.heard_at_ms = 0
+        """The server has heard us at this instant or later: when something was sent that it has answered."""
         self._next_beat: asyncio.TimerHandle | None = None
         self._unanswered: deque[int | None] = deque()
         """When each was sent; ``None`` for those that a freeze has made pointless to time."""
@@ -130,6 +132,7 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self.heard_at_ms = wall_clock_ms()
         self._transport.write(self._request.encode())
 
     def data_received(self, data: bytes) -> None:
@@ -200,6 +203,7 @@ class Line(asyncio.Protocol):
         sent_ms, now_ms = self._unanswered.popleft(), wall_clock_ms()
         self.acknowledged_at_ms = now_ms
         if sent_ms is not None:
+            self.heard_at_ms = sent_ms
             self.on_answer(sent_ms, now_ms)
         if not self._unanswered:
             self._all_answered.set()
