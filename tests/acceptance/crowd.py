@@ -20,7 +20,7 @@ from models.clock import wall_clock_ms
 from models.redis_link import RedisLink
 from models.settings import PresenceSettings
 from models.tables import Role
-from tests.acceptance.churn import Ending, Spell, Stay, promises
+from tests.acceptance.churn import MARGIN_MS, Ending, Spell, Stay, promises
 from tests.acceptance.clients import Rest
 from tests.acceptance.lines import Line, Refused
 from tests.acceptance.servers import Server, add_accounts, running_servers
@@ -185,10 +185,13 @@ class Crowd:
     async def live(self, mechanic_id: str, spells: list[Spell]) -> None:
         """Carry out one device's plan; whatever breaks the line otherwise is answered by connecting again, as an app does."""
         line: Line | None = None
+        stay = Stay(0)
         for spell in spells:
             if line is not None and await line.thaw():
                 self.counts["thawed"] += 1
-                stay = self._stay(line)
+                before, stay = stay, self._stay(line)
+                # From here on it is the same line's new stay that counts, which may end sooner than the old one would have lapsed.
+                before.hold_ms = min(before.hold_ms, stay.since_ms - before.until_ms + MARGIN_MS + 1)
             else:
                 line, stay = await self._connect_until(mechanic_id, spell.node)
             ends_s = monotonic() + spell.stays_s
