@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from ulid import ULID
 
 from dispatch import request_store
+from dispatch.effects import Cause
 from dispatch.request import MechanicAccepted, SessionCompleted, SessionStarted, Windows, opened, step
 from models.outcomes import Refused
 from models.tables import Checkout
@@ -82,8 +83,6 @@ async def write(session: AsyncSession, service: Service, *, customer_id: str, me
     ):
         outcome = step(request, event, now_ms=at_ms, next_offer_id=id_at(at_ms), windows=_WINDOWS)
         assert not isinstance(outcome, Refused), "every event of this life is possible when it happens"
-        after, commands = outcome
-        await request_store.commit_transition(
-            session, request, after, commands, now_ms=at_ms, cause=request_store.Cause()
-        )
-        request = after
+        move = request_store.Move(request, *outcome)
+        await request_store.commit(session, [move], now_ms=at_ms, cause=Cause())
+        request = move.after

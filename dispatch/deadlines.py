@@ -2,11 +2,12 @@
 
 Redis does not promise when, or that, an ``expired`` notification arrives (redis.io, "Keyspace notifications"), so nothing
 listens for one. Each node sleeps until the next deadline in the index and claims what is due with one script, by Redis'
-clock, under a short lease: one node works on it, and if that node dies another takes over when the lease has ended. What a
-window's end means is decided by the core and committed in SQL; ending it twice does nothing.
+clock, under a short lease: one node works on it, and if that node dies another takes over when the lease has ended. What is
+due together is ended together: at a rush hour a node's SQL costs grow with the batches, not with the windows. What a window's
+end means is decided by the core and committed in SQL; ending it twice does nothing.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
 import anyio
@@ -20,13 +21,16 @@ from models.redis_link import RedisLink
 from models.settings import DispatchSettings
 
 HERE = Path(__file__).parent
-AT_ONCE_MAX = 16
-"""Windows that this node ends at the same time; fewer than a claim lease has time for, so that no claim runs out in a queue."""
+CLAIM_LEN_MAX = 100
+"""Windows that a node ends together; few enough for a claim's lease, and for whoever wants to write in between."""
+IN_HAND_RETRY_MS = 20
+"""When to look again at a window whose request somebody else had in hand."""
 POLL_MS = 500
 """How long a deadline that another node has set may stay unnoticed; well under the shortest takeover that we promise."""
 SCHEDULE_BATCH = 500
 
-Elapsed = Callable[[str, int], Awaitable[None]]
+Elapsed = Callable[[Sequence[str], int], Awaitable[Collection[str]]]
+"""Ends the windows of some offers as of a time in ms; returns those whose requests somebody else has in hand just now."""
 
 
 class Deadlines:
@@ -46,8 +50,6 @@ class Deadlines:
         """When Redis' memory of deadlines began, as of the last claim."""
         self._has_forgotten = anyio.Event()
         self._sooner = anyio.Event()
-        self._in_hand = 0
-        self._has_room = anyio.Event()
         self._log = structlog.get_logger("deadlines")
 
     async def schedule(self, *offers: tuple[str, int]) -> int:
@@ -80,36 +82,31 @@ class Deadlines:
         self._has_forgotten = anyio.Event()
 
     async def run(self, elapsed: Elapsed) -> None:
-        """Call ``elapsed(offer_id, now_ms)`` for each window that has ended, until cancelled.
+        """Call ``elapsed(offer_ids, now_ms)`` with windows that have ended, one batch after the other, until cancelled.
 
-        ``now_ms`` is Redis' time of the claim, never before the deadline. When ``elapsed`` raises because the world is broken, the
-        claim simply ends and the offer is claimed again.
+        ``now_ms`` is Redis' time of the claim, never before a deadline. When ``elapsed`` raises because the world is broken, the
+        claims simply end and the offers are claimed again.
         """
-        async with anyio.create_task_group() as tasks:
-            while True:
-                self._sooner = anyio.Event()
-                room = AT_ONCE_MAX - self._in_hand
-                try:
-                    now_ms, next_at_ms, memory, *due = await self._claim(
-                        keys=[self._index, self._began], args=[self._own_prefix, self._settings.claim_lease_ms, room]
-                    )
-                except (RedisError, OSError) as error:
-                    self._log.warning("deadlines_not_read", error=str(error))
-                    await anyio.sleep(POLL_MS / 1000)
-                    continue
-                if self._memory not in (None, memory):
-                    self._has_forgotten.set()
-                self._memory = memory
-                self._in_hand += len(due)
-                for offer_id in due:
-                    tasks.start_soon(self._end, offer_id, now_ms, elapsed)
-                if len(due) == room:
-                    # There may be more: as soon as one is done. What is not claimed here, another node may take.
-                    self._has_room = anyio.Event()
-                    await self._has_room.wait()
-                else:
-                    self._next_at_ms = None if next_at_ms < 0 else next_at_ms
-                    await self._sleep()
+        while True:
+            # Nothing is known from here on, so whatever is scheduled before the claim's answer wakes us.
+            self._sooner, self._next_at_ms = anyio.Event(), None
+            try:
+                now_ms, next_at_ms, memory, *due = await self._claim(
+                    keys=[self._index, self._began],
+                    args=[self._own_prefix, self._settings.claim_lease_ms, CLAIM_LEN_MAX],
+                )
+            except (RedisError, OSError) as error:
+                self._log.warning("deadlines_not_read", error=str(error))
+                await anyio.sleep(POLL_MS / 1000)
+                continue
+            if self._memory not in (None, memory):
+                self._has_forgotten.set()
+            self._memory = memory
+            self._next_at_ms = None if next_at_ms < 0 else next_at_ms
+            if due:
+                await self._end(due, now_ms, elapsed)
+            if len(due) < CLAIM_LEN_MAX:
+                await self._sleep()
 
     async def _sleep(self) -> None:
         wait_ms = POLL_MS
@@ -119,13 +116,19 @@ class Deadlines:
         with anyio.move_on_after(wait_ms / 1000):
             await self._sooner.wait()
 
-    async def _end(self, offer_id: str, now_ms: int, elapsed: Elapsed) -> None:
+    async def _end(self, offer_ids: Sequence[str], now_ms: int, elapsed: Elapsed) -> None:
         try:
-            await elapsed(offer_id, now_ms)
-            await self.forget(offer_id)
+            in_hand = await elapsed(offer_ids, now_ms)
+            await self.forget(*(offer_id for offer_id in offer_ids if offer_id not in in_hand))
+            if in_hand:
+                await self._look_again(in_hand)
         except (RedisError, DatabaseUnavailable, OSError) as error:
-            # Its claim ends by itself; then it is claimed again, and found ended if it was.
-            self._log.warning("window_not_ended_yet", offer_id=offer_id, error=str(error))
-        finally:
-            self._in_hand -= 1
-            self._has_room.set()
+            # Their claims end by themselves; then they are claimed again, and found ended if they were.
+            self._log.warning("windows_not_ended_yet", offers=len(offer_ids), error=str(error))
+
+    async def _look_again(self, offer_ids: Collection[str]) -> None:
+        """Let claims end sooner than by themselves; what was taken off the clock meanwhile stays off it."""
+        again_at_ms = self._clock.now_ms() + IN_HAND_RETRY_MS
+        scores = dict.fromkeys(offer_ids, again_at_ms)
+        await self._link.ask(self._index, lambda redis: redis.zadd(self._index, scores, xx=True))
+        self._next_at_ms = min(again_at_ms, self._next_at_ms or again_at_ms)

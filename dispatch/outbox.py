@@ -2,10 +2,13 @@
 
 A message is leased to the node that wrote it; when it is still there after the lease, any node tells it. So everything is
 told at least once, and handlers must not mind telling twice.
+
+What is told is told together, kind by kind: when much happens at once, one reading serves many messages. So handlers must not
+mind either when a message of another kind, written later, is told earlier: each tells the state as it is when it is told.
 """
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +20,14 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from models.clock import Clock
-from models.database import Database
+from models.database import Database, insert_rows
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.ids import new_id
 from models.settings import DispatchSettings
 from models.tables import OutboxMessage
 
-SWEEP_BATCH = 100
-TELL_BATCH = 100
+TELL_BATCH = 300
+"""Messages told together."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Message:
         return cls(new_id(), kind, payload)
 
 
-Handler = Callable[[Mapping[str, Any]], Awaitable[None]]
+Handler = Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]]
+"""Tells messages of one kind, given their payloads in the order in which they were written."""
 
 
 class Outbox:
@@ -61,15 +65,14 @@ class Outbox:
         """Let ``handler`` tell messages of this kind."""
         self._handlers[kind] = handler
 
-    def add(self, session: AsyncSession, messages: Iterable[Message]) -> None:
+    async def add(self, session: AsyncSession, messages: Iterable[Message]) -> None:
         """Write the messages with the transaction, leased to this node."""
         leased_until_ms = self._clock.now_ms() + self._settings.outbox_lease_ms
-        for message in messages:
-            session.add(
-                OutboxMessage(
-                    id=message.id, kind=message.kind, payload=message.payload, leased_until_ms=leased_until_ms
-                )
-            )
+        rows = [
+            {"id": one.id, "kind": one.kind, "payload": one.payload, "leased_until_ms": leased_until_ms}
+            for one in messages
+        ]
+        await insert_rows(session, OutboxMessage, rows)
 
     def post(self, messages: Iterable[Message]) -> None:
         """Tell what has been committed, soon and in order; never waits."""
@@ -110,19 +113,20 @@ class Outbox:
         while True:
             await anyio.sleep(self._settings.outbox_lease_ms / 2000)
             try:
-                batch = await self._take_over()
+                while batch := await self._take_over():
+                    self._log.info("outbox_taken_over", messages=len(batch))
+                    await self._tell(batch)
             except (DatabaseUnavailable, OSError) as error:
                 self._log.warning("outbox_not_swept", error=str(error))
-                continue
-            if batch:
-                self._log.info("outbox_taken_over", messages=len(batch))
-                await self._tell(batch)
 
     async def _take_over(self) -> list[Message]:
         now_ms = self._clock.now_ms()
         async with self._database.read() as session:
             left_behind = select(OutboxMessage.id).where(OutboxMessage.leased_until_ms < now_ms)
-            ids = (await session.exec(left_behind.order_by(OutboxMessage.id).limit(SWEEP_BATCH))).all()
+            found = (await session.exec(left_behind.order_by(OutboxMessage.id).limit(TELL_BATCH))).all()
+        # What this node has not come to yet it need not take from itself; others may, and help.
+        posted = {message.id for message in self._posted}
+        ids = [message_id for message_id in found if message_id not in posted]
         if not ids:
             return []
         async with self._database.write() as session:
@@ -135,20 +139,21 @@ class Outbox:
             )
             return [Message(*row) for row in sorted(rows)]
 
-    async def _tell(self, batch: list[Message]) -> None:
-        told = []
+    async def _tell(self, batch: Iterable[Message]) -> None:
+        by_kind: defaultdict[str, list[Message]] = defaultdict(list)
         for message in batch:
-            handler = self._handlers.get(message.kind)
+            by_kind[message.kind].append(message)
+        told: list[str] = []
+        for kind, messages in by_kind.items():
+            handler = self._handlers.get(kind)
             if handler is None:
                 # Written by a newer version during a rolling upgrade: one of its nodes takes it over after the lease.
-                self._log.warning("message_of_another_version", kind=message.kind, id=message.id)
-                continue
-            try:
-                await handler(message.payload)
-            except (RedisError, RedisUnavailable, DatabaseUnavailable, OSError) as error:
-                self._log.warning("not_told_yet", kind=message.kind, id=message.id, error=str(error))
-            else:
-                told.append(message.id)
+                self._log.warning("messages_of_another_version", kind=kind, messages=len(messages))
+            elif await self._tell_alike(handler, messages):
+                told += (message.id for message in messages)
+            elif len(messages) > 1:
+                # Perhaps one of them is to blame, whose shard of Redis is away: the others shall not wait for it.
+                told += [message.id for message in messages if await self._tell_alike(handler, [message])]
         if not told:
             return
         try:
@@ -157,3 +162,11 @@ class Outbox:
         except (DatabaseUnavailable, OSError) as error:
             # They will be told again after their lease; that is what at least once means.
             self._log.warning("outbox_not_cleared", error=str(error))
+
+    async def _tell_alike(self, handler: Handler, messages: Sequence[Message]) -> bool:
+        try:
+            await handler([message.payload for message in messages])
+        except (RedisError, RedisUnavailable, DatabaseUnavailable, OSError) as error:
+            self._log.warning("not_told_yet", kind=messages[0].kind, messages=len(messages), error=str(error))
+            return False
+        return True

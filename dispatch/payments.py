@@ -13,6 +13,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch import request_store
+from dispatch.effects import owe_refund
 from dispatch.fulfilment import Asked, Expire, Fail, GiveBack, Ignore, Serve, Wait, judge
 from dispatch.outbox import Message, Outbox
 from dispatch.refunds import Refunds
@@ -196,7 +197,7 @@ class Payments:
             fresh = await self._claim_money(session, checkout, stripe_session, "failed")
             if fresh is None:
                 return None
-            message = await request_store.owe_refund(
+            message = await owe_refund(
                 session,
                 fresh,
                 request_id=None,
@@ -204,7 +205,7 @@ class Payments:
                 amount_cents=paid_cents,
                 now_ms=self._clock.now_ms(),
             )
-            self._outbox.add(session, [message])
+            await self._outbox.add(session, [message])
         self._outbox.post([message])
         return "owed_back"
 
@@ -250,7 +251,7 @@ class Payments:
         messages = await request_store.create(
             session, request, commands, checkout=checkout, paid_cents=paid_cents, now_ms=now_ms
         )
-        self._outbox.add(session, messages)
+        await self._outbox.add(session, messages)
         return request.id, messages
 
     async def _end_checkout(self, checkout_id: str, status: Literal["expired", "failed"]) -> Change | None:

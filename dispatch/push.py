@@ -98,7 +98,7 @@ class Push:
             await session.flush()
             await self._drop_oldest(session, mechanic_id)
             messages += await self._facts_after_change(session, mechanic_id)
-            self._outbox.add(session, messages)
+            await self._outbox.add(session, messages)
         self._outbox.post(messages)
         return known is None
 
@@ -111,7 +111,7 @@ class Push:
                 )
             )
             messages = await self._facts_after_change(session, mechanic_id)
-            self._outbox.add(session, messages)
+            await self._outbox.add(session, messages)
         self._outbox.post(messages)
 
     def send_soon(self, mechanic_id: str, offer: OfferView, *, expires_at_ms: int) -> None:

@@ -69,7 +69,7 @@ class Refunds:
         if refund is not None and refund.status != "failed":
             await self._settle(refund, stripe_refund_id, now.status)
 
-    async def _wake(self, _payload: Mapping[str, Any]) -> None:
+    async def _wake(self, _payloads: Sequence[Mapping[str, Any]]) -> None:
         self._due.wake()
 
     async def ask_all(self) -> list[Refund]:
@@ -158,7 +158,7 @@ class Refunds:
         messages: list[Message] = []
         async with self._database.write() as session:
             if refund.request_id is not None:
-                await request_store.lock(session, refund.request_id)
+                await request_store.lock(session, [refund.request_id])
             if status == "pending":
                 await session.exec(
                     update(Refund)
@@ -189,6 +189,6 @@ class Refunds:
                 details = {"amount_cents": refund.amount_cents}
                 await request_store.record(session, refund.request_id, event, details, now_ms=now_ms)
                 messages = [Message.of("request_changed", request_id=refund.request_id, tell=[])]
-                self._outbox.add(session, messages)
+                await self._outbox.add(session, messages)
         self._log.info("refund", refund_id=refund.id, status=status, amount_cents=refund.amount_cents)
         self._outbox.post(messages)

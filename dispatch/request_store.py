@@ -1,37 +1,31 @@
-"""One transaction per transition: what the core decided, made true in SQL, or not at all.
+"""One transaction per transition, or for many at once: what the core decided, made true in SQL, or not at all.
 
 Every transition is one conditional ``UPDATE … WHERE id = … AND version = …``; whoever's update matches has won, everyone
-else finds no row, reloads and decides anew. The timeline and the outbox rows are written in the same transaction.
+else finds no row, reloads and decides anew. The timeline and the outbox rows are written in the same transaction. Statements
+are counted by table and not by request, so that a thousand windows that end together cost little more than one.
 """
 
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import tuple_, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from dispatch.effects import Cause, Effects
 from dispatch.outbox import Message
 from dispatch.request import (
     Assign,
-    CloseOffer,
     Command,
-    Exclude,
     Fallback,
-    Free,
     OfferKind,
-    OpenOffer,
     OpenWindow,
-    PromptFavorite,
-    Record,
-    Refund,
     Request,
     Status,
-    Tell,
-    WithdrawFrom,
 )
 from models import tables
-from models.ids import new_id
 
 
 class LostRace(Exception):
@@ -43,48 +37,72 @@ class MechanicBusy(Exception):
 
 
 @dataclass(frozen=True)
-class Cause:
-    """Whose doing a transition is, for those who are told."""
+class Move:
+    """A step that the core has decided for one request, and what it causes."""
 
-    connection_id: str | None = None
-    """The socket that gets the answer directly and needs no withdrawal."""
+    before: Request
+    after: Request
+    commands: list[Command]
 
 
-async def lock(session: AsyncSession, request_id: str) -> tables.SessionRequest | None:
-    """Return the request's row, locked until this transaction ends, or ``None``.
+async def lock(
+    session: AsyncSession, request_ids: Collection[str], *, skip_locked: bool = False
+) -> list[tables.SessionRequest]:
+    """Return the requests' rows, locked until this transaction ends; those that there are, by id.
 
     PostgreSQL's default isolation lets each statement see what others committed in between: without the lock the row could
     be from before somebody's transition and its offer from after. Everything that touches a request takes this lock
-    first, so that nobody waits for each other in a circle. On SQLite the writing transaction is lock enough.
+    first, and of several in the order of their ids, so that nobody waits for each other in a circle. With ``skip_locked``,
+    rows that somebody else holds are left out instead of waited for. On SQLite the writing transaction is lock enough.
     """
-    query = select(tables.SessionRequest).where(tables.SessionRequest.id == request_id)
-    locked = query.with_for_update(key_share=True).execution_options(populate_existing=True)
-    return (await session.exec(locked)).first()
+    query = select(tables.SessionRequest).where(col(tables.SessionRequest.id).in_(request_ids))
+    in_order = query.order_by(tables.SessionRequest.id)
+    locked = in_order.with_for_update(key_share=True, skip_locked=skip_locked)
+    return list(await session.exec(locked.execution_options(populate_existing=True)))
 
 
-async def load(session: AsyncSession, request_id: str) -> Request | None:
-    """Return the request as the core sees it, locked until this transaction ends, or ``None``."""
-    row = await lock(session, request_id)
-    if row is None:
-        return None
-    is_open = (tables.Offer.request_id == request_id, col(tables.Offer.closed_at_ms).is_(None))
-    offer = (await session.exec(select(tables.Offer).where(*is_open))).first()
-    excluded = await session.exec(select(tables.Exclusion.mechanic_id).where(tables.Exclusion.request_id == request_id))
-    return Request(
-        id=row.id,
-        version=row.version,
-        status=Status(row.status),
-        preferred_mechanic_id=row.preferred_mechanic_id,
-        assigned_mechanic_id=row.assigned_mechanic_id,
-        fallback=Fallback(row.fallback_reason) if row.fallback_reason else None,
-        offer=None if offer is None else _window(offer),
-        priority_offer_id=row.priority_offer_id,
-        excluded=frozenset(excluded),
-        accepted_at_ms=row.accepted_at_ms,
-        started_at_ms=row.started_at_ms,
-        completed_at_ms=row.completed_at_ms,
-        settled_at_ms=row.settled_at_ms,
-    )
+async def load(session: AsyncSession, request_ids: Collection[str], *, skip_locked: bool = False) -> dict[str, Request]:
+    """Return the requests by id as the core sees them, locked as by ``lock``."""
+    rows = await lock(session, request_ids, skip_locked=skip_locked)
+    ids = [row.id for row in rows]
+    if not ids:
+        return {}
+    is_open = (col(tables.Offer.request_id).in_(ids), col(tables.Offer.closed_at_ms).is_(None))
+    windows = {offer.request_id: _window(offer) for offer in await session.exec(select(tables.Offer).where(*is_open))}
+    excluded = await excluded_from(session, ids)
+    return {
+        row.id: Request(
+            id=row.id,
+            version=row.version,
+            status=Status(row.status),
+            preferred_mechanic_id=row.preferred_mechanic_id,
+            assigned_mechanic_id=row.assigned_mechanic_id,
+            fallback=Fallback(row.fallback_reason) if row.fallback_reason else None,
+            offer=windows.get(row.id),
+            priority_offer_id=row.priority_offer_id,
+            excluded=frozenset(excluded[row.id]),
+            accepted_at_ms=row.accepted_at_ms,
+            started_at_ms=row.started_at_ms,
+            completed_at_ms=row.completed_at_ms,
+            settled_at_ms=row.settled_at_ms,
+        )
+        for row in rows
+    }
+
+
+async def excluded_from(session: AsyncSession, request_ids: Collection[str]) -> defaultdict[str, set[str]]:
+    """Return who is not to be asked (again), by request; nobody of those not named."""
+    excluded: defaultdict[str, set[str]] = defaultdict(set)
+    pairs = select(tables.Exclusion.request_id, tables.Exclusion.mechanic_id)
+    for request_id, mechanic_id in await session.exec(pairs.where(col(tables.Exclusion.request_id).in_(request_ids))):
+        excluded[request_id].add(mechanic_id)
+    return excluded
+
+
+async def requests_of(session: AsyncSession, offer_ids: Collection[str]) -> dict[str, str]:
+    """Return the request's id of each of the offers that there are."""
+    found = select(tables.Offer.id, tables.Offer.request_id).where(col(tables.Offer.id).in_(offer_ids))
+    return dict((await session.exec(found)).all())
 
 
 async def create(
@@ -119,45 +137,26 @@ async def create(
         )
     )
     await session.flush()
-    return await _carry_out(session, request, commands, now_ms=now_ms, cause=Cause())
+    effects = Effects(now_ms, Cause())
+    effects.take(request, commands)
+    return await effects.write(session)
 
 
-async def commit_transition(
-    session: AsyncSession, before: Request, after: Request, commands: list[Command], *, now_ms: int, cause: Cause
-) -> list[Message]:
-    """Make the transition true; return what has to be told after the commit.
+async def commit(session: AsyncSession, moves: Sequence[Move], *, now_ms: int, cause: Cause) -> list[Message]:
+    """Make moves of different requests true, all or none; return what has to be told after the commit.
 
     Raises ``LostRace`` or ``MechanicBusy``; the caller's transaction must then be rolled back.
     """
-    for command in commands:
-        if isinstance(command, Assign):
-            # First of all: the mechanic's row says politely that they are busy, the index on the requests only with an error.
-            await _assign(session, command.mechanic_id, before.id)
-    if after.version != before.version:
-        changed = await session.exec(
-            update(tables.SessionRequest)
-            .where(
-                col(tables.SessionRequest.id) == before.id,
-                col(tables.SessionRequest.version) == before.version,
-                col(tables.SessionRequest.status) == before.status.value,
-            )
-            .values(
-                version=after.version,
-                status=after.status.value,
-                assigned_mechanic_id=after.assigned_mechanic_id,
-                fallback_reason=after.fallback.value if after.fallback else None,
-                accepted_at_ms=after.accepted_at_ms,
-                started_at_ms=after.started_at_ms,
-                completed_at_ms=after.completed_at_ms,
-                settled_at_ms=after.settled_at_ms,
-            )
-            .returning(col(tables.SessionRequest.id))
-        )
-        if changed.first() is None:
-            raise LostRace
-    return await _carry_out(
-        session, after, commands, now_ms=now_ms, cause=cause, announce=after.version != before.version
-    )
+    effects = Effects(now_ms, cause)
+    for move in moves:
+        for command in move.commands:
+            if isinstance(command, Assign):
+                # First of all: the mechanic's row says politely that they are busy, the index on the requests only with an error.
+                await _assign(session, command.mechanic_id, move.before.id)
+    await _move(session, [move for move in moves if move.after.version != move.before.version])
+    for move in moves:
+        effects.take(move.after, move.commands, is_news=move.after.version != move.before.version)
+    return await effects.write(session)
 
 
 async def record(session: AsyncSession, request_id: str, event: str, details: dict[str, Any], *, now_ms: int) -> None:
@@ -170,70 +169,37 @@ async def record(session: AsyncSession, request_id: str, event: str, details: di
     )
 
 
-async def _carry_out(
-    session: AsyncSession,
-    request: Request,
-    commands: list[Command],
-    *,
-    now_ms: int,
-    cause: Cause,
-    announce: bool = True,
-) -> list[Message]:
-    messages: list[Message] = []
-    tell: list[str] = []
-    for command in commands:
-        match command:
-            case OpenOffer(window):
-                session.add(
-                    tables.Offer(
-                        id=window.offer_id,
-                        request_id=request.id,
-                        kind=window.kind.value,
-                        mechanic_id=window.mechanic_id,
-                        opened_at_ms=window.opened_at_ms,
-                        expires_at_ms=window.expires_at_ms,
-                    )
-                )
-                # Written now: the row that it closes and the one that it opens must not both be open at the flush.
-                await session.flush()
-                messages.append(Message.of("offer_opened", offer_id=window.offer_id))
-            case CloseOffer(offer_id, reason):
-                await session.exec(
-                    update(tables.Offer)
-                    .where(col(tables.Offer.id) == offer_id, col(tables.Offer.closed_at_ms).is_(None))
-                    .values(closed_at_ms=now_ms, close_reason=reason)
-                )
-                messages.append(
-                    Message.of(
-                        "offer_closed", offer_id=offer_id, reason=reason, except_connection_id=cause.connection_id
-                    )
-                )
-            case WithdrawFrom(offer_id, mechanic_id):
-                messages.append(Message.of("offer_withdrawn", offer_id=offer_id, mechanic_id=mechanic_id))
-            case Exclude(mechanic_id, because):
-                key = (request.id, mechanic_id)
-                if await session.get(tables.Exclusion, key) is None:
-                    session.add(tables.Exclusion(request_id=request.id, mechanic_id=mechanic_id, because=because))
-            case Assign(mechanic_id):
-                messages.append(Message.of("facts_changed", mechanic_id=mechanic_id))
-            case Free(mechanic_id):
-                await session.exec(
-                    update(tables.Mechanic)
-                    .where(col(tables.Mechanic.id) == mechanic_id, col(tables.Mechanic.active_request_id) == request.id)
-                    .values(active_request_id=None, facts_version=tables.Mechanic.facts_version + 1)
-                )
-                messages.append(Message.of("facts_changed", mechanic_id=mechanic_id))
-            case Refund(because):
-                messages += await _owe(session, request, because, now_ms=now_ms)
-            case PromptFavorite(mechanic_id):
-                messages.append(Message.of("favorite_prompt", request_id=request.id, mechanic_id=mechanic_id))
-            case Tell(mechanic_id):
-                tell.append(mechanic_id)
-            case Record(event, details):
-                session.add(tables.TimelineEntry(request_id=request.id, at_ms=now_ms, event=event, details=details))
-    if announce:
-        messages.append(Message.of("request_changed", request_id=request.id, tell=tell))
-    return messages
+async def _move(session: AsyncSession, moves: Sequence[Move]) -> None:
+    """Let the requests' rows follow: one conditional update for all those that go from and to the same."""
+    alike: defaultdict[tuple[str, tuple[tuple[str, Any], ...]], list[tuple[str, int]]] = defaultdict(list)
+    for before, after in ((move.before, move.after) for move in moves):
+        assert after.version == before.version + 1, "a step that can be seen is one version"
+        values = {
+            "status": after.status.value,
+            "assigned_mechanic_id": after.assigned_mechanic_id,
+            "fallback_reason": after.fallback.value if after.fallback else None,
+            "accepted_at_ms": after.accepted_at_ms,
+            "started_at_ms": after.started_at_ms,
+            "completed_at_ms": after.completed_at_ms,
+            "settled_at_ms": after.settled_at_ms,
+        }
+        alike[before.status.value, tuple(values.items())].append((before.id, before.version))
+    row = tables.SessionRequest
+    for (status_before, values_after), versions in alike.items():
+        moved = await session.exec(
+            update(row)
+            .where(
+                # By the key alone first: not every planner looks into pairs for an index.
+                col(row.id).in_([request_id for request_id, _ in versions]),
+                tuple_(col(row.id), col(row.version)).in_(versions),
+                col(row.status) == status_before,
+            )
+            .values(version=row.version + 1, **dict(values_after))
+            .returning(col(row.id))
+            .execution_options(synchronize_session=False)
+        )
+        if len(moved.all()) != len(versions):
+            raise LostRace
 
 
 async def _assign(session: AsyncSession, mechanic_id: str, request_id: str) -> None:
@@ -246,60 +212,6 @@ async def _assign(session: AsyncSession, mechanic_id: str, request_id: str) -> N
     )
     if assigned.first() is None:
         raise MechanicBusy
-
-
-async def _owe(session: AsyncSession, request: Request, cause: str, *, now_ms: int) -> list[Message]:
-    """Write down that everything paid goes back: money, or the right to the free session."""
-    row = await session.get_one(tables.SessionRequest, request.id)
-    checkout = await session.get_one(tables.Checkout, row.checkout_id)
-    if checkout.price_cents == 0:
-        await session.exec(
-            update(tables.Account).where(col(tables.Account.id) == row.customer_id).values(free_session_used=False)
-        )
-        return []
-    if checkout.payment_intent_id is None:
-        # Nothing was charged: a hundred per cent discount (Stripe: payment_status no_payment_required).
-        return []
-    return [
-        await owe_refund(
-            session, checkout, request_id=request.id, cause=cause, amount_cents=row.price_cents, now_ms=now_ms
-        )
-    ]
-
-
-async def owe_refund(
-    session: AsyncSession,
-    checkout: tables.Checkout,
-    *,
-    request_id: str | None,
-    cause: str,
-    now_ms: int,
-    amount_cents: int,
-) -> Message:
-    """Insert the refund of a checkout (unique: a second one is impossible) and return the message that starts it."""
-    assert checkout.payment_intent_id is not None, "only what was charged can be refunded"
-    refund = tables.Refund(
-        id=new_id(),
-        checkout_id=checkout.id,
-        request_id=request_id,
-        payment_intent_id=checkout.payment_intent_id,
-        amount_cents=amount_cents,
-        currency=checkout.currency,
-        cause=cause,
-        created_at_ms=now_ms,
-        next_attempt_at_ms=now_ms,
-    )
-    session.add(refund)
-    if request_id is not None:
-        session.add(
-            tables.TimelineEntry(
-                request_id=request_id,
-                at_ms=now_ms,
-                event="refund_requested",
-                details={"amount_cents": refund.amount_cents, "cause": cause},
-            )
-        )
-    return Message.of("refund_owed", refund_id=refund.id)
 
 
 def _window(offer: tables.Offer) -> OpenWindow:

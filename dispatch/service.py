@@ -5,7 +5,7 @@ happened, or that it happened and asking again will say so.
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
@@ -17,6 +17,7 @@ from sqlmodel import col, select
 
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
+from dispatch.effects import Cause
 from dispatch.outbox import Message, Outbox
 from dispatch.reading import MechanicState, Reading
 from dispatch.request import (
@@ -34,7 +35,7 @@ from dispatch.request import (
     ends_at_ms,
     step,
 )
-from dispatch.request_store import Cause, LostRace, MechanicBusy
+from dispatch.request_store import LostRace, MechanicBusy, Move
 from dispatch.views import request_view
 from models import tables
 from models.clock import RedisClock
@@ -80,7 +81,7 @@ class Dispatch:
     async def run(self) -> None:
         """End windows on time, and restore from SQL what Redis has lost, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._deadlines.run, self._window_elapsed)
+            tasks.start_soon(self._deadlines.run, self._windows_elapsed)
             tasks.start_soon(self._reconcile)
 
     # --- what mechanics do --------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ class Dispatch:
             return
         now_ms = self._clock.now_ms()
         async with self._database.write() as session:
-            await request_store.lock(session, offer.request_id)
+            await request_store.lock(session, [offer.request_id])
             first = await session.exec(
                 update(tables.Offer)
                 .where(
@@ -132,7 +133,7 @@ class Dispatch:
             details = {"mechanic_id": mechanic_id}
             await request_store.record(session, offer.request_id, "delivered", details, now_ms=now_ms)
             messages = [Message.of("request_changed", request_id=offer.request_id, tell=[])]
-            self._outbox.add(session, messages)
+            await self._outbox.add(session, messages)
         self._outbox.post(messages)
 
     async def start(self, mechanic_id: str, request_id: str) -> RequestView | Refused:
@@ -158,7 +159,7 @@ class Dispatch:
                 .returning(col(tables.Mechanic.id))
             )
             messages = [Message.of("facts_changed", mechanic_id=found_id) for found_id in changed.scalars()]
-            self._outbox.add(session, messages)
+            await self._outbox.add(session, messages)
             mechanic = await session.get(tables.Mechanic, mechanic_id)
             if mechanic is None:
                 return NotFound("mechanic_not_found", "There is no such mechanic.")
@@ -203,7 +204,6 @@ class Dispatch:
         request_id: str,
         event: Event,
         *,
-        now_ms: int | None = None,
         cause: Cause | None = None,
         only_for: str | None = None,
     ) -> RequestView | Refused:
@@ -211,20 +211,18 @@ class Dispatch:
         for _ in range(self._settings.race_tries_max):
             try:
                 async with self._database.write() as session:
-                    before = await request_store.load(session, request_id)
+                    before = (await request_store.load(session, [request_id])).get(request_id)
                     if before is None or (only_for is not None and before.assigned_mechanic_id != only_for):
                         return NotFound(detail="There is no such request.")
-                    at_ms = self._clock.now_ms() if now_ms is None else now_ms
-                    outcome = step(before, event, now_ms=at_ms, next_offer_id=new_id(), windows=self.windows)
+                    now_ms = self._clock.now_ms()
+                    outcome = step(before, event, now_ms=now_ms, next_offer_id=new_id(), windows=self.windows)
                     if isinstance(outcome, Refused):
                         return outcome
-                    after, commands = outcome
-                    messages = await request_store.commit_transition(
-                        session, before, after, commands, now_ms=at_ms, cause=cause or Cause()
+                    messages = await request_store.commit(
+                        session, [Move(before, *outcome)], now_ms=now_ms, cause=cause or Cause()
                     )
-                    self._outbox.add(session, messages)
-                    await session.flush()
-                    seen = await request_view(session, request_id, now_ms=at_ms)
+                    await self._outbox.add(session, messages)
+                    seen = await request_view(session, request_id, now_ms=now_ms)
             except LostRace:
                 continue
             except MechanicBusy:
@@ -278,17 +276,36 @@ class Dispatch:
 
     # --- what time does -----------------------------------------------------------------------------------------------
 
-    async def _window_elapsed(self, offer_id: str, now_ms: int) -> None:
-        async with self._database.read() as session:
-            offer = await session.get(tables.Offer, offer_id)
-        if offer is None:
-            self._log.warning("deadline_of_unknown_offer", offer_id=offer_id)
-            return
-        outcome = await self._transition(offer.request_id, WindowElapsed(offer_id), now_ms=now_ms)
-        if not isinstance(outcome, Refused):
-            lateness_ms = self._clock.now_ms() - ends_at_ms(OfferKind(offer.kind), offer.expires_at_ms)
-            FALLBACK_LATENESS.labels(offer.kind).observe(lateness_ms / 1000)
-            self._log.info("window_ended", request_id=offer.request_id, kind=offer.kind, late_ms=lateness_ms)
+    async def _windows_elapsed(self, offer_ids: Sequence[str], now_ms: int) -> Collection[str]:
+        """End windows, all in one transaction; return those whose requests somebody else has in hand just now."""
+        moves: list[Move] = []
+        in_hand: set[str] = set()
+        try:
+            async with self._database.write() as session:
+                request_of = await request_store.requests_of(session, offer_ids)
+                # Nobody's slowness is to hold up the other windows.
+                standing = await request_store.load(session, request_of.values(), skip_locked=True)
+                for offer_id, request_id in request_of.items():
+                    if request_id not in standing:
+                        in_hand.add(offer_id)
+                        continue
+                    before, event = standing[request_id], WindowElapsed(offer_id)
+                    outcome = step(before, event, now_ms=now_ms, next_offer_id=new_id(), windows=self.windows)
+                    if not isinstance(outcome, Refused):
+                        moves.append(Move(before, *outcome))
+                messages = await request_store.commit(session, moves, now_ms=now_ms, cause=Cause())
+                await self._outbox.add(session, messages)
+        except LostRace:
+            return offer_ids
+        self._outbox.post(messages)
+        if unknown := set(offer_ids) - request_of.keys():
+            self._log.warning("deadlines_of_unknown_offers", offer_ids=sorted(unknown))
+        for window in (move.before.offer for move in moves):
+            assert window is not None, "only an open window can end"
+            lateness_ms = self._clock.now_ms() - window.ends_at_ms
+            FALLBACK_LATENESS.labels(window.kind.value).observe(lateness_ms / 1000)
+            self._log.info("window_ended", offer_id=window.offer_id, kind=window.kind.value, late_ms=lateness_ms)
+        return in_hand
 
     async def _reconcile(self) -> None:
         """Put back on the clock what Redis does not know: at start, periodically, and at once when it has lost its memory."""

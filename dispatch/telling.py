@@ -3,25 +3,29 @@
 These are the outbox's handlers. Each reads the state as it is when it is told, so telling late or twice is harmless.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Raw
-from sqlmodel import select
+from sqlmodel import col, select
 
 from dispatch import deliveries
 from dispatch.deadlines import Deadlines
 from dispatch.outbox import Outbox
 from dispatch.push import Push
 from dispatch.request import OfferKind, ends_at_ms
-from dispatch.views import offer_views, request_view
+from dispatch.request_store import excluded_from
+from dispatch.views import offer_views, request_views
 from models import tables
 from models.bus import Bus
 from models.clock import RedisClock
 from models.database import Database
 from models.redis_link import RedisLink
-from models.wire import FavoritePrompt, Person, RequestUpdate, encode
+from models.wire import FavoritePrompt, OfferView, Person, RequestUpdate, encode
 from presence.service import Presence
+
+Payloads = Sequence[Mapping[str, Any]]
 
 
 class Telling:
@@ -46,67 +50,89 @@ class Telling:
         self._deadlines = deadlines
         self._push = push
         self._channel = deliveries.channel(link)
-        outbox.on("offer_opened", self._offer_opened)
-        outbox.on("offer_closed", self._offer_closed)
-        outbox.on("offer_withdrawn", self._offer_withdrawn)
-        outbox.on("request_changed", self._request_changed)
+        outbox.on("offer_opened", self._offers_opened)
+        outbox.on("offer_closed", self._offers_closed)
+        outbox.on("offer_withdrawn", self._offers_withdrawn)
+        outbox.on("request_changed", self._requests_changed)
         outbox.on("facts_changed", self._facts_changed)
-        outbox.on("favorite_prompt", self._favorite_prompt)
+        outbox.on("favorite_prompt", self._favorite_prompts)
 
-    async def _publish(self, delivery: deliveries.Delivery) -> None:
-        await self._bus.publish(self._channel, deliveries.encode(delivery))
+    async def _publish(self, found: Iterable[deliveries.Delivery]) -> None:
+        await self._bus.publish(self._channel, *map(deliveries.encode, found))
 
-    async def _offer_opened(self, payload: Mapping[str, Any]) -> None:
+    async def _offers_opened(self, payloads: Payloads) -> None:
         async with self._database.read() as session:
-            offer = await session.get_one(tables.Offer, payload["offer_id"])
-            if offer.closed_at_ms is not None:
-                return
-            view = (await offer_views(session, [offer], now_ms=self._clock.now_ms()))[0]
-            excluded = list(
-                await session.exec(
-                    select(tables.Exclusion.mechanic_id).where(tables.Exclusion.request_id == offer.request_id)
-                )
-            )
+            is_open = col(tables.Offer.closed_at_ms).is_(None)
+            ids = [payload["offer_id"] for payload in payloads]
+            offers = list(await session.exec(select(tables.Offer).where(col(tables.Offer.id).in_(ids), is_open)))
+            views = await offer_views(session, offers, now_ms=self._clock.now_ms())
+            excluded = await excluded_from(session, {offer.request_id for offer in offers})
         # On the clock first: a window that nobody hears of must still end.
-        await self._deadlines.schedule((offer.id, ends_at_ms(OfferKind(offer.kind), offer.expires_at_ms)))
-        await self._publish(deliveries.OfferTo(view, offer.expires_at_ms, offer.mechanic_id, excluded))
-        if offer.kind == OfferKind.PRIORITY and offer.mechanic_id is not None:
-            status = (await self._presence.status_of([offer.mechanic_id])).get(offer.mechanic_id)
-            if status is not None and status.reachable == "push":
-                self._push.send_soon(offer.mechanic_id, view, expires_at_ms=offer.expires_at_ms)
+        await self._deadlines.schedule(
+            *((offer.id, ends_at_ms(OfferKind(offer.kind), offer.expires_at_ms)) for offer in offers)
+        )
+        found = list(zip(offers, views, strict=True))
+        await self._publish(
+            deliveries.OfferTo(view, offer.expires_at_ms, offer.mechanic_id, sorted(excluded[offer.request_id]))
+            for offer, view in found
+        )
+        await self._push_to_absent([(offer, view) for offer, view in found if offer.kind == OfferKind.PRIORITY])
 
-    async def _offer_closed(self, payload: Mapping[str, Any]) -> None:
+    async def _push_to_absent(self, found: list[tuple[tables.Offer, OfferView]]) -> None:
+        favorites = {offer.mechanic_id for offer, _ in found if offer.mechanic_id is not None}
+        statuses = await self._presence.status_of(favorites) if favorites else {}
+        for offer, view in found:
+            status = None if offer.mechanic_id is None else statuses.get(offer.mechanic_id)
+            if status is not None and status.reachable == "push":
+                self._push.send_soon(status.mechanic_id, view, expires_at_ms=offer.expires_at_ms)
+
+    async def _offers_closed(self, payloads: Payloads) -> None:
         await self._publish(
             deliveries.Withdraw(payload["offer_id"], payload["reason"], payload["except_connection_id"])
+            for payload in payloads
         )
-        await self._deadlines.forget(payload["offer_id"])
+        await self._deadlines.forget(*(payload["offer_id"] for payload in payloads))
 
-    async def _offer_withdrawn(self, payload: Mapping[str, Any]) -> None:
+    async def _offers_withdrawn(self, payloads: Payloads) -> None:
         await self._publish(
             deliveries.Withdraw(payload["offer_id"], "declined", only_mechanic_id=payload["mechanic_id"])
+            for payload in payloads
         )
 
-    async def _request_changed(self, payload: Mapping[str, Any]) -> None:
+    async def _requests_changed(self, payloads: Payloads) -> None:
+        to_tell: defaultdict[str, set[str | None]] = defaultdict(set)
+        for payload in payloads:
+            to_tell[payload["request_id"]].update(payload["tell"])
         async with self._database.read() as session:
-            seen = await request_view(session, payload["request_id"], now_ms=self._clock.now_ms())
-        assert seen is not None, "requests are never deleted"
-        frame = Raw(encode(RequestUpdate(seen.view)))
-        await self._publish(deliveries.ToCustomer(seen.customer_id, frame))
-        for mechanic_id in {seen.assigned_mechanic_id, *payload["tell"]} - {None}:
-            await self._publish(deliveries.ToMechanic(mechanic_id, frame))
+            rows = await session.exec(select(tables.SessionRequest).where(col(tables.SessionRequest.id).in_(to_tell)))
+            found = await request_views(session, list(rows), now_ms=self._clock.now_ms())
+        assert len(found) == len(to_tell), "requests are never deleted"
+        updates: list[deliveries.Delivery] = []
+        for seen in found:
+            frame = Raw(encode(RequestUpdate(seen.view)))
+            updates.append(deliveries.ToCustomer(seen.customer_id, frame))
+            for mechanic_id in {seen.assigned_mechanic_id, *to_tell[seen.view.id]} - {None}:
+                updates.append(deliveries.ToMechanic(mechanic_id, frame))
+        await self._publish(updates)
 
-    async def _facts_changed(self, payload: Mapping[str, Any]) -> None:
-        mechanic_id = payload["mechanic_id"]
-        await self._presence.refresh_facts([mechanic_id])
+    async def _facts_changed(self, payloads: Payloads) -> None:
+        ids = {payload["mechanic_id"] for payload in payloads}
+        await self._presence.refresh_facts(ids)
         async with self._database.read() as session:
-            mechanic = await session.get_one(tables.Mechanic, mechanic_id)
-        await self._publish(deliveries.Facts(mechanic_id, mechanic.on_duty, mechanic.active_request_id is not None))
+            mechanics = list(await session.exec(select(tables.Mechanic).where(col(tables.Mechanic.id).in_(ids))))
+        await self._publish(
+            deliveries.Facts(mechanic.id, mechanic.on_duty, mechanic.active_request_id is not None)
+            for mechanic in mechanics
+        )
 
-    async def _favorite_prompt(self, payload: Mapping[str, Any]) -> None:
+    async def _favorite_prompts(self, payloads: Payloads) -> None:
+        prompts = []
         async with self._database.read() as session:
-            row = await session.get_one(tables.SessionRequest, payload["request_id"])
-            if await session.get(tables.Favorite, (row.customer_id, payload["mechanic_id"])) is not None:
-                return
-            mechanic = await session.get_one(tables.Account, payload["mechanic_id"])
-        prompt = FavoritePrompt(row.id, Person(mechanic.id, mechanic.name))
-        await self._publish(deliveries.ToCustomer(row.customer_id, Raw(encode(prompt))))
+            for payload in payloads:
+                row = await session.get_one(tables.SessionRequest, payload["request_id"])
+                if await session.get(tables.Favorite, (row.customer_id, payload["mechanic_id"])) is not None:
+                    continue
+                mechanic = await session.get_one(tables.Account, payload["mechanic_id"])
+                prompt = FavoritePrompt(row.id, Person(mechanic.id, mechanic.name))
+                prompts.append(deliveries.ToCustomer(row.customer_id, Raw(encode(prompt))))
+        await self._publish(prompts)

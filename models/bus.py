@@ -95,9 +95,9 @@ class Bus:
         for ear in tuple(self._ears.values()):
             await ear.give_up([channel for channel in unheard if channel in ear.channels])
 
-    async def publish(self, channel: str, payload: str | bytes) -> None:
-        """Publish; raises ``RedisError`` if Redis did not take it."""
-        await self._link.publish(channel, payload)
+    async def publish(self, channel: str, *payloads: str | bytes) -> None:
+        """Publish in order; raises ``RedisError`` if Redis did not take them all."""
+        await self._link.publish(channel, *payloads)
 
     async def run(self) -> None:
         """Listen until cancelled; after a failure again with exponential backoff (never more than a second)."""

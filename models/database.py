@@ -5,17 +5,18 @@ order, instead of failing half-way with SQLITE_BUSY when a reading transaction w
 """
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import anyio
 import asyncpg
-from sqlalchemy import event, text
+from sqlalchemy import event, insert, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from models.errors import DatabaseUnavailable
@@ -84,6 +85,16 @@ class Database:
         await self.writer.dispose()
         if self.is_sqlite:
             await self.reader.dispose()
+
+
+async def insert_rows(session: AsyncSession, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows with the same columns in one statement, at once; nothing for none.
+
+    Past the session's unit of work, which costs several times as much per row.
+    """
+    if rows:
+        connection = await session.connection()
+        await connection.execute(insert(table.__table__), rows)
 
 
 def async_url(url: str) -> URL:

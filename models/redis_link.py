@@ -90,9 +90,20 @@ class RedisLink:
         """Give ``command`` a client of each server in turn; raises as soon as one of them does not answer."""
         return [await command(self._client(home)) for home in await self._homes()]
 
-    async def publish(self, channel: str, payload: str | bytes) -> None:
-        """Publish on a channel, which like a key lives on one server (redis.io, "Sharded pub/sub")."""
-        await self.ask(channel, lambda redis: redis.spublish(channel, payload))
+    async def publish(self, channel: str, *payloads: str | bytes) -> None:
+        """Publish on a channel, in order and in one round trip; raises ``RedisError`` when some may not have been.
+
+        A channel like a key lives on one server (redis.io, "Sharded pub/sub").
+        """
+
+        async def say(redis: Redis) -> None:
+            pipeline = redis.pipeline(transaction=False)
+            for payload in payloads:
+                pipeline.spublish(channel, payload)
+            await pipeline.execute()
+
+        if payloads:
+            await self.ask(channel, say)
 
     async def ping(self) -> None:
         """Raise ``RedisError`` or ``OSError`` unless every server answers."""

@@ -97,7 +97,7 @@ class Town:
         """Hold the rows of these requests: every transition of theirs waits inside its transaction."""
         async with self.database.write(within_s=LOCKED_MAX_S) as session:
             for request_id in sorted(request_ids):
-                await request_store.lock(session, request_id)
+                await request_store.lock(session, [request_id])
             yield
 
     async def waiting(self, count: int = 1) -> None:

@@ -144,7 +144,7 @@ async def test_accepts_that_wait_for_one_that_is_stuck_are_told_to_try_again_and
 
         async def hold_until_told() -> None:
             async with world.database.write() as session:
-                await request_store.lock(session, request.id)
+                await request_store.lock(session, [request.id])
                 is_held.set()
                 await eventually(lambda: len(told) == len(others), "the others are told")
 

@@ -77,6 +77,11 @@ class Store:
         for key in keys:
             self.strings.pop(key, None)
 
+    def move(self, index: str, scores: dict[str, int]) -> None:
+        """ZADD XX."""
+        known = self.sorted_sets.get(index, {})
+        known.update({member: score for member, score in scores.items() if member in known})
+
     def _set(self, now_ms: int, key: str, value: str, expires_at_ms: int) -> None:
         # Redis deletes what is to expire at this very millisecond, and lets live until its end what was there before.
         if expires_at_ms > now_ms:
@@ -176,9 +181,15 @@ class Link:
         self._fail_if_away()
         return answer
 
-    async def publish(self, channel: str, payload: str | bytes) -> None:
-        text = payload if isinstance(payload, str) else payload.decode()
-        await self.do("publish", lambda: self._server.publish(channel, text))
+    async def publish(self, channel: str, *payloads: str | bytes) -> None:
+        for payload in payloads:
+            # One after the other: the node may die in between.
+            text = payload if isinstance(payload, str) else payload.decode()
+            await self.do("publish", lambda text=text: self._server.publish(channel, text))
+
+    async def zadd(self, index: str, scores: dict[str, int], *, xx: bool) -> None:
+        assert xx
+        await self.do("zadd", lambda: self._server.store.move(index, scores))
 
     def pipeline(self, *, transaction: bool) -> "Pipeline":
         assert not transaction
@@ -233,8 +244,8 @@ class Bus:
         for channel in channels:
             self._handlers.setdefault(channel, []).append(handler)
 
-    async def publish(self, channel: str, payload: str | bytes) -> None:
-        await self._link.publish(channel, payload)
+    async def publish(self, channel: str, *payloads: str | bytes) -> None:
+        await self._link.publish(channel, *payloads)
 
     def lose(self, *, unnoticed_s: float = 0.0) -> None:
         """The connection breaks: nothing is heard until that is noticed, it is made anew, and the gap announced."""

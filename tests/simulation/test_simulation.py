@@ -15,6 +15,7 @@ import anyio
 import pytest
 from hypothesis import settings
 from sqlalchemy import update
+from sqlmodel import col, select
 
 from dispatch import request_store
 from dispatch.outbox import Outbox
@@ -79,8 +80,9 @@ def without_the_condition() -> Any:
     def forgetful_update(table: Any) -> Any:
         return Unconditional(update(table)) if table is tables.SessionRequest else update(table)
 
-    async def load_unlocked(session: Any, request_id: str) -> tables.SessionRequest | None:
-        return await session.get(tables.SessionRequest, request_id, populate_existing=True)
+    async def load_unlocked(session: Any, request_ids: Any, **_: Any) -> list[tables.SessionRequest]:
+        rows = select(tables.SessionRequest).where(col(tables.SessionRequest.id).in_(request_ids))
+        return list(await session.exec(rows.execution_options(populate_existing=True)))
 
     with patch.object(request_store, "update", forgetful_update), patch.object(request_store, "lock", load_unlocked):
         yield
@@ -94,24 +96,25 @@ def without_the_reconciler() -> AbstractContextManager[Any]:
 @contextmanager
 def told_before_the_commit() -> Any:
     """That a request has changed is told as soon as it is written, and not once it has been committed."""
-    add, post, tell = Outbox.add, Outbox.post, Telling._request_changed
+    add, post, tell = Outbox.add, Outbox.post, Telling._requests_changed
 
-    def add_and_tell(self: Outbox, session: Any, messages: Any) -> None:
-        add(self, session, messages)
+    async def add_and_tell(self: Outbox, session: Any, messages: Any) -> None:
+        await add(self, session, messages)
         post(self, [message for message in messages if message.kind == "request_changed"])
 
     def post_the_others(self: Outbox, messages: Any) -> None:
         post(self, [message for message in messages if message.kind != "request_changed"])
 
-    async def tell_what_is_there(self: Telling, payload: Any) -> None:
-        # A request that was inserted but not committed cannot be seen; that alone would give the bug away.
-        with suppress(AssertionError):
-            await tell(self, payload)
+    async def tell_what_is_there(self: Telling, payloads: Any) -> None:
+        for payload in payloads:
+            # A request that was inserted but not committed cannot be seen; that alone would give the bug away.
+            with suppress(AssertionError):
+                await tell(self, [payload])
 
     with (
         patch.object(Outbox, "add", add_and_tell),
         patch.object(Outbox, "post", post_the_others),
-        patch.object(Telling, "_request_changed", tell_what_is_there),
+        patch.object(Telling, "_requests_changed", tell_what_is_there),
     ):
         yield
 
