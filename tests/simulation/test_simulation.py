@@ -27,7 +27,7 @@ from tests.simulation.sql import Kind
 from tests.simulation.world import Run, play
 
 IS_DEEP = settings.get_current_profile_name() == "deep"
-SEEDS = 10_000 if IS_DEEP else 150
+SEEDS = 10_000 if IS_DEEP else 300
 PER_TEST = 10
 PLANTED_SEEDS_MAX = 150
 TRACE_TAIL_LEN = 60
