@@ -3,8 +3,9 @@
 A message is leased to the node that wrote it; when it is still there after the lease, any node tells it. So everything is
 told at least once, and handlers must not mind telling twice.
 
-What is told is told together, kind by kind: when much happens at once, one reading serves many messages. So handlers must not
-mind either when a message of another kind, written later, is told earlier: each tells the state as it is when it is told.
+What is told is told together, kind by kind, the most urgent kind first: when much happens at once, one reading serves many
+messages. So handlers must not mind either when a message of another kind, written later, is told earlier: each tells the state
+as it is when it is told.
 """
 
 from collections import defaultdict, deque
@@ -62,7 +63,7 @@ class Outbox:
         self._log = structlog.get_logger("outbox")
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Let ``handler`` tell messages of this kind."""
+        """Let ``handler`` tell messages of this kind, after those of the kinds before."""
         self._handlers[kind] = handler
 
     async def add(self, session: AsyncSession, messages: Iterable[Message]) -> None:
@@ -144,16 +145,16 @@ class Outbox:
         for message in batch:
             by_kind[message.kind].append(message)
         told: list[str] = []
-        for kind, messages in by_kind.items():
-            handler = self._handlers.get(kind)
-            if handler is None:
-                # Written by a newer version during a rolling upgrade: one of its nodes takes it over after the lease.
-                self._log.warning("messages_of_another_version", kind=kind, messages=len(messages))
-            elif await self._tell_alike(handler, messages):
+        for kind, handler in self._handlers.items():
+            messages = by_kind.pop(kind, [])
+            if not messages or await self._tell_alike(handler, messages):
                 told += (message.id for message in messages)
             elif len(messages) > 1:
                 # Perhaps one of them is to blame, whose shard of Redis is away: the others shall not wait for it.
                 told += [message.id for message in messages if await self._tell_alike(handler, [message])]
+        if by_kind:
+            # Written by a newer version during a rolling upgrade: one of its nodes takes them over after the lease.
+            self._log.warning("messages_of_another_version", kinds=sorted(by_kind))
         if not told:
             return
         try:

@@ -50,12 +50,13 @@ class Telling:
         self._deadlines = deadlines
         self._push = push
         self._channel = deliveries.channel(link)
-        outbox.on("offer_opened", self._offers_opened)
+        # The most urgent first: a card that is gone, whoever may take the request, and who waits for it.
         outbox.on("offer_closed", self._offers_closed)
         outbox.on("offer_withdrawn", self._offers_withdrawn)
+        outbox.on("offer_opened", self._offers_opened)
         outbox.on("request_changed", self._requests_changed)
-        outbox.on("facts_changed", self._facts_changed)
         outbox.on("favorite_prompt", self._favorite_prompts)
+        outbox.on("facts_changed", self._facts_changed)
 
     async def _publish(self, found: Iterable[deliveries.Delivery]) -> None:
         await self._bus.publish(self._channel, *map(deliveries.encode, found))

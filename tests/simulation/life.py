@@ -80,8 +80,11 @@ class Life:
                 current_life.reset(token)
 
     def on_death(self, wish: Callable[[], None]) -> None:
-        """Call ``wish`` when the node is killed: what the rest of the world sees of it."""
-        self._last_wishes[wish] = None
+        """Call ``wish`` when the node is killed, at once if it has been: what the rest of the world sees of it."""
+        if self.is_over:
+            wish()
+        else:
+            self._last_wishes[wish] = None
 
     def no_longer_on_death(self, wish: Callable[[], None]) -> None:
         """Do not."""
