@@ -31,21 +31,11 @@ import uvicorn
 from redis.exceptions import RedisError
 from starlette.routing import Mount
 
-from dispatch.checkout import Checkouts
-from dispatch.deadlines import Deadlines
+from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.favorites import Favorites
 from dispatch.outbox import Outbox
-from dispatch.payments import Payments
 from dispatch.plans import Plans
-from dispatch.push import Push
-from dispatch.reading import Reading
-from dispatch.reconciler import Reconciler
-from dispatch.refunds import Refunds
-from dispatch.request import Windows
-from dispatch.service import Dispatch
 from dispatch.stripe_api import StripeApi
-from dispatch.superseded import Superseded
-from dispatch.telling import Telling
 from embedded.redis_child import RedisChild
 from embedded.stripe_standin import StripeStandin
 from embedded.workers import Workers
@@ -115,36 +105,17 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
         bus = Bus(link, node_id)
 
         presence = Presence(link, bus, clock, database, settings.presence(), node_id)
-        outbox = Outbox(database, clock, settings.dispatch())
-        push = Push(
-            database=database,
-            clock=clock,
-            outbox=outbox,
-            secret_key=settings.signing_key(),
-            contact=settings.resolved_base_url,
-        )
-        deadlines = Deadlines(link, clock, settings.dispatch())
-        reading = Reading(database=database, clock=clock, presence=presence, outbox=outbox)
-        dispatch = Dispatch(
-            database=database,
-            clock=clock,
-            reading=reading,
-            deadlines=deadlines,
-            outbox=outbox,
-            settings=settings.dispatch(),
-        )
-        Telling(
+        parts = DispatchParts(
             database=database,
             link=link,
             bus=bus,
             clock=clock,
             presence=presence,
-            deadlines=deadlines,
-            push=push,
-            outbox=outbox,
+            settings=settings.dispatch(),
+            secret_key=settings.signing_key(),
+            contact=settings.resolved_base_url,
         )
-        money = Money(settings, database, clock, outbox)
-        stack.push_async_callback(money.close)
+        money = await stack.enter_async_context(money_parts(settings, database, clock, parts.outbox))
 
         doors = settings.doors(is_demo=is_demo)
         services = Services(
@@ -155,18 +126,18 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             clock=clock,
             accounts=Accounts(database),
             presence=presence,
-            dispatch=dispatch,
-            reading=reading,
+            dispatch=parts.dispatch,
+            reading=parts.reading,
             checkouts=money.checkouts,
             payments=money.payments,
             favorites=Favorites(database, clock, presence),
             plans=Plans(database),
-            push=push,
+            push=parts.push,
             node_id=node_id,
             tokens=Tokens(doors.secret_key, doors.token_lifetime_s),
             tickets=Tickets(link, doors.ticket_lifetime_s),
         )
-        loops = [clock.run, bus.run, presence.run, outbox.run, push.run, dispatch.run, *money.loops]
+        loops = [clock.run, bus.run, presence.run, *parts.loops.values(), *money.loops.values()]
         mounts = []
         if settings.stripe().is_standin:
             standin = StripeStandin(
@@ -201,33 +172,26 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
                 tasks.start_soon(announce, settings, server, demo if is_demo else None)
             await server.serve(sockets=[listener])
             with anyio.move_on_after(OUTBOX_DRAIN_S):
-                await outbox.drained()
+                await parts.outbox.drained()
             tasks.cancel_scope.cancel()
 
 
-class Money:
-    """The parts that deal with Stripe, as a node and the command put them together."""
-
-    def __init__(self, settings, database, clock, outbox):
-        dispatch, stripe = settings.dispatch(), settings.stripe()
-        self._stripe_api = StripeApi(stripe)
-        shared = {"database": database, "clock": clock, "stripe_api": self._stripe_api}
-        refunds = Refunds(**shared, outbox=outbox, settings=dispatch)
-        windows = Windows(dispatch.priority_window_ms, dispatch.broadcast_window_ms)
-        self.payments = Payments(**shared, outbox=outbox, refunds=refunds, windows=windows)
-        superseded = Superseded(**shared, payments=self.payments)
-        self.checkouts = Checkouts(
-            **shared,
-            payments=self.payments,
-            superseded=superseded,
-            settings=stripe,
+@contextlib.asynccontextmanager
+async def money_parts(settings, database, clock, outbox):
+    """Put together what deals with Stripe, for as long as the block lasts."""
+    stripe_api = StripeApi(settings.stripe())
+    try:
+        yield MoneyParts(
+            database=database,
+            clock=clock,
+            outbox=outbox,
+            stripe_api=stripe_api,
+            stripe=settings.stripe(),
+            settings=settings.dispatch(),
             base_url=settings.resolved_base_url,
         )
-        self.reconciler = Reconciler(**shared, payments=self.payments, superseded=superseded, refunds=refunds)
-        self.loops = [refunds.run, self.payments.run, superseded.run, self.reconciler.run]
-
-    async def close(self):
-        await self._stripe_api.close()
+    finally:
+        await stripe_api.close()
 
 
 async def clock_of(link):
@@ -454,8 +418,8 @@ async def reconcile(settings):
             stack.push_async_callback(link.close)
             clock = await clock_of(link)
         # What it leaves to tell is told by a running node, or by the next one to start.
-        money = Money(settings, database, clock, Outbox(database, clock, settings.dispatch()))
-        stack.push_async_callback(money.close)
+        outbox = Outbox(database, clock, settings.dispatch())
+        money = await stack.enter_async_context(money_parts(settings, database, clock, outbox))
         count = 0
         try:
             async for repair in money.reconciler.repairs():

@@ -13,5 +13,5 @@ payments.py       from money to one request            fulfilment.py     what a 
 stripe_api.py     Stripe through its SDK               stripe_events.py  its webhooks, stored first
 refunds.py        money on its way back                reconciler.py     what Stripe knows and we have missed
 favorites.py      whom a customer trusts               plans.py          what can be bought
-push.py           waking an app that is not connected
+push.py           waking an app that is not connected  assembly.py       how all these are put together
 """

@@ -28,6 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from dispatch import deliveries
+from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.checkout import Checkouts
 from dispatch.deadlines import Deadlines
 from dispatch.outbox import Outbox
@@ -38,8 +39,6 @@ from dispatch.reconciler import Reconciler
 from dispatch.refunds import Refunds
 from dispatch.service import Dispatch
 from dispatch.stripe_api import StripeApi
-from dispatch.superseded import Superseded
-from dispatch.telling import Telling
 from embedded.stripe_standin import StripeStandin
 from models.accounts import Accounts, NewAccount
 from models.bus import Bus
@@ -344,32 +343,26 @@ async def running_node(
     await clock.sync()
     bus = Bus(link, node_id)
     presence = Presence(link, bus, clock, database, PresenceSettings(grace_ms=100), node_id)
-    outbox = Outbox(database, clock, settings)
-    push = Push(database=database, clock=clock, outbox=outbox, secret_key="s" * 32, contact=contact)
-    deadlines = Deadlines(link, clock, settings)
-    reading = Reading(database=database, clock=clock, presence=presence, outbox=outbox)
-    dispatch = Dispatch(
-        database=database, clock=clock, reading=reading, deadlines=deadlines, outbox=outbox, settings=settings
-    )
-    Telling(
+    parts = DispatchParts(
         database=database,
         link=link,
         bus=bus,
         clock=clock,
         presence=presence,
-        deadlines=deadlines,
-        push=push,
-        outbox=outbox,
+        settings=settings,
+        secret_key="s" * 32,
+        contact=contact,
     )
     stripe_api = StripeApi(stripe)
-    with_stripe: dict[str, Any] = {"database": database, "clock": clock, "stripe_api": stripe_api}
-    refunds = Refunds(**with_stripe, outbox=outbox, settings=settings)
-    payments = Payments(**with_stripe, outbox=outbox, refunds=refunds, windows=dispatch.windows)
-    superseded = Superseded(**with_stripe, payments=payments)
-    base_url = "http://127.0.0.1:1"
-    checkouts = Checkouts(**with_stripe, payments=payments, superseded=superseded, settings=stripe, base_url=base_url)
-    # Its loop is left to real servers: here it would heal what a test has broken on purpose.
-    reconciler = Reconciler(**with_stripe, payments=payments, superseded=superseded, refunds=refunds)
+    money = MoneyParts(
+        database=database,
+        clock=clock,
+        outbox=parts.outbox,
+        stripe_api=stripe_api,
+        stripe=stripe,
+        settings=settings,
+        base_url="http://127.0.0.1:1",
+    )
     node = Node(
         node_id,
         link,
@@ -377,27 +370,20 @@ async def running_node(
         bus,
         database,
         presence,
-        outbox,
-        push,
-        deadlines,
-        dispatch,
-        reading,
-        refunds,
-        payments,
-        checkouts,
-        reconciler,
+        parts.outbox,
+        parts.push,
+        parts.deadlines,
+        parts.dispatch,
+        parts.reading,
+        money.refunds,
+        money.payments,
+        money.checkouts,
+        money.reconciler,
         stripe_api,
     )
-    loops: dict[str, Callable[[], Awaitable[None]]] = {
-        "clock": clock.run,
-        "presence": presence.run,
-        "outbox": outbox.run,
-        "push": push.run,
-        "dispatch": dispatch.run,
-        "refunds": refunds.run,
-        "payments": payments.run,
-        "superseded": superseded.run,
-    }
+    loops = {"clock": clock.run, "presence": presence.run, **parts.loops, **money.loops}
+    # The reconciler's is left to real servers: here it would heal what a test has broken on purpose.
+    still = {"reconciler", *without}
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bus.run)
@@ -405,7 +391,7 @@ async def running_node(
                 deliveries.channel(link), handler=lambda text: node.heard.append(deliveries.decode(text))
             )
             for name, run in loops.items():
-                if name not in without:
+                if name not in still:
                     tasks.start_soon(run)
             world.nodes.append(node)
             try:

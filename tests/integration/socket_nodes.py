@@ -23,12 +23,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from dispatch import deliveries
-from dispatch.deadlines import Deadlines
+from dispatch.assembly import DispatchParts
 from dispatch.outbox import Outbox
-from dispatch.push import Push
-from dispatch.reading import Reading
-from dispatch.service import Dispatch
-from dispatch.telling import Telling
 from http_api.auth import Identity, Tickets, Tokens
 from http_api.hub import Hub
 from http_api.services import Services
@@ -246,28 +242,15 @@ class Town:
             sweep_interval_ms=50,
         )
         presence = Presence(link, bus, clock, self.database, presence_settings, node_id)
-        dispatch_settings = DispatchSettings()
-        outbox = Outbox(self.database, clock, dispatch_settings)
-        push = Push(database=self.database, clock=clock, outbox=outbox, secret_key=SECRET_KEY, contact=ORIGIN)
-        deadlines = Deadlines(link, clock, dispatch_settings)
-        reading = Reading(database=self.database, clock=clock, presence=presence, outbox=outbox)
-        dispatch = Dispatch(
-            database=self.database,
-            clock=clock,
-            reading=reading,
-            deadlines=deadlines,
-            outbox=outbox,
-            settings=dispatch_settings,
-        )
-        Telling(
+        dispatching = DispatchParts(
             database=self.database,
             link=link,
             bus=bus,
             clock=clock,
             presence=presence,
-            deadlines=deadlines,
-            push=push,
-            outbox=outbox,
+            settings=DispatchSettings(),
+            secret_key=SECRET_KEY,
+            contact=ORIGIN,
         )
         parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
         parts |= {
@@ -277,9 +260,9 @@ class Town:
             "bus": bus,
             "clock": clock,
             "presence": presence,
-            "dispatch": dispatch,
-            "reading": reading,
-            "push": push,
+            "dispatch": dispatching.dispatch,
+            "reading": dispatching.reading,
+            "push": dispatching.push,
             "node_id": node_id,
             "tokens": Tokens(SECRET_KEY, settings.token_lifetime_s),
             "tickets": Tickets(link, settings.ticket_lifetime_s),
@@ -302,13 +285,13 @@ class Town:
             async with anyio.create_task_group() as under:
                 under.start_soon(bus.run)
                 under.start_soon(presence.run)
-                under.start_soon(outbox.run)
+                under.start_soon(dispatching.outbox.run)
                 await under.start(hub.run)
                 async with anyio.create_task_group() as serving:
                     serving.start_soon(server.serve)
                     await eventually(lambda: server.started, "the server listens")
                     port = server.servers[0].sockets[0].getsockname()[1]
-                    yield Node(port, hub, services, bus, outbox, server)
+                    yield Node(port, hub, services, bus, dispatching.outbox, server)
                     server.should_exit = True
                 under.cancel_scope.cancel()
         finally:

@@ -9,38 +9,29 @@ import anyio
 from anyio.abc import TaskGroup
 from redis.exceptions import RedisError
 
-from dispatch.checkout import Checkouts
-from dispatch.deadlines import Deadlines
-from dispatch.outbox import Outbox
-from dispatch.payments import Payments
-from dispatch.push import Push
-from dispatch.reading import Reading
-from dispatch.reconciler import Reconciler
-from dispatch.refunds import Refunds
+from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.service import Dispatch
 from dispatch.stripe_api import StripeApi
-from dispatch.superseded import Superseded
-from dispatch.telling import Telling
 from http_api.auth import Tokens
 from http_api.connection import UNAVAILABLE
 from http_api.hub import Hub
 from http_api.services import Services
 from models.bus import Bus
 from models.clock import RedisClock
-from models.outcomes import Refused
 from models.redis_link import RedisLink
 from models.settings import DispatchSettings, DoorSettings, Settings, StripeSettings
-from models.wire import RequestView
 from presence.service import Presence
 from tests.simulation import redis, stripe
 from tests.simulation.life import Life, current_life
 from tests.simulation.sql import SimulatedDatabase
 
 if TYPE_CHECKING:
+    from tests.simulation.invariants import Watch
     from tests.simulation.world import World
 
 T = TypeVar("T")
 SECRET_KEY = "a secret of forty bytes or more, for tests"
+BASE_URL = "https://pitlane.example"
 
 
 class Unreachable(Exception):
@@ -53,19 +44,20 @@ def door_settings() -> DoorSettings:
     return Settings(secret_key=SECRET_KEY, _env_file=None).doors()
 
 
-class ObservedDispatch(Dispatch):
-    """The real one; the world looks at what each accept was answered."""
+class ObservedDispatch:
+    """The real one; the world looks at what each accept is answered."""
 
-    world: "World"
+    def __init__(self, dispatch: Dispatch, watch: "Watch") -> None:
+        self._dispatch = dispatch
+        self._watch = watch
 
-    async def accept(
-        self, mechanic_id: str, offer_id: str, *, received_at_ms: int, connection_id: str | None = None
-    ) -> RequestView | Refused:
-        self.world.watch.accept_arrived(mechanic_id, offer_id, received_at_ms)
-        outcome = await super().accept(
-            mechanic_id, offer_id, received_at_ms=received_at_ms, connection_id=connection_id
-        )
-        self.world.watch.accept_answered(mechanic_id, offer_id, received_at_ms, outcome)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatch, name)
+
+    async def accept(self, mechanic_id: str, offer_id: str, *, received_at_ms: int, **more: Any) -> Any:
+        self._watch.accept_arrived(mechanic_id, offer_id, received_at_ms)
+        outcome = await self._dispatch.accept(mechanic_id, offer_id, received_at_ms=received_at_ms, **more)
+        self._watch.accept_answered(mechanic_id, offer_id, received_at_ms, outcome)
         return outcome
 
 
@@ -92,51 +84,28 @@ class Node:
         bus = cast(Bus, self.bus)
         presence = cast(Presence, redis.Presence(cast(redis.Link, link)))
         stripe_api = cast(StripeApi, stripe.StripeEnd(world.stripe, self.life))
-        outbox = Outbox(database, clock, settings)
-        deadlines = Deadlines(link, clock, settings)
-        self.reading = Reading(database=database, clock=clock, presence=presence, outbox=outbox)
-        self.dispatch = ObservedDispatch(
-            database=database, clock=clock, reading=self.reading, deadlines=deadlines, outbox=outbox, settings=settings
-        )
-        self.dispatch.world = world
-        Telling(
+        dispatching = DispatchParts(
             database=database,
             link=link,
             bus=bus,
             clock=clock,
             presence=presence,
-            deadlines=deadlines,
-            # Nobody is reachable by push here, so nothing is ever asked of it.
-            push=cast(Push, None),
-            outbox=outbox,
+            settings=settings,
+            secret_key=SECRET_KEY,
+            contact=BASE_URL,
         )
-        refunds = Refunds(database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, settings=settings)
-        self.payments = Payments(
+        self.reading = dispatching.reading
+        self.dispatch = cast(Dispatch, ObservedDispatch(dispatching.dispatch, world.watch))
+        money = MoneyParts(
             database=database,
             clock=clock,
-            outbox=outbox,
-            refunds=refunds,
+            outbox=dispatching.outbox,
             stripe_api=stripe_api,
-            windows=self.dispatch.windows,
+            stripe=StripeSettings("", (), None, is_standin=True),
+            settings=settings,
+            base_url=BASE_URL,
         )
-        superseded = Superseded(database=database, clock=clock, stripe_api=stripe_api, payments=self.payments)
-        self.checkouts = Checkouts(
-            database=database,
-            clock=clock,
-            stripe_api=stripe_api,
-            payments=self.payments,
-            superseded=superseded,
-            settings=StripeSettings("", (), None, is_standin=True),
-            base_url="https://pitlane.example",
-        )
-        reconciler = Reconciler(
-            database=database,
-            clock=clock,
-            stripe_api=stripe_api,
-            payments=self.payments,
-            superseded=superseded,
-            refunds=refunds,
-        )
+        self.payments, self.checkouts = money.payments, money.checkouts
         parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
         parts |= {
             "settings": door_settings(),
@@ -152,8 +121,9 @@ class Node:
         }
         self.hub = Hub(Services(**parts), resend_interval_ms=settings.resend_interval_ms)
         self.clock = clock
-        self._loops = [clock.run, self.bus.run, outbox.run, self.dispatch.run]
-        self._loops += [refunds.run, self.payments.run, superseded.run, reconciler.run]
+        # Nobody is reachable by push here.
+        loops = {**dispatching.loops, **money.loops}
+        self._loops = [clock.run, self.bus.run, *(run for name, run in loops.items() if name != "push")]
 
     async def run(self) -> None:
         """Live until killed."""

@@ -1,0 +1,118 @@
+"""How the parts of dispatch are put together on one node: in one way, whoever does it (the server, a command, a test)."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from dispatch.checkout import Checkouts
+from dispatch.deadlines import Deadlines
+from dispatch.outbox import Outbox
+from dispatch.payments import Payments
+from dispatch.push import Push
+from dispatch.reading import Reading
+from dispatch.reconciler import Reconciler
+from dispatch.refunds import Refunds
+from dispatch.request import Windows
+from dispatch.service import Dispatch
+from dispatch.stripe_api import StripeApi
+from dispatch.superseded import Superseded
+from dispatch.telling import Telling
+from models.bus import Bus
+from models.clock import Clock, RedisClock
+from models.database import Database
+from models.redis_link import RedisLink
+from models.settings import DispatchSettings, StripeSettings
+from presence.service import Presence
+
+Loops = Mapping[str, Callable[[], Awaitable[None]]]
+"""What has to run until cancelled, each by its name."""
+
+
+class DispatchParts:
+    """Requests, offers, their deadlines, and telling of them. Nothing happens by itself until ``loops`` run."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        link: RedisLink,
+        bus: Bus,
+        clock: RedisClock,
+        presence: Presence,
+        settings: DispatchSettings,
+        secret_key: str,
+        contact: str,
+    ) -> None:
+        """``secret_key`` and ``contact`` are what pushes are signed with: see ``Push``."""
+        self.outbox = Outbox(database, clock, settings)
+        self.push = Push(database=database, clock=clock, outbox=self.outbox, secret_key=secret_key, contact=contact)
+        self.deadlines = Deadlines(link, clock, settings)
+        self.reading = Reading(database=database, clock=clock, presence=presence, outbox=self.outbox)
+        self.dispatch = Dispatch(
+            database=database,
+            clock=clock,
+            reading=self.reading,
+            deadlines=self.deadlines,
+            outbox=self.outbox,
+            settings=settings,
+        )
+        Telling(
+            database=database,
+            link=link,
+            bus=bus,
+            clock=clock,
+            presence=presence,
+            deadlines=self.deadlines,
+            push=self.push,
+            outbox=self.outbox,
+        )
+        self.loops: Loops = {"outbox": self.outbox.run, "push": self.push.run, "dispatch": self.dispatch.run}
+
+
+class MoneyParts:
+    """Checkouts, payments, refunds and what looks after them. Nothing happens by itself until ``loops`` run."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        outbox: Outbox,
+        stripe_api: StripeApi,
+        stripe: StripeSettings,
+        settings: DispatchSettings,
+        base_url: str,
+    ) -> None:
+        """``base_url`` is where Stripe sends customers back to."""
+        windows = Windows(settings.priority_window_ms, settings.broadcast_window_ms)
+        self.refunds = Refunds(database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, settings=settings)
+        self.payments = Payments(
+            database=database,
+            clock=clock,
+            outbox=outbox,
+            refunds=self.refunds,
+            stripe_api=stripe_api,
+            windows=windows,
+        )
+        superseded = Superseded(database=database, clock=clock, stripe_api=stripe_api, payments=self.payments)
+        self.checkouts = Checkouts(
+            database=database,
+            clock=clock,
+            stripe_api=stripe_api,
+            payments=self.payments,
+            superseded=superseded,
+            settings=stripe,
+            base_url=base_url,
+        )
+        self.reconciler = Reconciler(
+            database=database,
+            clock=clock,
+            stripe_api=stripe_api,
+            payments=self.payments,
+            superseded=superseded,
+            refunds=self.refunds,
+        )
+        self.loops: Loops = {
+            "refunds": self.refunds.run,
+            "payments": self.payments.run,
+            "superseded": superseded.run,
+            "reconciler": self.reconciler.run,
+        }
