@@ -99,7 +99,7 @@ class Connection:
         raise NotImplementedError
 
     async def refresh(self) -> None:
-        """After a gap: read the snapshot again and send what may have been missed; may raise ``UNAVAILABLE``."""
+        """Read the snapshot again and send what may have been missed; may raise ``UNAVAILABLE``."""
         raise NotImplementedError
 
     # --- what the socket calls ----------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Connection:
             self._socket.ping()
 
     async def send_recent_requests(self) -> None:
-        """After a gap: where the requests that concern them stand, also those that have ended unheard."""
+        """Say where the requests that concern them stand, also those that have ended unheard."""
         for request in await self._hub.recent_requests.get(self.account_id) or ():
             self.send(RequestUpdate(request))
 
@@ -267,26 +267,36 @@ class Connection:
         except UNAVAILABLE as error:
             log.warning("job_unavailable", account_id=self.account_id, job=_name_of(job), error=str(error))
             self.error("unavailable", "The server cannot reach its database just now; please try again.", ref)
+            # It may have happened nevertheless, or half of it.
+            self._hub.refresh_soon(self)
         except Exception:
             # A bug: loud in the log, and in the client that met it, but no reason to end everybody else's connection.
             log.exception("job_failed", account_id=self.account_id, job=_name_of(job))
             self.error("internal_error", "Something went wrong on our side.", ref)
 
-    async def refresh_in_turn(self) -> None:
-        """Have ``refresh`` run after this connection's earlier jobs, and return when it is done; at once if not open."""
-        if not self.is_open:
-            return
-        done = anyio.Event()
+    async def refresh_in_turn(self) -> bool:
+        """Have ``refresh`` run after this connection's earlier jobs; ``False``, once that is known, if it could not be.
+
+        Before the welcome it is put off until then; after the close there is nothing to do.
+        """
+        if self.hold(partial(self._hub.refresh_soon, self)) or not self.is_open:
+            return True
+        done, is_read = anyio.Event(), True
 
         async def refresh() -> None:
+            nonlocal is_read
             try:
                 if self.is_open:
                     await self.refresh()
+            except UNAVAILABLE as error:
+                is_read = False
+                log.warning("not_refreshed_yet", account_id=self.account_id, error=str(error))
             finally:
                 done.set()
 
         self.enqueue(refresh)
         await done.wait()
+        return is_read
 
 
 def _name_of(job: Job) -> str:

@@ -86,7 +86,7 @@ class CustomerConnection(Connection):
         self.send(CustomerWelcome(wire.PROTOCOL, self.account_id, now, interval_s, requests or []))
 
     async def refresh(self) -> None:
-        """After a gap: their requests; statuses are healed by ``presence``."""
+        """Their requests; statuses are healed by ``presence``."""
         await self.send_recent_requests()
 
     async def _watch(self, mechanic_ids: list[str]) -> None:

@@ -45,6 +45,8 @@ QUEUE_LEN_MAX: Final = 10_000
 """Deliveries waiting; beyond it they are dropped and everybody gets a snapshot instead."""
 HEALERS: Final = 100
 """How many connections wait for their snapshots at once after a gap; read together, they are one."""
+HEAL_AGAIN_S: Final = 1.0
+"""How long to leave the database alone after a snapshot could not be read."""
 TICK_S: Final = 0.25
 TICK_MIN_S: Final = 0.01
 DRAIN_TIMEOUT_S: Final = 5.0
@@ -117,7 +119,9 @@ class Hub:
         self._channel = deliveries.channel(services.link)
         self._queue: deque[Delivery] = deque()
         self._has_deliveries = anyio.Event()
-        self._has_gap = anyio.Event()
+        self._stale: dict[Connection, None] = {}
+        """Who is to be brought up to date, in order."""
+        self._has_stale = anyio.Event()
         self._acked_at_ms = -1
         self._ack = b""
         self._tasks: TaskGroup | None = None
@@ -251,7 +255,7 @@ class Hub:
         if len(self._queue) >= QUEUE_LEN_MAX:
             self._log.error("deliveries_dropped", count=len(self._queue))
             self._queue.clear()
-            self._has_gap.set()
+            self._note_gap()
         self._queue.append(delivery)
         self._has_deliveries.set()
 
@@ -345,21 +349,34 @@ class Hub:
 
     # --- gaps ---------------------------------------------------------------------------------------------------------
 
+    def refresh_soon(self, connection: Connection) -> None:
+        """Bring a socket up to date once SQL can be read: it may have missed something. For connections; never waits."""
+        self._stale[connection] = None
+        self._has_stale.set()
+
     def _note_gap(self) -> None:
-        """The bus has been deaf."""
-        self._has_gap.set()
+        """The bus has been deaf, so everybody may have missed something."""
+        for connection in (*self.mechanics.all(), *self.customers.all()):
+            self.refresh_soon(connection)
 
     async def _heal(self) -> None:
-        """After each gap, give everybody a fresh snapshot, a few at a time."""
+        """Give a fresh snapshot to everybody who needs one, a few at a time; again and again to those whose cannot be read."""
         while True:
-            await self._has_gap.wait()
-            self._has_gap = anyio.Event()
-            stale: list[Connection] = [*self.mechanics.all(), *self.customers.all()]
-            self._log.warning("snapshots_after_gap", connections=len(stale))
+            await self._has_stale.wait()
+            self._has_stale = anyio.Event()
+            stale, self._stale = list(self._stale), {}
+            self._log.warning("sockets_behind", connections=len(stale))
+            unread: list[Connection] = []
             async with anyio.create_task_group() as healers:
                 for _ in range(min(HEALERS, len(stale))):
-                    healers.start_soon(self._refresh_all, stale)
+                    healers.start_soon(self._refresh_all, stale, unread)
+            if unread:
+                await anyio.sleep(HEAL_AGAIN_S)
+                for connection in unread:
+                    self.refresh_soon(connection)
 
-    async def _refresh_all(self, stale: list[Connection]) -> None:
+    async def _refresh_all(self, stale: list[Connection], unread: list[Connection]) -> None:
         while stale:
-            await stale.pop().refresh_in_turn()
+            connection = stale.pop()
+            if not await connection.refresh_in_turn():
+                unread.append(connection)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from dispatch.reading import MechanicState
 from http_api import close_codes
-from http_api.connection import Connection
+from http_api.connection import UNAVAILABLE, Connection, log
 from http_api.open_offers import ShownOffer
 from http_api.websocket_frames import frame_text
 from models import wire
@@ -182,7 +182,7 @@ class MechanicConnection(Connection):
             self.enqueue(self._settle)
 
     async def refresh(self) -> None:
-        """After a gap: facts, offers that came or went unheard, and sessions that began or ended."""
+        """Facts, offers that came or went unheard, and sessions that began or ended."""
         before = dict(self._shown or {})
         snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
         if snapshot is None:
@@ -229,12 +229,16 @@ class MechanicConnection(Connection):
             await self._send_open_offers()
 
     async def _settle(self) -> None:
-        """Bring this socket in line with what SQL says of its mechanic."""
-        state = await self._hub.services.reading.mechanic_state(self.account_id)
-        if state is None:
-            self._leave_unknown()
-        elif self._follow(state, is_answer=False):
-            await self._send_open_offers()
+        """Bring this socket in line with what SQL says of its mechanic, now or once SQL can be read."""
+        try:
+            state = await self._hub.services.reading.mechanic_state(self.account_id)
+            if state is None:
+                self._leave_unknown()
+            elif self._follow(state, is_answer=False):
+                await self._send_open_offers()
+        except UNAVAILABLE as error:
+            log.warning("not_settled_yet", account_id=self.account_id, error=str(error))
+            self._hub.refresh_soon(self)
 
     async def _send_open_offers(self) -> None:
         self._show_all(await self._hub.services.reading.offers_for(self.account_id))

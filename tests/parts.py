@@ -216,6 +216,14 @@ class Node:
     stripe_api: StripeApi
     heard: list[deliveries.Delivery] = field(default_factory=list)
     """What this node would tell its sockets."""
+    webhooks_in_hand: int = 0
+
+    async def receive_webhook(self, payload: bytes, signature: str) -> Refused | None:
+        self.webhooks_in_hand += 1
+        try:
+            return await self.payments.receive_webhook(payload, signature)
+        finally:
+            self.webhooks_in_hand -= 1
 
     def heard_of(self, kind: type[Found]) -> list[Found]:
         return [delivery for delivery in self.heard if isinstance(delivery, kind)]
@@ -310,7 +318,7 @@ async def _running_stripe(world: World, listener: socket.socket, base: str, fold
             return PlainTextResponse("", 503)
         world.webhooks.append((payload, signature))
         node = world.nodes[len(world.webhooks) % len(world.nodes)]
-        refused = await node.payments.receive_webhook(payload, signature)
+        refused = await node.receive_webhook(payload, signature)
         return PlainTextResponse("", 200 if refused is None else 400)
 
     app = Starlette(routes=[Mount("/stripe", app=stripe_when_it_answers), Route("/webhook", webhook, methods=["POST"])])
@@ -398,6 +406,8 @@ async def running_node(
                 yield node
             finally:
                 world.nodes.remove(node)
+            # As a server does that is told to stop; a connection still in use could not be closed.
+            await eventually(lambda: not node.webhooks_in_hand, "the webhooks in hand are answered")
             tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):

@@ -97,6 +97,10 @@ class StageBus:
     async def subscribe(self, *_channels: str, handler: Callable[[str], None]) -> None:
         self.handlers.append(handler)
 
+    def miss_something(self) -> None:
+        for handler in self.gap_handlers:
+            handler()
+
     def hear(self, delivery: deliveries.Delivery) -> None:
         for handler in self.handlers:
             handler(deliveries.encode(delivery).decode())
@@ -147,6 +151,7 @@ class StageDispatch:
         self.requests: list[RequestView] = []
         self.calls: list[tuple[Any, ...]] = []
         self.is_away = False
+        self._goes_away_after: str | None = None
         self.is_buggy = False
         self.gate = anyio.Event()
         self.gate.set()
@@ -160,6 +165,12 @@ class StageDispatch:
             raise DatabaseUnavailable("the disk is gone")
         if self.is_buggy:
             raise KeyError("a bug")
+        if call[0] == self._goes_away_after:
+            self.is_away, self._goes_away_after = True, None
+
+    def goes_away_after(self, name: str) -> None:
+        """Answer the next call of this name, and then nothing any more."""
+        self._goes_away_after = name
 
     async def mechanic_state(self, mechanic_id: str) -> MechanicState | None:
         return self.states.get(mechanic_id)
@@ -299,6 +310,12 @@ class Stage:
         }
         self.hub = Hub(Services(**parts), snapshots=cast(Snapshots, StageSnapshots(self.dispatch)))
         self.tasks: TaskGroup | None = None
+
+    async def until(self, true: Callable[[], Any]) -> None:
+        """Wait for what takes a while; fail after a bounded time."""
+        with anyio.fail_after(10):
+            while not true():  # noqa: ASYNC110 - the hub waits by the clock here
+                await anyio.sleep(0.001)
 
     async def settled(self) -> None:
         """Wait until everything that could be done has been done."""

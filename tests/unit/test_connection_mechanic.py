@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from dispatch.deliveries import Facts, ToMechanic, Withdraw
 from dispatch.reading import MechanicState
-from http_api import close_codes
+from http_api import close_codes, hub
 from models import wire
 from models.wire import RequestUpdate
 from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, a_request, an_offer, stage
@@ -406,13 +406,56 @@ async def test_after_a_gap_everybody_is_brought_up_to_date():
         # Unheard: one offer is taken, one is new, and mike gets a session's update.
         here.dispatch.offers = [an_offer("seen-still"), an_offer("new")]
         here.dispatch.requests = [a_request(version=7)]
-        for handler in here.bus.gap_handlers:
-            handler()
+        here.bus.miss_something()
         await here.settled()
         withdrawn, offer, update = phone.hears()
         assert withdrawn == {"type": "offer_withdrawn", "offer_id": "seen-gone", "reason": "taken"}
         assert offer["offer"]["offer_id"] == "new"
         assert update["request"]["version"] == 7
+
+
+async def test_a_gap_is_healed_though_the_snapshot_could_not_be_read_at_first(monkeypatch):
+    monkeypatch.setattr(hub, "HEAL_AGAIN_S", 0.01)
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        here.dispatch.offers = [an_offer("new")]
+        here.dispatch.is_away = True
+        here.bus.miss_something()
+        await here.until(lambda: len(here.dispatch.called("offers_for")) >= 4)
+        assert phone.hears() == [], "nothing that mike asked for has failed"
+        here.dispatch.is_away = False
+        await here.until(lambda: phone.messages)
+        assert phone.hears_kinds() == ["offer"]
+
+
+async def test_a_gap_during_the_handshake_is_healed_after_the_welcome():
+    async with stage() as here:
+        here.dispatch.snapshot_gate = anyio.Event()
+        phone = here.open_mechanic("mike")
+        await here.settled()
+        # Read, but not sent yet; what comes now is not heard.
+        here.dispatch.offers = [an_offer("unheard")]
+        here.bus.miss_something()
+        here.dispatch.snapshot_gate.set()
+        await here.settled()
+        welcome, offer = phone.hears()
+        assert (welcome["offers"], offer["offer"]["offer_id"]) == ([], "unheard")
+
+
+async def test_what_was_left_half_done_when_the_database_went_away_is_made_good(monkeypatch):
+    # Duty was switched on; the offers that are open to mike could not be read any more.
+    monkeypatch.setattr(hub, "HEAL_AGAIN_S", 0.01)
+    async with stage() as here:
+        phone = await here.mechanic("mike", on_duty=False)
+        here.dispatch.offers = [an_offer("o1")]
+        here.dispatch.gate = anyio.Event()
+        phone.says("set_availability", on_duty=True)
+        await here.settled()
+        here.dispatch.goes_away_after("set_on_duty")
+        here.dispatch.gate.set()
+        await here.until(lambda: "unavailable" in [message.get("code") for message in phone.messages])
+        here.dispatch.is_away = False
+        await here.until(lambda: phone.messages[-1]["type"] == "offer")
 
 
 async def test_facts_heard_while_the_snapshot_after_a_gap_is_read_are_newer_than_it():
@@ -422,8 +465,7 @@ async def test_facts_heard_while_the_snapshot_after_a_gap_is_read_are_newer_than
         phone = await here.mechanic("mike")
         here.dispatch.states["mike"] = MechanicState(on_duty=False, is_busy=False)
         here.dispatch.snapshot_gate = anyio.Event()
-        for handler in here.bus.gap_handlers:
-            handler()
+        here.bus.miss_something()
         await here.settled()
         here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
         await here.tell(Facts("mike", on_duty=True, is_busy=False))
