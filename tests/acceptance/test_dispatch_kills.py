@@ -130,13 +130,13 @@ async def test_a_priority_offer_outlives_the_node_with_its_timer_and_the_favouri
 
 @asynccontextmanager
 async def held_over_its_deadline(here: Town, a: Server, *, favorite: str | None) -> AsyncIterator[str]:
-    """A request whose first window has ended: node ``a`` has claimed it, and waits inside the transaction for our lock.
+    """A request whose first window has ended: node ``a`` has claimed it, and waits in the middle of the transaction for our lock.
 
     No other node may be awake.
     """
     for _ in range(TRIES_MAX):
         request_id = await here.paid(a, favorite=favorite)
-        async with here.locked(request_id):
+        async with here.ends_locked(request_id):
             if [offer.closed_at_ms for offer in await here.offers(request_id)] == [None]:
                 await here.waiting()
                 yield request_id

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import httpx
 from sqlalchemy import text
-from sqlmodel import SQLModel, select
+from sqlmodel import SQLModel, col, select
 
 from dispatch import request_store
 from dispatch.request import OfferKind, ends_at_ms
@@ -94,16 +94,24 @@ class Town:
 
     @asynccontextmanager
     async def locked(self, *request_ids: str) -> AsyncIterator[None]:
-        """Hold the rows of these requests: every transition of theirs waits inside its transaction."""
+        """Hold the rows of these requests: who wants to do something with one waits for it; ends of windows come back later."""
         async with self.database.write(within_s=LOCKED_MAX_S) as session:
-            for request_id in sorted(request_ids):
-                await request_store.lock(session, [request_id])
+            await request_store.lock(session, request_ids)
             yield
 
-    async def waiting(self, count: int = 1) -> None:
-        """Wait until so many transactions wait for a lock."""
+    @asynccontextmanager
+    async def ends_locked(self, *request_ids: str) -> AsyncIterator[None]:
+        """Hold the open offers of these requests: who ends one waits in the middle of its transaction."""
+        is_open = col(tables.Offer.closed_at_ms).is_(None)
+        theirs = select(tables.Offer.id).where(col(tables.Offer.request_id).in_(request_ids), is_open)
+        async with self.database.write(within_s=LOCKED_MAX_S) as session:
+            await session.exec(theirs.order_by(tables.Offer.id).with_for_update())
+            yield
 
-        async def as_many() -> bool:
+    async def waiting(self) -> None:
+        """Wait until a transaction waits for a lock."""
+
+        async def is_one() -> bool:
             async with self.database.read() as session:
                 found = await session.exec(
                     text(
@@ -111,9 +119,9 @@ class Town:
                         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
                     )  # type: ignore[call-overload]
                 )
-                return found.scalar_one() >= count
+                return found.scalar_one() > 0
 
-        await eventually(as_many, f"{count} transactions wait for a lock", within_s=LOCKED_MAX_S / 2)
+        await eventually(is_one, "a transaction waits for a lock", within_s=LOCKED_MAX_S / 2)
 
     # --- what must be true --------------------------------------------------------------------------------------------
 
