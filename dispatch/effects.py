@@ -36,7 +36,9 @@ class Cause:
     """Whose doing a transition is, for those who are told."""
 
     connection_id: str | None = None
-    """The socket that gets the answer directly and needs no withdrawal."""
+    """The socket that gets the answer directly."""
+    offer_id: str | None = None
+    """The offer that it has named: of that one it needs no withdrawal. A late tap names another than the one that it takes."""
 
 
 @dataclass
@@ -75,12 +77,8 @@ class Effects:
                     self._tell("offer_opened", offer_id=window.offer_id)
                 case CloseOffer(offer_id, reason):
                     self._closed[reason].append(offer_id)
-                    self._tell(
-                        "offer_closed",
-                        offer_id=offer_id,
-                        reason=reason,
-                        except_connection_id=self.cause.connection_id,
-                    )
+                    answered_id = self.cause.connection_id if self.cause.offer_id == offer_id else None
+                    self._tell("offer_closed", offer_id=offer_id, reason=reason, except_connection_id=answered_id)
                 case WithdrawFrom(offer_id, mechanic_id):
                     self._tell("offer_withdrawn", offer_id=offer_id, mechanic_id=mechanic_id)
                 case Exclude(mechanic_id, because):

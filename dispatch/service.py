@@ -97,7 +97,7 @@ class Dispatch:
         async with self._turn(offer_id):
             if self._taken_by.get(offer_id, mechanic_id) != mechanic_id:
                 return OfferGone(detail="Another mechanic was faster.")
-            outcome = await self._on_offer(mechanic_id, offer_id, event, cause=Cause(connection_id))
+            outcome = await self._on_offer(mechanic_id, offer_id, event, cause=Cause(connection_id, offer_id))
             if isinstance(outcome, OfferGone):
                 return await self._own_session(mechanic_id, offer_id) or outcome
             return outcome

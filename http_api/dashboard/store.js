@@ -239,7 +239,7 @@ export function reduce(state, message) {
       return { ...state, offers: withOffer(state.offers, message.offer, message.received_ms) };
     case "offer_accepted":
       return followOpen(
-        { ...state, offers: without(state.offers, message.offer_id) },
+        { ...state, offers: withoutRequest(state.offers, message.request.id) },
         message.request,
         message.received_ms,
       );
@@ -408,6 +408,17 @@ function withdrawn(state, offer_id, reason) {
   // Our own decline needs no explanation.
   if (reason === "declined") return { ...state, offers: without(state.offers, offer_id) };
   return { ...state, offers: changeOffer(state.offers, offer_id, { pending: null, problem: null, ended: reason }) };
+}
+
+/**
+ * Drop every card of a request: a late tap names the priority offer while the broadcast's card is shown as well.
+ *
+ * @param {State["offers"]} offers
+ * @param {string} request_id
+ * @returns {State["offers"]}
+ */
+function withoutRequest(offers, request_id) {
+  return Object.fromEntries(Object.entries(offers).filter(([, offer]) => offer.request_id !== request_id));
 }
 
 /**

@@ -218,6 +218,30 @@ async def test_a_late_accept_of_the_skipped_favorite_wins_the_broadcast(database
         assert again.code == "wrong_state"
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["in_time", "late"])
+async def test_the_winner_is_told_to_drop_a_card_unless_it_is_the_one_that_they_named(
+    database_url, redis_url, is_late: bool
+):
+    # A late tap names the priority offer and takes the broadcast, whose card its app may show by then.
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
+        favorite = await world.mechanic()
+        customer_id, request = await free_request(world, a, favorite)
+        named = taken = request.offer.id
+        if is_late:
+            widened = await a.dispatch.skip_wait(customer_id, request.id)
+            assert isinstance(widened, RequestView)
+            taken = widened.offer.id
+        now_ms = a.clock.now_ms()
+        won = await a.dispatch.accept(favorite, named, received_at_ms=now_ms, connection_id="phone")
+        assert isinstance(won, RequestView)
+
+        def withdrawn() -> list[deliveries.Withdraw]:
+            return [one for one in a.heard_of(deliveries.Withdraw) if one.offer_id == taken]
+
+        await eventually(withdrawn, "the card is withdrawn")
+        assert [one.except_connection_id for one in withdrawn()] == [None if is_late else "phone"]
+
+
 async def test_a_released_request_is_broadcast_without_whoever_released_it(database_url, redis_url):
     async with running_world(database_url, redis_url) as world, running_node(world) as a:
         favorite, other = await world.mechanics(2)
