@@ -308,6 +308,7 @@ class Hub:
         offer_id = delivery.offer_id
         frame = frame_text(wire.encode(OfferWithdrawn(offer_id, delivery.reason)))
         if delivery.only_mechanic_id is not None:
+            self.offers.declined(offer_id, delivery.only_mechanic_id)
             for connection in self.mechanics.of(delivery.only_mechanic_id):
                 connection.withdraw(offer_id, frame)
             return

@@ -279,11 +279,11 @@ class MechanicConnection(Connection):
                 self.show(shown, shown.frame(now_ms), now_s)
 
     def _remember(self, shown: "ShownOffer[MechanicConnection]", now_s: float) -> bool:
-        """Note that this socket shows the offer; ``False`` if it did already."""
+        """Note that this socket shows the offer; ``False`` if it did already, or its mechanic does not want it."""
         if self._shown is None:
             self._shown = {}
         offer_id = shown.offer.offer_id
-        if offer_id in self._shown:
+        if offer_id in self._shown or self._hub.offers.is_declined(offer_id, self.account_id):
             return False
         if len(self._shown) >= SHOWN_MAX:
             self._forget(next(iter(self._shown)))

@@ -14,10 +14,11 @@ from http_api.websocket_frames import frame_text
 from models import wire
 from models.wire import OfferMade, OfferView
 
+Key = TypeVar("Key", bound=Hashable)
 Viewer = TypeVar("Viewer", bound=Hashable)
 
 GONE_LEN_MAX: Final = 10_000
-"""Offers remembered as gone, newest kept: a late or repeated delivery must not show one again."""
+"""Offers remembered as gone, and declines remembered: a late or repeated delivery must not show a card again."""
 LINGER_MS: Final = 60_000
 """An offer whose withdrawal never came is forgotten this long after its deadline."""
 
@@ -46,13 +47,31 @@ class ShownOffer(Generic[Viewer]):
         return frame_text(wire.encode(OfferMade(self.view(now_ms))))
 
 
+class Newest(Generic[Key]):
+    """The last so many keys that were added."""
+
+    def __init__(self, len_max: int) -> None:
+        self._len_max = len_max
+        self._keys: OrderedDict[Key, None] = OrderedDict()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._keys
+
+    def add(self, key: Key) -> None:
+        """Add one; the oldest goes if there are too many."""
+        self._keys[key] = None
+        if len(self._keys) > self._len_max:
+            self._keys.popitem(last=False)
+
+
 class OpenOffers(Generic[Viewer]):
     """All offers shown on this node, by id."""
 
     def __init__(self, resend_interval_s: float) -> None:
         self._resend_interval_s = resend_interval_s
         self._offers: dict[str, ShownOffer[Viewer]] = {}
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._gone: Newest[str] = Newest(GONE_LEN_MAX)
+        self._declined: Newest[tuple[str, str]] = Newest(GONE_LEN_MAX)
 
     def __len__(self) -> int:
         return len(self._offers)
@@ -66,9 +85,15 @@ class OpenOffers(Generic[Viewer]):
     def withdrawn(self, offer_id: str) -> None:
         """Forget the offer, and remember that it is gone."""
         self._offers.pop(offer_id, None)
-        self._gone[offer_id] = None
-        if len(self._gone) > GONE_LEN_MAX:
-            self._gone.popitem(last=False)
+        self._gone.add(offer_id)
+
+    def declined(self, offer_id: str, mechanic_id: str) -> None:
+        """Remember that this mechanic does not want the offer, which stays open for others."""
+        self._declined.add((offer_id, mechanic_id))
+
+    def is_declined(self, offer_id: str, mechanic_id: str) -> bool:
+        """Whether this mechanic is known not to want it. The offer may have been read, by whoever tells it, before they said so."""
+        return (offer_id, mechanic_id) in self._declined
 
     def sent(self, shown: ShownOffer[Viewer], viewer: Viewer, now_s: float) -> None:
         """Note that ``viewer`` has just been sent the offer."""

@@ -326,6 +326,16 @@ async def test_a_declined_broadcast_is_withdrawn_on_the_devices_of_that_mechanic
         )
 
 
+async def test_a_broadcast_that_is_told_after_it_was_declined_stays_away_from_who_declined_it():
+    # Interleaving: a node reads who is excluded -> the decline is committed and told by another -> the first tells the broadcast.
+    async with stage() as here:
+        mike, tom = [await here.mechanic(one) for one in ("mike", "tom")]
+        await here.tell(Withdraw("o1", "declined", only_mechanic_id="mike"))
+        await here.offer(an_offer())
+        assert mike.hears() == []
+        assert tom.hears_kinds() == ["offer"]
+
+
 async def test_a_request_update_reaches_the_mechanic():
     async with stage() as here:
         phone, other = await here.mechanic("mike"), await here.mechanic("jane")
