@@ -206,6 +206,8 @@ class MechanicConnection(Connection):
         if isinstance(outcome, Refused):
             self._refuse(outcome, offer_id)
         else:
+            # No withdrawal comes to this socket, and a node that has read the offer before this may be about to tell it.
+            self._hub.offers.withdrawn(offer_id)
             self._forget(offer_id)
             self.send(OfferAccepted(offer_id, outcome))
 

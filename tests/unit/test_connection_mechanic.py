@@ -287,6 +287,18 @@ async def test_an_accept_that_wins_gets_the_request_and_no_withdrawal():
         assert here.dispatch.called("accept") == [("accept", "mike", "o1", NOW_MS)]
 
 
+async def test_an_offer_that_is_told_after_its_accept_does_not_come_back_to_who_has_it():
+    # Interleaving: a node reads the open offer -> the accept is committed and answered -> the first tells the offer.
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1"))
+        phone.says("accept", offer_id="o1")
+        await here.settled()
+        assert phone.hears_kinds() == ["offer", "offer_accepted"]
+        await here.offer(an_offer("o1"))
+        assert phone.hears() == []
+
+
 async def test_an_accept_that_loses_gets_an_error_with_the_reason():
     async with stage() as here:
         phone = await here.mechanic("mike")
