@@ -1,7 +1,7 @@
 """What nodes tell each other's sockets: one channel, heard by every node, each delivering to the sockets it holds.
 
 Delivery is a hint, at least once: a socket that misses one gets a snapshot when it reconnects, and every state that it
-carries has a version.
+carries has a version. Two nodes may tell of the same thing, and the one that has read it first may be the last to tell.
 """
 
 from msgspec import Raw, Struct, json
@@ -11,17 +11,22 @@ from models.wire import OfferView
 
 
 class ToCustomer(Struct, tag="customer"):
-    """Send ``frame`` (a ready text frame) to every socket of the customer."""
+    """Send ``frame`` (a ready text frame) to every socket of the customer.
+
+    ``read_at_ms`` is when the reading of what it tells began: a socket's snapshot may be newer.
+    """
 
     account_id: str
     frame: Raw
+    read_at_ms: int
 
 
 class ToMechanic(Struct, tag="mechanic"):
-    """Send ``frame`` (a ready text frame) to every socket of the mechanic."""
+    """The same to every socket of the mechanic."""
 
     mechanic_id: str
     frame: Raw
+    read_at_ms: int
 
 
 class OfferTo(Struct, tag="offer"):

@@ -104,16 +104,17 @@ class Telling:
         to_tell: defaultdict[str, set[str | None]] = defaultdict(set)
         for payload in payloads:
             to_tell[payload["request_id"]].update(payload["tell"])
+        read_at_ms = self._clock.now_ms()
         async with self._database.read() as session:
             rows = await session.exec(select(tables.SessionRequest).where(col(tables.SessionRequest.id).in_(to_tell)))
-            found = await request_views(session, list(rows), now_ms=self._clock.now_ms())
+            found = await request_views(session, list(rows), now_ms=read_at_ms)
         assert len(found) == len(to_tell), "requests are never deleted"
         updates: list[deliveries.Delivery] = []
         for seen in found:
             frame = Raw(encode(RequestUpdate(seen.view)))
-            updates.append(deliveries.ToCustomer(seen.customer_id, frame))
+            updates.append(deliveries.ToCustomer(seen.customer_id, frame, read_at_ms))
             for mechanic_id in {seen.assigned_mechanic_id, *to_tell[seen.view.id]} - {None}:
-                updates.append(deliveries.ToMechanic(mechanic_id, frame))
+                updates.append(deliveries.ToMechanic(mechanic_id, frame, read_at_ms))
         await self._publish(updates)
 
     async def _facts_changed(self, payloads: Payloads) -> None:
@@ -128,6 +129,7 @@ class Telling:
 
     async def _favorite_prompts(self, payloads: Payloads) -> None:
         prompts = []
+        read_at_ms = self._clock.now_ms()
         async with self._database.read() as session:
             for payload in payloads:
                 row = await session.get_one(tables.SessionRequest, payload["request_id"])
@@ -135,5 +137,5 @@ class Telling:
                     continue
                 mechanic = await session.get_one(tables.Account, payload["mechanic_id"])
                 prompt = FavoritePrompt(row.id, Person(mechanic.id, mechanic.name))
-                prompts.append(deliveries.ToCustomer(row.customer_id, Raw(encode(prompt))))
+                prompts.append(deliveries.ToCustomer(row.customer_id, Raw(encode(prompt)), read_at_ms))
         await self._publish(prompts)

@@ -40,6 +40,9 @@ HELD_MAX: Final = 200
 PING_AFTER: Final = 1.1
 """In heartbeat intervals. Who beats on time need not be pinged: a tenth covers what the road takes."""
 
+CLOCKS_APART_MS: Final = 250
+"""How far two nodes' ideas of Redis' time may differ, because its answer took long on its way to one of them."""
+
 log = structlog.get_logger("sockets")
 
 
@@ -64,6 +67,7 @@ class Connection:
         "_hub",
         "_jobs",
         "_pinged_at_s",
+        "_snapshot_at_ms",
         "_socket",
         "account_id",
         "expires_at_s",
@@ -78,6 +82,8 @@ class Connection:
         self.expires_at_s = identity.expires_at_s
         self.heard_at_s = monotonic()
         self.is_closed = False
+        self._snapshot_at_ms = 0
+        """When the welcome's snapshot had been read."""
         self._pinged_at_s = self.heard_at_s
         self._hub = hub
         self._socket: SocketLike | None = None
@@ -90,8 +96,8 @@ class Connection:
         """Do what a message that has been understood asks for."""
         raise NotImplementedError
 
-    async def prepare(self) -> bool:
-        """Read the snapshot for ``greet``; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
+    async def read_snapshot(self) -> bool:
+        """Read what ``greet`` sends; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
         raise NotImplementedError
 
     def greet(self) -> None:
@@ -147,6 +153,12 @@ class Connection:
 
     # --- what the hub calls -------------------------------------------------------------------------------------------
 
+    async def prepare(self) -> bool:
+        """Get ready for the welcome; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
+        is_known = await self.read_snapshot()
+        self._snapshot_at_ms = self._hub.services.clock.now_ms()
+        return is_known
+
     @property
     def is_open(self) -> bool:
         """Whether there is a socket now: neither still in its handshake nor closed."""
@@ -156,6 +168,18 @@ class Connection:
         """Write a ready frame, after the welcome."""
         if not self.hold(partial(self.deliver, frame)) and self._socket is not None:
             self._socket.send_framed(frame)
+
+    def deliver_read(self, frame: bytes, read_at_ms: int) -> None:
+        """Write a ready frame with what was read from SQL then, after the welcome.
+
+        What may be older than the welcome is followed by what is true now: the client cannot know it to be old, when it is about
+        a request that was over before the welcome and so was not named there.
+        """
+        if self.hold(partial(self.deliver_read, frame, read_at_ms)):
+            return
+        self.deliver(frame)
+        if read_at_ms <= self._snapshot_at_ms + CLOCKS_APART_MS:
+            self._hub.refresh_soon(self)
 
     def close(self, code: int, reason: str) -> None:
         """Close the socket, if there is one."""

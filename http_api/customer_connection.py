@@ -73,8 +73,8 @@ class CustomerConnection(Connection):
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    async def prepare(self) -> bool:
-        """Read the snapshot. Whose token says so is a customer: nothing else of theirs is needed."""
+    async def read_snapshot(self) -> bool:
+        """Read their open requests. Whose token says so is a customer: nothing else of theirs is needed."""
         self._requests = await self._hub.customer_snapshots.get(self.account_id)
         return True
 

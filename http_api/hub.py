@@ -250,7 +250,7 @@ class Hub:
             return
         if isinstance(delivery, ToCustomer):
             # Customers get nothing else from here, so it cannot overtake anything by not waiting for its turn.
-            self._frame_for(self.customers.of(delivery.account_id), delivery.frame)
+            self._frame_for(self.customers.of(delivery.account_id), delivery.frame, delivery.read_at_ms)
             return
         if len(self._queue) >= QUEUE_LEN_MAX:
             self._log.error("deliveries_dropped", count=len(self._queue))
@@ -272,17 +272,17 @@ class Hub:
                 await self._offer(delivery)
             case Withdraw():
                 await self._withdraw(delivery)
-            case ToMechanic(mechanic_id, frame):
-                self._frame_for(self.mechanics.of(mechanic_id), frame)
+            case ToMechanic(mechanic_id, frame, read_at_ms):
+                self._frame_for(self.mechanics.of(mechanic_id), frame, read_at_ms)
             case Facts(mechanic_id, on_duty, is_busy):
                 for connection in self.mechanics.of(mechanic_id):
                     connection.take_facts(on_duty, is_busy)
 
-    def _frame_for(self, connections: Iterable[Connection], payload: msgspec.Raw) -> None:
+    def _frame_for(self, connections: Iterable[Connection], payload: msgspec.Raw, read_at_ms: int) -> None:
         if connections:
             frame = frame_text(bytes(payload))
             for connection in connections:
-                connection.deliver(frame)
+                connection.deliver_read(frame, read_at_ms)
 
     async def _offer(self, delivery: OfferTo) -> None:
         now_s, now_ms = monotonic(), self.services.clock.now_ms()
@@ -357,7 +357,9 @@ class Hub:
 
     def _note_gap(self) -> None:
         """The bus has been deaf, so everybody may have missed something."""
-        for connection in (*self.mechanics.all(), *self.customers.all()):
+        everybody = (*self.mechanics.all(), *self.customers.all())
+        self._log.warning("sockets_behind", connections=len(everybody))
+        for connection in everybody:
             self.refresh_soon(connection)
 
     async def _heal(self) -> None:
@@ -366,7 +368,6 @@ class Hub:
             await self._has_stale.wait()
             self._has_stale = anyio.Event()
             stale, self._stale = list(self._stale), {}
-            self._log.warning("sockets_behind", connections=len(stale))
             unread: list[Connection] = []
             async with anyio.create_task_group() as healers:
                 for _ in range(min(HEALERS, len(stale))):

@@ -149,7 +149,7 @@ class MechanicConnection(Connection):
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    async def prepare(self) -> bool:
+    async def read_snapshot(self) -> bool:
         """Read the snapshot; what is heard of their duty while it is being read is newer."""
         self._snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
         if self._snapshot is not None and not self._facts_heard:

@@ -230,11 +230,7 @@ class MechanicApp(Client):
                 self._see(message["request"])
                 self._world.start(self._serve, message["request"]["id"])
             case "request_update":
-                is_new = message["request"]["id"] not in self.sessions
                 self._see(message["request"])
-                if is_new:
-                    # A node that was paused may tell of what was true before the welcome: nothing older is known to compare.
-                    self._world.start(self._look_up, message["request"]["id"])
             case "error" if message["code"] == "offer_gone":
                 self._shown.pop(message["ref"], None)
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 import anyio
 from anyio import wait_all_tasks_blocked
 from anyio.abc import TaskGroup
+from msgspec import Raw
 
 from dispatch import deliveries
 from dispatch.reading import MechanicState, OpenOffer
@@ -25,14 +26,17 @@ from http_api.customer_connection import CustomerConnection
 from http_api.hub import Hub
 from http_api.mechanic_connection import MechanicConnection
 from http_api.services import Services
+from models import wire
 from models.errors import DatabaseUnavailable
 from models.outcomes import OfferGone, Refused
 from models.settings import Settings
 from models.timestamps import rfc3339
-from models.wire import OfferView, RequestView, StatusView
+from models.wire import OfferView, RequestUpdate, RequestView, StatusView
 
 NOW_MS = 1_795_340_000_000
 NOW = rfc3339(NOW_MS)
+LATER_MS = NOW_MS + 60_000
+"""When what is told has been read, unless a test wants it to be older than a welcome."""
 EXPIRES_AT_S = NOW_MS // 1000 + 3600
 
 
@@ -63,6 +67,10 @@ def a_request(request_id: str = "r-o1", *, version: int = 2) -> RequestView:
         refund=None,
         timeline=[],
     )
+
+
+def an_update(request: RequestView | None = None) -> Raw:
+    return Raw(wire.encode(RequestUpdate(request or a_request())))
 
 
 def a_status(mechanic_id: str, *, version: int = 1) -> StatusView:
