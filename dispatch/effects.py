@@ -104,9 +104,10 @@ class Effects:
     async def write(self, session: AsyncSession) -> list[Message]:
         """Write it all; return what has to be told after the commit."""
         for reason, offer_ids in self._closed.items():
+            # They are open: their requests' rows have just been moved from the state in which that was read.
             await session.exec(
                 update(tables.Offer)
-                .where(col(tables.Offer.id).in_(offer_ids), col(tables.Offer.closed_at_ms).is_(None))
+                .where(col(tables.Offer.id).in_(offer_ids))
                 .values(closed_at_ms=self.now_ms, close_reason=reason)
                 .execution_options(synchronize_session=False)
             )

@@ -26,6 +26,7 @@ from dispatch.request import (
     MechanicDeclined,
     MechanicReleased,
     OfferKind,
+    OpenWindow,
     RequestCancelled,
     SessionCompleted,
     SessionStarted,
@@ -300,12 +301,18 @@ class Dispatch:
         self._outbox.post(messages)
         if unknown := set(offer_ids) - request_of.keys():
             self._log.warning("deadlines_of_unknown_offers", offer_ids=sorted(unknown))
-        for window in (move.before.offer for move in moves):
-            assert window is not None, "only an open window can end"
-            lateness_ms = self._clock.now_ms() - window.ends_at_ms
-            FALLBACK_LATENESS.labels(window.kind.value).observe(lateness_ms / 1000)
-            self._log.info("window_ended", offer_id=window.offer_id, kind=window.kind.value, late_ms=lateness_ms)
+        if moves:
+            self._note_ended([move.before.offer for move in moves if move.before.offer is not None])
         return in_hand
+
+    def _note_ended(self, windows: Sequence[OpenWindow]) -> None:
+        """Measure how late they ended, and say so in one line: they come by the hundred."""
+        now_ms = self._clock.now_ms()
+        late_ms = [now_ms - window.ends_at_ms for window in windows]
+        for window, window_late_ms in zip(windows, late_ms, strict=True):
+            FALLBACK_LATENESS.labels(window.kind.value).observe(window_late_ms / 1000)
+        offer_ids = [window.offer_id for window in windows]
+        self._log.info("windows_ended", count=len(windows), late_ms_max=max(late_ms), offer_ids=offer_ids)
 
     async def _reconcile(self) -> None:
         """Put back on the clock what Redis does not know: at start, periodically, and at once when it has lost its memory."""
@@ -321,7 +328,7 @@ class Dispatch:
                     deadlines = [
                         (offer_id, ends_at_ms(OfferKind(kind), at_ms)) for offer_id, kind, at_ms in open_offers
                     ]
-                if restored := await self._deadlines.schedule(*deadlines):
+                if restored := await self._deadlines.restore(*deadlines):
                     self._log.info("deadlines_restored", count=restored)
             except (DatabaseUnavailable, RedisError, OSError) as error:
                 self._log.warning("not_reconciled", error=str(error))

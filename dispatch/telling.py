@@ -63,21 +63,22 @@ class Telling:
 
     async def _offers_opened(self, payloads: Payloads) -> None:
         async with self._database.read() as session:
-            is_open = col(tables.Offer.closed_at_ms).is_(None)
             ids = [payload["offer_id"] for payload in payloads]
-            offers = list(await session.exec(select(tables.Offer).where(col(tables.Offer.id).in_(ids), is_open)))
+            found = await session.exec(select(tables.Offer).where(col(tables.Offer.id).in_(ids)))
+            # Looked at here and not asked in SQL, for the reason that ``request_store.open_windows`` gives.
+            offers = [offer for offer in found if offer.closed_at_ms is None]
             views = await offer_views(session, offers, now_ms=self._clock.now_ms())
             excluded = await excluded_from(session, {offer.request_id for offer in offers})
         # On the clock first: a window that nobody hears of must still end.
         await self._deadlines.schedule(
             *((offer.id, ends_at_ms(OfferKind(offer.kind), offer.expires_at_ms)) for offer in offers)
         )
-        found = list(zip(offers, views, strict=True))
+        shown = list(zip(offers, views, strict=True))
         await self._publish(
             deliveries.OfferTo(view, offer.expires_at_ms, offer.mechanic_id, sorted(excluded[offer.request_id]))
-            for offer, view in found
+            for offer, view in shown
         )
-        await self._push_to_absent([(offer, view) for offer, view in found if offer.kind == OfferKind.PRIORITY])
+        await self._push_to_absent([(offer, view) for offer, view in shown if offer.kind == OfferKind.PRIORITY])
 
     async def _push_to_absent(self, found: list[tuple[tables.Offer, OfferView]]) -> None:
         favorites = {offer.mechanic_id for offer, _ in found if offer.mechanic_id is not None}

@@ -3,16 +3,26 @@
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from dispatch.request import OpenWindow
+from dispatch.request_store import open_windows
 from models import tables
 from models.timestamps import rfc3339, rfc3339_or_none
 from models.wire import OfferDeadline, OfferView, Person, RefundState, RequestView
 
 TIMELINE_LEN_MAX = 100
+
+
+class Entry(NamedTuple):
+    """A line of a request's story."""
+
+    at_ms: int
+    event: str
+    details: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,20 +39,14 @@ async def request_views(session: AsyncSession, rows: Collection[tables.SessionRe
     ids = [row.id for row in rows]
     if not ids:
         return []
-    offers = await session.exec(
-        select(tables.Offer).where(col(tables.Offer.request_id).in_(ids), col(tables.Offer.closed_at_ms).is_(None))
-    )
-    open_offers = {offer.request_id: offer for offer in offers}
+    windows = await open_windows(session, ids)
     refunds = await session.exec(select(tables.Refund).where(col(tables.Refund.request_id).in_(ids)))
     refund_of = {refund.request_id: refund for refund in refunds}
-    timelines = defaultdict(list)
-    entries = select(tables.TimelineEntry).where(col(tables.TimelineEntry.request_id).in_(ids))
-    for entry in await session.exec(entries.order_by(col(tables.TimelineEntry.id))):
-        timelines[entry.request_id].append(entry)
+    timelines = await _timelines(session, ids)
     names = await _names(session, rows, timelines.values())
     return [
         Seen(
-            _view(row, open_offers.get(row.id), refund_of.get(row.id), timelines[row.id], names, now_ms),
+            _view(row, windows.get(row.id), refund_of.get(row.id), timelines[row.id], names, now_ms),
             row.customer_id,
             row.assigned_mechanic_id,
         )
@@ -87,19 +91,19 @@ async def offer_views(session: AsyncSession, offers: Collection[tables.Offer], *
 
 def _view(
     row: tables.SessionRequest,
-    offer: tables.Offer | None,
+    window: OpenWindow | None,
     refund: tables.Refund | None,
-    timeline: list[tables.TimelineEntry],
+    timeline: list[Entry],
     names: dict[str, str],
     now_ms: int,
 ) -> RequestView:
     deadline = None
-    if offer is not None:
+    if window is not None:
         deadline = OfferDeadline(
-            id=offer.id,
-            kind=offer.kind,
-            expires_at=rfc3339(offer.expires_at_ms),
-            expires_in_ms=max(0, offer.expires_at_ms - now_ms),
+            id=window.offer_id,
+            kind=window.kind.value,
+            expires_at=rfc3339(window.expires_at_ms),
+            expires_in_ms=max(0, window.expires_at_ms - now_ms),
         )
     return RequestView(
         id=row.id,
@@ -121,7 +125,7 @@ def _view(
     )
 
 
-def _line(entry: tables.TimelineEntry, names: dict[str, str]) -> dict[str, Any]:
+def _line(entry: Entry, names: dict[str, str]) -> dict[str, Any]:
     line = {"at": rfc3339(entry.at_ms), "event": entry.event, **entry.details}
     if (mechanic_id := entry.details.get("mechanic_id")) is not None:
         line["mechanic_name"] = names.get(mechanic_id)
@@ -132,8 +136,20 @@ def _person(account_id: str | None, names: dict[str, str]) -> Person | None:
     return None if account_id is None else Person(id=account_id, name=names[account_id])
 
 
+async def _timelines(session: AsyncSession, request_ids: Collection[str]) -> defaultdict[str, list[Entry]]:
+    """Return each request's story. Read as columns: there are many entries, and nobody changes one."""
+    table = tables.TimelineEntry
+    entries = select(table.request_id, table.at_ms, table.event, table.details)
+    timelines: defaultdict[str, list[Entry]] = defaultdict(list)
+    for request_id, *entry in await session.exec(
+        entries.where(col(table.request_id).in_(request_ids)).order_by(col(table.id))
+    ):
+        timelines[request_id].append(Entry(*entry))
+    return timelines
+
+
 async def _names(
-    session: AsyncSession, rows: Collection[tables.SessionRequest], timelines: Collection[list[tables.TimelineEntry]]
+    session: AsyncSession, rows: Collection[tables.SessionRequest], timelines: Collection[list[Entry]]
 ) -> dict[str, str]:
     ids = {row.customer_id for row in rows}
     ids |= {row.preferred_mechanic_id for row in rows if row.preferred_mechanic_id}

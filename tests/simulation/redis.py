@@ -77,6 +77,10 @@ class Store:
         for key in keys:
             self.strings.pop(key, None)
 
+    def members(self, index: str) -> list[str]:
+        """ZRANGE 0 -1."""
+        return [member for _, member in self._in_order(self.sorted_sets.get(index, {}))]
+
     def move(self, index: str, scores: dict[str, int]) -> None:
         """ZADD XX."""
         known = self.sorted_sets.get(index, {})
@@ -190,6 +194,9 @@ class Link:
     async def zadd(self, index: str, scores: dict[str, int], *, xx: bool) -> None:
         assert xx
         await self.do("zadd", lambda: self._server.store.move(index, scores))
+
+    async def zrange(self, index: str, first: int, last: int) -> list[str]:
+        return await self.do("zrange", lambda: self._server.store.members(index)[first : last + 1])
 
     def pipeline(self, *, transaction: bool) -> "Pipeline":
         assert not transaction
