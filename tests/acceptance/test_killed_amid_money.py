@@ -134,6 +134,8 @@ async def owed_a_refund_and_asked_stripe(shop: Shop, *, is_done: bool) -> AsyncI
 async def amid_the_transaction_that_notes_a_refund(shop: Shop) -> AsyncIterator[None]:
     customer_id, checkout = await shop.paid()
     held = shop.held("refund", checkout.payment_intent_id, is_done=True)
+    # The answer is to be what it is noted by, and not a webhook that comes before we have the row.
+    await shop.world.hold_webhooks(f"{shop.world.stripe.api_base}/pay/{checkout.stripe_session_id}")
     yield
     await shop.cancel(customer_id, checkout)
     await eventually(lambda: held.is_reached, "made")
