@@ -10,15 +10,20 @@ from models.redis_link import RedisLink
 from models.wire import OfferView
 
 
-class ToCustomer(Struct, tag="customer"):
-    """Send ``frame`` (a ready text frame) to every socket of the customer.
+class Told(Struct):
+    """Which request a frame tells of, as of which version, and when the reading of it began: a socket's snapshot may be newer."""
 
-    ``read_at_ms`` is when the reading of what it tells began: a socket's snapshot may be newer.
-    """
+    request_id: str
+    version: int
+    read_at_ms: int
+
+
+class ToCustomer(Struct, tag="customer"):
+    """Send ``frame`` (a ready text frame) to every socket of the customer; ``told`` if it says where a request stands."""
 
     account_id: str
     frame: Raw
-    read_at_ms: int
+    told: Told | None = None
 
 
 class ToMechanic(Struct, tag="mechanic"):
@@ -26,7 +31,7 @@ class ToMechanic(Struct, tag="mechanic"):
 
     mechanic_id: str
     frame: Raw
-    read_at_ms: int
+    told: Told | None = None
 
 
 class OfferTo(Struct, tag="offer"):

@@ -113,9 +113,10 @@ class Telling:
         updates: list[deliveries.Delivery] = []
         for seen in found:
             frame = Raw(encode(RequestUpdate(seen.view)))
-            updates.append(deliveries.ToCustomer(seen.customer_id, frame, read_at_ms))
+            told = deliveries.Told(seen.view.id, seen.view.version, read_at_ms)
+            updates.append(deliveries.ToCustomer(seen.customer_id, frame, told))
             for mechanic_id in {seen.assigned_mechanic_id, *to_tell[seen.view.id]} - {None}:
-                updates.append(deliveries.ToMechanic(mechanic_id, frame, read_at_ms))
+                updates.append(deliveries.ToMechanic(mechanic_id, frame, told))
         await self._publish(updates)
 
     async def _facts_changed(self, payloads: Payloads) -> None:
@@ -130,7 +131,6 @@ class Telling:
 
     async def _favorite_prompts(self, payloads: Payloads) -> None:
         prompts = []
-        read_at_ms = self._clock.now_ms()
         async with self._database.read() as session:
             for payload in payloads:
                 row = await session.get_one(tables.SessionRequest, payload["request_id"])
@@ -138,5 +138,5 @@ class Telling:
                     continue
                 mechanic = await session.get_one(tables.Account, payload["mechanic_id"])
                 prompt = FavoritePrompt(row.id, Person(mechanic.id, mechanic.name))
-                prompts.append(deliveries.ToCustomer(row.customer_id, Raw(encode(prompt)), read_at_ms))
+                prompts.append(deliveries.ToCustomer(row.customer_id, Raw(encode(prompt))))
         await self._publish(prompts)

@@ -26,6 +26,7 @@ from models.errors import PitlaneError
 from models.wire import ErrorMessage, RequestUpdate
 
 if TYPE_CHECKING:
+    from dispatch.deliveries import Told
     from http_api.auth import Identity
     from http_api.hub import Hub
 
@@ -169,17 +170,17 @@ class Connection:
         if not self.hold(partial(self.deliver, frame)) and self._socket is not None:
             self._socket.send_framed(frame)
 
-    def deliver_read(self, frame: bytes, read_at_ms: int) -> None:
-        """Write a ready frame with what was read from SQL then, after the welcome.
+    def tell(self, frame: bytes, told: "Told | None") -> None:
+        """Write a ready frame with what was read from SQL, after the welcome.
 
-        What may be older than the welcome is followed by what is true now: the client cannot know it to be old, when it is about
-        a request that was over before the welcome and so was not named there.
+        What may be older than the welcome is followed by what is true now, if that is newer: the client cannot know it to be old
+        when it is about a request that was over before the welcome and so was not named there.
         """
-        if self.hold(partial(self.deliver_read, frame, read_at_ms)):
+        if self.hold(partial(self.tell, frame, told)):
             return
         self.deliver(frame)
-        if read_at_ms <= self._snapshot_at_ms + CLOCKS_APART_MS:
-            self._hub.refresh_soon(self)
+        if told is not None and told.read_at_ms <= self._snapshot_at_ms + CLOCKS_APART_MS and self.is_open:
+            self.enqueue(partial(self._follow_up, told))
 
     def close(self, code: int, reason: str) -> None:
         """Close the socket, if there is one."""
@@ -206,6 +207,16 @@ class Connection:
         """Say where the requests that concern them stand, also those that have ended unheard."""
         for request in await self._hub.recent_requests.get(self.account_id) or ():
             self.send(RequestUpdate(request))
+
+    async def _follow_up(self, told: "Told") -> None:
+        """Say where a request stands, if that is newer than what was told; now, or once SQL can be read."""
+        try:
+            for request in await self._hub.recent_requests.get(self.account_id) or ():
+                if request.id == told.request_id and request.version > told.version:
+                    self.send(RequestUpdate(request))
+        except UNAVAILABLE as error:
+            log.warning("not_followed_up_yet", account_id=self.account_id, error=str(error))
+            self._hub.refresh_soon(self)
 
     # --- sending ------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from dispatch import deliveries
-from dispatch.deliveries import Delivery, Facts, OfferTo, ToCustomer, ToMechanic, Withdraw
+from dispatch.deliveries import Delivery, Facts, OfferTo, ToCustomer, Told, ToMechanic, Withdraw
 from dispatch.snapshots import MechanicSnapshot, Snapshots
 from http_api import close_codes, problems
 from http_api.batches import Batches
@@ -250,7 +250,7 @@ class Hub:
             return
         if isinstance(delivery, ToCustomer):
             # Customers get nothing else from here, so it cannot overtake anything by not waiting for its turn.
-            self._frame_for(self.customers.of(delivery.account_id), delivery.frame, delivery.read_at_ms)
+            self._frame_for(self.customers.of(delivery.account_id), delivery.frame, delivery.told)
             return
         if len(self._queue) >= QUEUE_LEN_MAX:
             self._log.error("deliveries_dropped", count=len(self._queue))
@@ -272,17 +272,17 @@ class Hub:
                 await self._offer(delivery)
             case Withdraw():
                 await self._withdraw(delivery)
-            case ToMechanic(mechanic_id, frame, read_at_ms):
-                self._frame_for(self.mechanics.of(mechanic_id), frame, read_at_ms)
+            case ToMechanic(mechanic_id, frame, told):
+                self._frame_for(self.mechanics.of(mechanic_id), frame, told)
             case Facts(mechanic_id, on_duty, is_busy):
                 for connection in self.mechanics.of(mechanic_id):
                     connection.take_facts(on_duty, is_busy)
 
-    def _frame_for(self, connections: Iterable[Connection], payload: msgspec.Raw, read_at_ms: int) -> None:
+    def _frame_for(self, connections: Iterable[Connection], payload: msgspec.Raw, told: Told | None) -> None:
         if connections:
             frame = frame_text(bytes(payload))
             for connection in connections:
-                connection.deliver_read(frame, read_at_ms)
+                connection.tell(frame, told)
 
     async def _offer(self, delivery: OfferTo) -> None:
         now_s, now_ms = monotonic(), self.services.clock.now_ms()

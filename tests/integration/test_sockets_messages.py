@@ -22,10 +22,6 @@ def offered(node: Node, offer_id: str = "o1", *, left_ms: int = 60_000, to: str 
     return OfferTo(view, expires_at_ms, to, [])
 
 
-LATER_MS = 2**42
-"""When what is told has been read: after every welcome."""
-
-
 async def test_what_one_node_publishes_reaches_the_sockets_of_another(redis_url, tmp_path):
     async with town(redis_url, tmp_path) as here, here.node() as a, here.node() as b:
         mechanic, customer = await here.add_mechanic(), await here.add_customer()
@@ -42,8 +38,8 @@ async def test_what_one_node_publishes_reaches_the_sockets_of_another(redis_url,
                 "reason": "taken",
             }
             frame = Raw(wire.encode(RequestUpdate(a_request())))
-            await a.tell(ToCustomer(customer, frame, LATER_MS))
-            await a.tell(ToMechanic(mechanic, frame, LATER_MS))
+            await a.tell(ToCustomer(customer, frame))
+            await a.tell(ToMechanic(mechanic, frame))
             assert (await page.expect("request_update"))["request"]["id"] == "r-o1"
             assert (await phone.expect("request_update"))["request"]["id"] == "r-o1"
 

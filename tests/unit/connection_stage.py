@@ -35,8 +35,6 @@ from models.wire import OfferView, RequestUpdate, RequestView, StatusView
 
 NOW_MS = 1_795_340_000_000
 NOW = rfc3339(NOW_MS)
-LATER_MS = NOW_MS + 60_000
-"""When what is told has been read, unless a test wants it to be older than a welcome."""
 EXPIRES_AT_S = NOW_MS // 1000 + 3600
 
 

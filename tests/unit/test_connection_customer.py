@@ -3,9 +3,9 @@
 import anyio
 import pytest
 
-from dispatch.deliveries import ToCustomer
+from dispatch.deliveries import ToCustomer, Told
 from http_api import close_codes
-from tests.unit.connection_stage import LATER_MS, NOW, NOW_MS, a_request, a_status, an_update, stage
+from tests.unit.connection_stage import NOW, NOW_MS, a_request, a_status, an_update, stage
 
 
 async def test_the_welcome_has_the_open_requests():
@@ -117,7 +117,7 @@ async def test_a_closed_socket_is_forgotten_by_presence_even_if_its_watch_was_un
 async def test_every_page_of_a_customer_hears_of_their_request_and_nobody_else():
     async with stage() as here:
         laptop, phone, other = await here.customer("doe"), await here.customer("doe"), await here.customer("roe")
-        await here.tell(ToCustomer("doe", an_update(), LATER_MS))
+        await here.tell(ToCustomer("doe", an_update()))
         assert (laptop.hears_kinds(), phone.hears_kinds(), other.hears()) == (
             ["request_update"],
             ["request_update"],
@@ -130,21 +130,26 @@ async def test_an_update_that_comes_before_the_welcome_follows_it():
         here.dispatch.snapshot_gate = anyio.Event()
         page = here.open_customer("doe")
         await here.settled()
-        await here.tell(ToCustomer("doe", an_update(), LATER_MS))
+        await here.tell(ToCustomer("doe", an_update()))
         assert page.hears() == []
         here.dispatch.snapshot_gate.set()
         await here.settled()
         assert page.hears_kinds() == ["welcome", "request_update"]
 
 
-@pytest.mark.parametrize(("read_at_ms", "says"), [(NOW_MS, [3, 9]), (LATER_MS, [3])])
-async def test_what_was_read_before_the_welcome_and_is_told_after_it_is_followed_by_the_truth(read_at_ms, says):
+@pytest.mark.parametrize(
+    ("version", "read_at_ms", "says"), [(3, NOW_MS, [3, 9]), (9, NOW_MS, [9]), (3, NOW_MS + 60_000, [3])]
+)
+async def test_what_was_read_before_the_welcome_and_is_told_after_it_is_followed_by_the_truth(
+    version, read_at_ms, says
+):
     # Interleaving: a node reads an open request and stops for a while -> the request ends, and that is told by another -> a
     # page connects, and its welcome does not name the request -> the first node tells what it had read.
     async with stage() as here:
         page = await here.customer("doe")
         here.dispatch.requests = [a_request("r1", version=9)]
-        await here.tell(ToCustomer("doe", an_update(a_request("r1", version=3)), read_at_ms))
+        told = Told("r1", version, read_at_ms)
+        await here.tell(ToCustomer("doe", an_update(a_request("r1", version=version)), told))
         assert [message["request"]["version"] for message in page.hears()] == says
 
 
@@ -154,7 +159,7 @@ async def test_a_customer_who_misses_too_much_before_the_welcome_is_sent_to_conn
         page = here.open_customer("doe")
         await here.settled()
         for _ in range(1_000):
-            await here.tell(ToCustomer("doe", an_update(), LATER_MS))
+            await here.tell(ToCustomer("doe", an_update()))
         here.dispatch.snapshot_gate.set()
         await here.settled()
         assert page.closed_with == close_codes.TRY_LATER
@@ -176,5 +181,5 @@ async def test_a_delivery_that_nobody_understands_does_no_harm():
         page = await here.customer("doe")
         for handler in here.bus.handlers:
             handler('{"type": "from another version"}')
-        await here.tell(ToCustomer("doe", an_update(), LATER_MS))
+        await here.tell(ToCustomer("doe", an_update()))
         assert page.hears_kinds() == ["request_update"]
