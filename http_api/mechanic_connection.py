@@ -188,7 +188,7 @@ class MechanicConnection(Connection):
         if snapshot is None:
             self._leave_unknown()
             return
-        self._follow(snapshot.state, is_answer=False)
+        is_newly_eligible = self._follow(snapshot.state, is_answer=False)
         still_open = {one.offer.offer_id for one in snapshot.offers}
         now_ms = self._hub.services.clock.now_ms()
         for offer_id, shown in before.items():
@@ -197,6 +197,9 @@ class MechanicConnection(Connection):
                 reason = "expired" if now_ms >= shown.expires_at_ms else "taken"
                 self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, reason))))
         self._show_all(snapshot.offers)
+        if is_newly_eligible:
+            # What was broadcast while the snapshot was being read was not for them, as far as was known then.
+            await self._send_open_offers()
         await self.send_recent_requests()
 
     async def _accept(self, offer_id: str, received_at_ms: int) -> None:

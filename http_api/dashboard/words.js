@@ -124,7 +124,7 @@ export function notificationNotes(name, status, window) {
   const how = {
     socket: `${name} has the app open and will be notified immediately.`,
     push: `${name} will get a push notification.`,
-    none: `${name} cannot be reached right now, but will see your request if they open the app within ${window}.`,
+    none: "Their app is closed right now: they will see your request when they open it.",
   };
   return [
     `${name} will get priority notification. If no response in ${window}, we'll find you another mechanic.`,

@@ -210,6 +210,8 @@ class MechanicApp(Client):
         match message["type"]:
             case "welcome":
                 self._shown = {}
+                for offer in message["offers"]:
+                    self._show(offer)
                 if message["request"] is not None:
                     self._see(message["request"])
                 # As the dashboard does: what it believed to be serving and is not named any more is asked for.

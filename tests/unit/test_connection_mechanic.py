@@ -508,6 +508,22 @@ async def test_a_broadcast_that_opens_while_the_first_snapshot_is_read_is_not_mi
         assert (welcome["offers"], offer["offer"]["offer_id"]) == ([], "o1")
 
 
+async def test_a_broadcast_that_opens_while_the_snapshot_after_a_gap_is_read_is_not_missed():
+    # Unheard, mike's session ends; the snapshot says so, and was read before the broadcast was committed. Before it is followed
+    # the broadcast comes, which is not for somebody in a session.
+    async with stage() as here:
+        phone = await here.mechanic("mike", is_busy=True)
+        here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
+        here.dispatch.snapshot_gate = anyio.Event()
+        here.bus.miss_something()
+        await here.settled()
+        await here.offer(an_offer("o1"))
+        assert phone.hears() == []
+        here.dispatch.snapshot_gate.set()
+        await here.settled()
+        assert phone.hears_kinds().count("offer") == 1
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
