@@ -26,7 +26,6 @@ from dispatch.request import (
     MechanicDeclined,
     MechanicReleased,
     OfferKind,
-    OpenWindow,
     RequestCancelled,
     SessionCompleted,
     SessionStarted,
@@ -302,17 +301,18 @@ class Dispatch:
         if unknown := set(offer_ids) - request_of.keys():
             self._log.warning("deadlines_of_unknown_offers", offer_ids=sorted(unknown))
         if moves:
-            self._note_ended([move.before.offer for move in moves if move.before.offer is not None])
+            self._note_ended(moves)
         return in_hand
 
-    def _note_ended(self, windows: Sequence[OpenWindow]) -> None:
-        """Measure how late they ended, and say so in one line: they come by the hundred."""
+    def _note_ended(self, moves: Sequence[Move]) -> None:
+        """Measure how late the windows ended, and say so in one line: they come by the hundred."""
         now_ms = self._clock.now_ms()
-        late_ms = [now_ms - window.ends_at_ms for window in windows]
-        for window, window_late_ms in zip(windows, late_ms, strict=True):
-            FALLBACK_LATENESS.labels(window.kind.value).observe(window_late_ms / 1000)
-        offer_ids = [window.offer_id for window in windows]
-        self._log.info("windows_ended", count=len(windows), late_ms_max=max(late_ms), offer_ids=offer_ids)
+        late_ms: dict[str, int] = {}
+        for window in (move.before.offer for move in moves):
+            assert window is not None, "only an open window can end"
+            late_ms[window.offer_id] = now_ms - window.ends_at_ms
+            FALLBACK_LATENESS.labels(window.kind.value).observe(late_ms[window.offer_id] / 1000)
+        self._log.info("windows_ended", count=len(late_ms), late_ms_max=max(late_ms.values()), offer_ids=list(late_ms))
 
     async def _reconcile(self) -> None:
         """Put back on the clock what Redis does not know: at start, periodically, and at once when it has lost its memory."""
