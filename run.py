@@ -31,27 +31,27 @@ import uvicorn
 from redis.exceptions import RedisError
 from starlette.routing import Mount
 
+from accounts.accounts import Accounts, NewAccount, NewAccountRefused
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.favorites import Favorites
+from dispatch.money.plans import Plans
+from dispatch.money.stripe_api import StripeApi
 from dispatch.outbox import Outbox
-from dispatch.plans import Plans
-from dispatch.stripe_api import StripeApi
 from embedded.redis_child import RedisChild
-from embedded.stripe_standin import StripeStandin
+from embedded.stripe_standin.standin import StripeStandin
 from embedded.workers import Workers
 from http_api.app import create_app
 from http_api.auth import Tickets, Tokens
-from http_api.hub import Hub
 from http_api.services import Services
-from http_api.socket_protocol import uvicorn_options
-from models import logs, migrations
-from models.accounts import Accounts, NewAccount, NewAccountRefused
-from models.bus import Bus
-from models.clock import RedisClock, WallClock, wall_clock_ms
-from models.database import Database
+from http_api.sockets.hub import Hub
+from http_api.sockets.protocol import uvicorn_options
+from infra import logs, migrations
+from infra.bus import Bus
+from infra.clock import RedisClock, WallClock, wall_clock_ms
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models.errors import ConfigurationError, PitlaneError, RedisUnavailable, StripeUnavailable
 from models.ids import new_id
-from models.redis_link import RedisLink
 from models.settings import Settings
 from presence.service import Presence
 

@@ -8,7 +8,7 @@ import json
 import struct
 from typing import Any, Final, Protocol
 
-from http_api.websocket_frames import TEXT
+from http_api.sockets.frames import TEXT
 
 _NO_MASK: Final = b"\x00\x00\x00\x00"
 """A client must mask; masking with zeros changes nothing, which saves the load generator the work."""

@@ -32,7 +32,7 @@ from benchmarks.report import Report, Table, compared, progress
 from benchmarks.seeds import People, Store, Wanted, move_windows, prepared, seed_requests, stores
 from benchmarks.sockets import Client, Crowd
 from dispatch.request import Windows
-from models.clock import wall_clock_ms
+from infra.clock import wall_clock_ms
 from tests.acceptance.clients import Rest
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ import bootstrap
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
 from dispatch.request import Windows, opened
+from infra.clock import RedisClock
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models import tables
-from models.clock import RedisClock
-from models.database import Database
 from models.ids import new_id
-from models.redis_link import RedisLink
 from models.settings import DispatchSettings
 from tests.acceptance.servers import ROOT, environment
 from tests.services import ServiceMissing, free_port, fresh_database, postgres_server

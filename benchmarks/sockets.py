@@ -10,7 +10,7 @@ from typing import Final, cast
 import anyio
 
 from benchmarks.dialects import Dialect, client_frame, frames_in
-from http_api.websocket_frames import CLOSE, PING, PONG
+from http_api.sockets.frames import CLOSE, PING, PONG
 from tests.acceptance.clients import token_for
 
 CONNECTING_AT_ONCE: Final = 128

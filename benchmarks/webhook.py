@@ -17,7 +17,7 @@ from benchmarks.http_load import Answers, call_all, post
 from benchmarks.meters import Usage, percentile
 from benchmarks.report import Report, Table, progress
 from benchmarks.seeds import Sqlite, Store, prepared, stores
-from models.clock import wall_clock_ms
+from infra.clock import wall_clock_ms
 from models.ids import new_id
 from models.settings import Settings
 from tests.acceptance.clients import SECRET_KEY, Rest

@@ -13,7 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from demo import characters, history
 from demo.characters import Character
 from demo.history import Service
-from models.database import Database
+from infra.database import Database
 from models.errors import ConfigurationError
 from models.tables import Account, Favorite, Mechanic, Role
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from demo.cast import MEMBERS
 from http_api.auth import session_cookie
-from http_api.problems import problem
+from http_api.rest.problems import problem
 from models.settings import DoorSettings
 from models.tables import Role
 

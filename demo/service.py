@@ -18,7 +18,7 @@ from models.tables import Role
 
 if TYPE_CHECKING:
     from http_api.services import Services
-    from models.database import Database
+    from infra.database import Database
 
 REST_TIMEOUT_S = 10.0
 SEED_BITS = 32

@@ -8,10 +8,6 @@ reading.py        what can be seen of them             snapshots.py      what ma
 deadlines.py      windows that end on time, by Redis   outbox.py         what a commit leaves to tell
 telling.py        whom to tell it, and how             due_work.py       what is due, side by side
 deliveries.py     what nodes tell each other's sockets views.py          rows as clients see them
-checkout.py       what to pay, and the page for it     superseded.py     older pages for the same choice
-payments.py       from money to one request            fulfilment.py     what a paid Session means (pure)
-stripe_api.py     Stripe through its SDK               stripe_events.py  its webhooks, stored first
-refunds.py        money on its way back                reconciler.py     what Stripe knows and we have missed
-favorites.py      whom a customer trusts               plans.py          what can be bought
-push.py           waking an app that is not connected  assembly.py       how all these are put together
+favorites.py      whom a customer trusts               push.py           waking an app that is not connected
+money/            checkouts, payments, refunds, Stripe assembly.py       how all these are put together
 """

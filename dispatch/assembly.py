@@ -2,23 +2,23 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from dispatch.checkout import Checkouts
 from dispatch.deadlines import Deadlines
+from dispatch.money.checkout import Checkouts
+from dispatch.money.payments import Payments
+from dispatch.money.reconciler import Reconciler
+from dispatch.money.refunds import Refunds
+from dispatch.money.stripe_api import StripeApi
+from dispatch.money.superseded import Superseded
 from dispatch.outbox import Outbox
-from dispatch.payments import Payments
 from dispatch.push import Push
 from dispatch.reading import Reading
-from dispatch.reconciler import Reconciler
-from dispatch.refunds import Refunds
 from dispatch.request import Windows
 from dispatch.service import Dispatch
-from dispatch.stripe_api import StripeApi
-from dispatch.superseded import Superseded
 from dispatch.telling import Telling
-from models.bus import Bus
-from models.clock import Clock, RedisClock
-from models.database import Database
-from models.redis_link import RedisLink
+from infra.bus import Bus
+from infra.clock import Clock, RedisClock
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models.settings import DispatchSettings, StripeSettings
 from presence.service import Presence
 

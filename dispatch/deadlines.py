@@ -15,9 +15,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from models.clock import RedisClock
+from infra.clock import RedisClock
+from infra.redis_link import RedisLink
 from models.errors import DatabaseUnavailable
-from models.redis_link import RedisLink
 from models.settings import DispatchSettings
 
 HERE = Path(__file__).parent

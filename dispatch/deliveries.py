@@ -6,7 +6,7 @@ carries has a version. Two nodes may tell of the same thing, and the one that ha
 
 from msgspec import Raw, Struct, json
 
-from models.redis_link import RedisLink
+from infra.redis_link import RedisLink
 from models.wire import OfferView
 
 

@@ -26,8 +26,8 @@ from dispatch.request import (
     Tell,
     WithdrawFrom,
 )
+from infra.database import insert_rows
 from models import tables
-from models.database import insert_rows
 from models.ids import new_id
 
 

@@ -6,8 +6,8 @@ from sqlalchemy import delete, func
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
-from models.clock import RedisClock
-from models.database import Database
+from infra.clock import RedisClock
+from infra.database import Database
 from models.outcomes import NotFound, Refused
 from models.rest import FavoriteView
 from models.tables import Account, Favorite, Mechanic, SessionRequest

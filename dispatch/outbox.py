@@ -20,8 +20,8 @@ from sqlalchemy import delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from models.clock import Clock
-from models.database import Database, insert_rows
+from infra.clock import Clock
+from infra.database import Database, insert_rows
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.ids import new_id
 from models.settings import DispatchSettings

@@ -16,8 +16,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch.outbox import Message, Outbox
-from models.clock import RedisClock
-from models.database import Database
+from infra.clock import RedisClock
+from infra.database import Database
 from models.errors import DatabaseUnavailable
 from models.ids import new_id
 from models.rest import PushSubscribeBody

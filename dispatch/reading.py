@@ -10,9 +10,9 @@ from sqlmodel import col, select
 from dispatch.outbox import Outbox
 from dispatch.request import OPEN, Status
 from dispatch.views import offer_views, request_view, request_views
+from infra.clock import RedisClock
+from infra.database import Database
 from models import tables
-from models.clock import RedisClock
-from models.database import Database
 from models.outcomes import NotFound, Refused
 from models.rest import OpsSnapshot, Requests
 from models.timestamps import rfc3339

@@ -37,12 +37,12 @@ from dispatch.request import (
 )
 from dispatch.request_store import LostRace, MechanicBusy, Move
 from dispatch.views import request_view
+from infra.clock import RedisClock
+from infra.database import Database
+from infra.metrics import FALLBACK_LATENESS
 from models import tables
-from models.clock import RedisClock
-from models.database import Database
 from models.errors import DatabaseUnavailable
 from models.ids import new_id
-from models.metrics import FALLBACK_LATENESS
 from models.outcomes import NotFound, OfferGone, Refused
 from models.settings import DispatchSettings
 from models.wire import RequestView

@@ -15,9 +15,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from dispatch.reading import OPEN_OFFERS_MAX, OPEN_REQUESTS_MAX, MechanicState, OpenOffer
 from dispatch.request import OPEN
 from dispatch.views import offer_views, request_views
+from infra.clock import RedisClock
+from infra.database import Database
 from models import tables
-from models.clock import RedisClock
-from models.database import Database
 from models.wire import RequestView
 
 RECENT_MS = 24 * 3600 * 1000

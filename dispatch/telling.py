@@ -17,11 +17,11 @@ from dispatch.push import Push
 from dispatch.request import OfferKind, ends_at_ms
 from dispatch.request_store import excluded_from
 from dispatch.views import offer_views, request_views
+from infra.bus import Bus
+from infra.clock import RedisClock
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models import tables
-from models.bus import Bus
-from models.clock import RedisClock
-from models.database import Database
-from models.redis_link import RedisLink
 from models.wire import FavoritePrompt, OfferView, Person, RequestUpdate, encode
 from presence.service import Presence
 

@@ -11,30 +11,30 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from http_api import (
-    asyncapi,
+from http_api import metrics
+from http_api.pages import serving
+from http_api.rest import openapi
+from http_api.rest.login_limit import LoginLimit
+from http_api.rest.operation import Operation, Resource
+from http_api.rest.problems import failure, on_http_exception
+from http_api.rest.routes import (
+    accounts,
+    checkout,
+    favorites,
     health,
-    metrics,
-    openapi,
-    pages,
-    routes_accounts,
-    routes_checkout,
-    routes_favorites,
-    routes_mechanics,
-    routes_offers,
-    routes_ops,
-    routes_push,
-    routes_requests,
-    routes_tickets,
+    mechanics,
+    offers,
+    ops,
+    push,
+    requests,
     stripe_webhook,
+    tickets,
 )
-from http_api.login_limit import LoginLimit
-from http_api.problems import failure, on_http_exception
-from http_api.rest import Operation, Resource
 from http_api.services import Services
+from http_api.sockets import asyncapi
 
 if TYPE_CHECKING:
-    from http_api.hub import Hub
+    from http_api.sockets.hub import Hub
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 
@@ -48,7 +48,7 @@ def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = 
         routes=[
             *_resources(services, table),
             *hub.routes,
-            *pages.routes(described, asyncapi.document(base_url=services.settings.base_url), openapi.page(described)),
+            *serving.routes(described, asyncapi.document(base_url=services.settings.base_url), openapi.page(described)),
             *mounts,
         ],
         middleware=[Middleware(Threshold)],
@@ -62,16 +62,16 @@ def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = 
 def operations(limit: LoginLimit) -> list[Operation]:
     """Return the whole table, in the order of the contract."""
     return [
-        *routes_accounts.operations(limit),
-        *routes_mechanics.OPERATIONS,
-        *routes_favorites.OPERATIONS,
-        *routes_checkout.OPERATIONS,
+        *accounts.operations(limit),
+        *mechanics.OPERATIONS,
+        *favorites.OPERATIONS,
+        *checkout.OPERATIONS,
         *stripe_webhook.OPERATIONS,
-        *routes_requests.OPERATIONS,
-        *routes_offers.OPERATIONS,
-        *routes_push.OPERATIONS,
-        *routes_tickets.OPERATIONS,
-        *routes_ops.OPERATIONS,
+        *requests.OPERATIONS,
+        *offers.OPERATIONS,
+        *push.OPERATIONS,
+        *tickets.OPERATIONS,
+        *ops.OPERATIONS,
         *health.OPERATIONS,
     ]
 

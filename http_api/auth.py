@@ -16,9 +16,9 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import PyJWTError
 from redis.exceptions import RedisError
 
+from infra.redis_link import RedisLink
 from models.errors import RedisUnavailable
 from models.ids import is_id
-from models.redis_link import RedisLink
 from models.settings import DoorSettings
 
 COOKIE = "pitlane_session"

@@ -7,10 +7,10 @@ from prometheus_client import Counter, Histogram, ProcessCollector, disable_crea
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from models.metrics import REGISTRY
+from infra.metrics import REGISTRY
 
 if TYPE_CHECKING:
-    from http_api.hub import Hub
+    from http_api.sockets.hub import Hub
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # Who counts restarts has the process' start time; a second series per label set would only double the page.

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 from http_api.auth import Tickets, Tokens
 
 if TYPE_CHECKING:
-    from dispatch.checkout import Checkouts
+    from accounts.accounts import Accounts
     from dispatch.favorites import Favorites
-    from dispatch.payments import Payments
-    from dispatch.plans import Plans
+    from dispatch.money.checkout import Checkouts
+    from dispatch.money.payments import Payments
+    from dispatch.money.plans import Plans
     from dispatch.push import Push
     from dispatch.reading import Reading
     from dispatch.service import Dispatch
-    from models.accounts import Accounts
-    from models.bus import Bus
-    from models.clock import RedisClock
-    from models.database import Database
-    from models.redis_link import RedisLink
+    from infra.bus import Bus
+    from infra.clock import RedisClock
+    from infra.database import Database
+    from infra.redis_link import RedisLink
     from models.settings import DoorSettings
     from presence.service import Presence
 

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models import slot_map
 from models.errors import ConfigurationError
+from models.redis_url import SCHEMES, ClusterUrl, is_cluster
 
 SECRET_LEN_MIN = 32
 """Bytes. HS256 needs a key at least as long as its hash (RFC 7518 §3.2)."""
@@ -180,13 +180,13 @@ class Settings(BaseSettings):
             self._check_production()
 
     def _check_redis_url(self, url: str) -> None:
-        if url.partition("://")[0] not in ("redis", "rediss", "unix", *slot_map.SCHEMES):
+        if url.partition("://")[0] not in ("redis", "rediss", "unix", *SCHEMES):
             raise ConfigurationError(
                 "PITLANE_REDIS_URL must start with redis://, rediss://, unix:// or, for a Redis Cluster, redis+cluster://."
             )
-        if slot_map.is_cluster(url):
+        if is_cluster(url):
             try:
-                slot_map.ClusterUrl.of(url)
+                ClusterUrl.of(url)
             except ValueError as error:
                 raise ConfigurationError(
                     f"PITLANE_REDIS_URL must name hosts as in redis+cluster://host:port,host:port; {error}."

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import bindparam, or_, update
 from sqlmodel import col, select
 
-from models.database import Database
+from infra.database import Database
 from models.tables import Mechanic
 from presence.liveness import Facts
 

@@ -18,8 +18,8 @@ import anyio
 from redis.asyncio import Redis
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
+from infra.redis_link import RedisLink
 from models.errors import RedisUnavailable
-from models.redis_link import RedisLink
 from models.settings import PresenceSettings
 from presence.liveness import Facts, Status
 

@@ -12,12 +12,12 @@ from typing import TypeVar
 import anyio
 import structlog
 
-from models.bus import Bus
-from models.clock import RedisClock
-from models.database import Database
+from infra.bus import Bus
+from infra.clock import RedisClock
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.ids import is_id
-from models.redis_link import RedisLink
 from models.settings import PresenceSettings
 from models.wire import StatusView
 from presence.facts import read_facts, save_last_seen

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import anyio
 import structlog
 
-from models.clock import RedisClock
+from infra.clock import RedisClock
 from models.errors import RedisUnavailable
 from models.settings import PresenceSettings
 from presence.leases import Leases

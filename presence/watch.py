@@ -13,7 +13,7 @@ from itertools import islice
 import anyio
 import structlog
 
-from models.bus import Bus
+from infra.bus import Bus
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.wire import StatusView
 from presence.leases import parse

@@ -13,8 +13,8 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
-from models import migrations
-from models.database import Database
+from infra import migrations
+from infra.database import Database
 from tests.redis_cluster import redis_cluster
 from tests.services import (
     PostgresServer,

@@ -27,26 +27,26 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from accounts.accounts import Accounts, NewAccount
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
-from dispatch.checkout import Checkouts
 from dispatch.deadlines import Deadlines
+from dispatch.money.checkout import Checkouts
+from dispatch.money.payments import Payments
+from dispatch.money.reconciler import Reconciler
+from dispatch.money.refunds import Refunds
+from dispatch.money.stripe_api import StripeApi
 from dispatch.outbox import Outbox
-from dispatch.payments import Payments
 from dispatch.push import Push
 from dispatch.reading import Reading
-from dispatch.reconciler import Reconciler
-from dispatch.refunds import Refunds
 from dispatch.service import Dispatch
-from dispatch.stripe_api import StripeApi
-from embedded.stripe_standin import StripeStandin
-from models.accounts import Accounts, NewAccount
-from models.bus import Bus
-from models.clock import RedisClock
-from models.database import Database
+from embedded.stripe_standin.standin import StripeStandin
+from infra.bus import Bus
+from infra.clock import RedisClock
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models.ids import new_id
 from models.outcomes import Refused
-from models.redis_link import RedisLink
 from models.rest import CheckoutBody, StripeCheckout
 from models.settings import DispatchSettings, PresenceSettings, StripeSettings
 from models.tables import Role

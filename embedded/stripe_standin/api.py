@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import objects, params, store
-from .params import StripeError
+from embedded.stripe_standin import objects, params, store
+from embedded.stripe_standin.params import StripeError
 
 BODY_BYTES_MAX = 256 * 1024
 SERVER_ERROR = {"error": {"type": "api_error", "code": None, "message": "An unknown error occurred.", "param": None}}

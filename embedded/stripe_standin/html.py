@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape as esc
 from pathlib import Path
 
-from . import objects, params, store
+from embedded.stripe_standin import objects, params, store
 
 STYLE = (Path(__file__).parent / "pay.css").read_text(encoding="utf-8")
 CONTENT_SECURITY_POLICY = (

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from . import html, objects, params, store
-from .webhooks import Deliverer
+from embedded.stripe_standin import html, objects, params, store
+from embedded.stripe_standin.webhooks import Deliverer
 
 # Stripe holds the customer back for up to ten seconds until the webhook was answered; people are patient for three.
 WEBHOOK_WAIT_S = 3.0

@@ -9,7 +9,7 @@ import httpx
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from . import objects, store
+from embedded.stripe_standin import objects, store
 
 TIMEOUT_S = 10.0
 # Longer than an attempt can take, so that only a dead node's claim falls due again.

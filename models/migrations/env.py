@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that ``models.migrations`` opened."""
+"""Alembic's entry: runs the migrations on the connection that ``infra.migrations`` opened."""
 
 from alembic import context
 

@@ -10,7 +10,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 from http_api.auth import Tokens
-from models.clock import wall_clock_ms
+from infra.clock import wall_clock_ms
 
 SECRET_KEY = "a secret of the tests, of forty bytes or so"
 PATIENCE_S = 15.0

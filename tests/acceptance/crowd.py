@@ -14,10 +14,10 @@ from typing import Any
 import anyio
 from redis.exceptions import RedisError
 
+from accounts.accounts import NewAccount
 from embedded.redis_child import RedisChild
-from models.accounts import NewAccount
-from models.clock import wall_clock_ms
-from models.redis_link import RedisLink
+from infra.clock import wall_clock_ms
+from infra.redis_link import RedisLink
 from models.settings import PresenceSettings
 from models.tables import Role
 from tests.acceptance.churn import MARGIN_MS, Ending, Spell, Stay, promises

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from http_api.websocket_frames import CLOSE, PING, PONG, TEXT
-from models.clock import wall_clock_ms
+from http_api.sockets.frames import CLOSE, PING, PONG, TEXT
+from infra.clock import wall_clock_ms
 from tests.acceptance.clients import PATIENCE_S, token_for
 from tests.unit.connection_stage import client_frame
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import httpx
 
-from models.accounts import Accounts, NewAccount
-from models.clock import wall_clock_ms
-from models.database import Database
+from accounts.accounts import Accounts, NewAccount
+from infra.clock import wall_clock_ms
+from infra.database import Database
 from tests.acceptance.clients import ON_LOOPBACK, SECRET_KEY
 from tests.services import free_port
 

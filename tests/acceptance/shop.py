@@ -16,8 +16,8 @@ import httpx
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from infra.database import Database
 from models import tables
-from models.database import Database
 from models.settings import StripeSettings
 from tests.acceptance.clients import Rest
 from tests.acceptance.servers import Server, start_server

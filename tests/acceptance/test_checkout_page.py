@@ -78,7 +78,7 @@ def line_with(process: subprocess.Popen[str], beginning: str) -> str:
 
 
 def test_the_page_names_every_problem_and_status_of_the_checkout():
-    from http_api.routes_checkout import create_checkout
+    from http_api.rest.routes.checkout import create_checkout
     from models.rest import CheckoutState
 
     everywhere = {"unavailable"}

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from embedded.redis_child import RedisChild
-from models import migrations
-from models.database import Database
+from infra import migrations
+from infra.database import Database
 from models.errors import DatabaseUnavailable
 from tests.acceptance.clients import Socket, socket
 from tests.acceptance.servers import Server, running_servers

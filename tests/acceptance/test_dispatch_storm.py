@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from models.accounts import NewAccount
+from accounts.accounts import NewAccount
 from models.ids import new_id
 from models.tables import Role
 from tests.acceptance.clients import Socket, socket

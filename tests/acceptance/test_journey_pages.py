@@ -7,9 +7,9 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
-from models.accounts import NewAccount
-from models.clock import wall_clock_ms
-from models.database import Database
+from accounts.accounts import NewAccount
+from infra.clock import wall_clock_ms
+from infra.database import Database
 from models.tables import Favorite, Mechanic, Role
 from tests.acceptance.browser import PHONE, Visitor, signed_in
 from tests.acceptance.clients import socket

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.accounts import NewAccount
+from accounts.accounts import NewAccount
 from models.tables import Role
 from tests.acceptance.clients import Rest, pay, socket
 from tests.acceptance.servers import Server, add_accounts, running_servers

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from embedded.redis_child import RedisChild
-from models.redis_link import RedisLink
+from infra.redis_link import RedisLink
 from models.settings import PresenceSettings
 from tests.acceptance.churn import Spell
 from tests.acceptance.clients import PATIENCE_S

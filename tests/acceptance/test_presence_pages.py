@@ -5,8 +5,8 @@ from pathlib import Path
 
 from playwright.async_api import Browser, WebSocket
 
-from models.accounts import NewAccount
-from models.clock import wall_clock_ms
+from accounts.accounts import NewAccount
+from infra.clock import wall_clock_ms
 from models.tables import Role
 from tests.acceptance.browser import Visitor, signed_in
 from tests.acceptance.clients import Rest

@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from models.accounts import NewAccount
+from accounts.accounts import NewAccount
 from models.settings import Settings
 from models.tables import Role
 from tests.acceptance.clients import SECRET_KEY, Rest, pay, socket

@@ -10,11 +10,11 @@ import httpx
 from sqlalchemy import text
 from sqlmodel import SQLModel, col, select
 
+from accounts.accounts import NewAccount
 from dispatch import request_store
 from dispatch.request import OfferKind, ends_at_ms
+from infra.database import Database
 from models import tables
-from models.accounts import NewAccount
-from models.database import Database
 from models.ids import new_id
 from models.settings import Settings
 from models.tables import Role

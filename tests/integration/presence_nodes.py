@@ -16,13 +16,13 @@ from pathlib import Path
 import anyio
 from sqlalchemy import update
 
-from models import migrations
-from models.accounts import Accounts, NewAccount
-from models.bus import Bus
-from models.clock import RedisClock
-from models.database import Database
+from accounts.accounts import Accounts, NewAccount
+from infra import migrations
+from infra.bus import Bus
+from infra.clock import RedisClock
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models.ids import new_id
-from models.redis_link import RedisLink
 from models.settings import PresenceSettings
 from models.tables import Mechanic, Role
 from models.wire import StatusView

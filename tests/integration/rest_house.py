@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from models.accounts import NewAccount
+from accounts.accounts import NewAccount
 from models.settings import Settings
 from models.tables import Role
 from tests.acceptance.clients import PATIENCE_S, SECRET_KEY, Rest, pay, token_for

@@ -22,20 +22,20 @@ from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from accounts.accounts import Accounts, NewAccount
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts
 from dispatch.outbox import Outbox
 from http_api.auth import Identity, Tickets, Tokens
-from http_api.hub import Hub
 from http_api.services import Services
-from http_api.socket_protocol import uvicorn_options
-from models import migrations
-from models.accounts import Accounts, NewAccount
-from models.bus import Bus
-from models.clock import RedisClock
-from models.database import Database
+from http_api.sockets.hub import Hub
+from http_api.sockets.protocol import uvicorn_options
+from infra import migrations
+from infra.bus import Bus
+from infra.clock import RedisClock
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models.ids import new_id
-from models.redis_link import RedisLink
 from models.settings import DispatchSettings, DoorSettings, PresenceSettings, Settings
 from models.tables import Role
 from presence.service import Presence

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, func, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlmodel import SQLModel, col, select
 
-from models import migrations, tables
-from models.database import Database
+from infra import migrations
+from infra.database import Database
+from models import tables
 from models.errors import DatabaseUnavailable
 from tests.parts import at_once
 from tests.services import drop_database, fresh_database

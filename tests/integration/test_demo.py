@@ -14,17 +14,17 @@ import httpx
 import pytest
 from sqlmodel import func, select
 
+from accounts.accounts import Accounts, NewAccount
 from demo import banner, cast, characters, doors
 from demo.characters import Action, Whereabouts
 from demo.mechanics import SimulatedMechanic, Way
 from dispatch.favorites import Favorites
-from models.accounts import Accounts, NewAccount
-from models.bus import Bus
-from models.clock import RedisClock
-from models.database import Database
+from infra.bus import Bus
+from infra.clock import RedisClock
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models.errors import ConfigurationError
 from models.ids import new_id
-from models.redis_link import RedisLink
 from models.rest import FavoriteView
 from models.settings import PresenceSettings, Settings
 from models.tables import (

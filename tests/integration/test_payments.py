@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dispatch.refunds import retry_delay_ms
-from dispatch.stripe_events import REFUSED_TRIES_MAX
+from dispatch.money.refunds import retry_delay_ms
+from dispatch.money.stripe_events import REFUSED_TRIES_MAX
 from embedded.stripe_standin.webhooks import signature_header
 from models import tables
 from models.outcomes import Refused

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from models.accounts import Accounts, NewAccount
+from accounts.accounts import Accounts, NewAccount
 from models.tables import Role
 from models.timestamps import rfc3339
 from presence.facts import save_last_seen

@@ -25,7 +25,7 @@ NODE_PROCESS = """
 import sys
 from dataclasses import replace
 import anyio
-from models.database import Database
+from infra.database import Database
 from tests.integration.presence_nodes import CALM, World
 
 async def main(redis_url, prefix, database_url, *mechanics):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis.asyncio import Redis
 
-from models.redis_link import RedisLink, Script
+from infra.redis_link import RedisLink, Script
 from models.settings import PresenceSettings
 from presence import leases
 from presence.leases import Leases, Renewed, Standing, parse

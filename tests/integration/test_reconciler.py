@@ -8,7 +8,7 @@ import anyio
 import pytest
 from sqlalchemy import delete
 
-from dispatch.reconciler import Repair
+from dispatch.money.reconciler import Repair
 from models import tables
 from models.rest import StripeCheckout
 from tests.integration.money import checkout, is_refunded, session_id_of
@@ -102,7 +102,7 @@ async def test_payments_of_others_on_the_same_stripe_account_are_left_alone(data
 async def test_everything_on_stripes_list_is_looked_at_page_by_page(
     database_url, redis_url, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dispatch.stripe_api.PAGE_LEN", 2)
+    monkeypatch.setattr("dispatch.money.stripe_api.PAGE_LEN", 2)
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         paid = [(await paid_unnoticed(world, a, await world.customer()))[1] for _ in range(5)]
         assert {one.id for one in await repairs(a)} == set(paid)

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from http_api.login_limit import LoginLimit, TooMany
-from models.redis_link import RedisLink
+from http_api.rest.login_limit import LoginLimit, TooMany
+from infra.redis_link import RedisLink
 from models.settings import DoorSettings, Settings
 from tests.acceptance.clients import Rest
 from tests.integration.rest_house import COOKIE, PASSWORD, House, rest_house

@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from http_api.problems import PROBLEMS, failure
+from http_api.rest.problems import PROBLEMS, failure
 from models.errors import DatabaseUnavailable, StripeUnavailable
 from tests.acceptance.clients import Rest, token_for
 from tests.integration.rest_house import House, rest_house

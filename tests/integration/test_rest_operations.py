@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from http_api.auth import Identity, Tickets
-from models.redis_link import RedisLink
+from infra.redis_link import RedisLink
 from tests.acceptance.clients import socket
 from tests.integration.rest_house import House, rest_house
 

@@ -10,7 +10,7 @@ import pytest
 from msgspec import Raw
 
 from dispatch.deliveries import ToMechanic
-from http_api.websocket_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
+from http_api.sockets.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from tests.integration.socket_nodes import PATIENCE_S, RawClient, eventually, town
 from tests.unit.connection_stage import client_frame
 

@@ -26,7 +26,7 @@ from stripe.params.checkout import (
     SessionRetrieveParams,
 )
 
-from dispatch import stripe_api
+from dispatch.money import stripe_api
 from embedded.stripe_standin.params import nest
 from models import tables
 from tests.integration.money import checkout, session_id_of

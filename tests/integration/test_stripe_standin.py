@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from embedded.stripe_standin import StripeStandin, objects, pages, store, webhooks
-from models.database import Database
+from embedded.stripe_standin.standin import StripeStandin, objects, pages, store, webhooks
+from infra.database import Database
 from tests.services import ServiceMissing, fresh_database, postgres_server
 
 # The SDK hands httpx its form body by a parameter that httpx would like to see renamed.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import anyio
 
-from models import migrations
-from models.database import Database
+from infra import migrations
+from infra.database import Database
 from tests.simulation.world import play
 
 

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 KILLED_WITHIN_STEPS = 40
 DEAF_UNNOTICED_S = 3.0
-"""``models.bus`` notices by then that its own words do not come back."""
+"""``infra.bus`` notices by then that its own words do not come back."""
 
 
 class Misfortunes:

@@ -10,15 +10,15 @@ from anyio.abc import TaskGroup
 from redis.exceptions import RedisError
 
 from dispatch.assembly import DispatchParts, MoneyParts
+from dispatch.money.stripe_api import StripeApi
 from dispatch.service import Dispatch
-from dispatch.stripe_api import StripeApi
 from http_api.auth import Tokens
-from http_api.connection import UNAVAILABLE
-from http_api.hub import Hub
 from http_api.services import Services
-from models.bus import Bus
-from models.clock import RedisClock
-from models.redis_link import RedisLink
+from http_api.sockets.connection import UNAVAILABLE
+from http_api.sockets.hub import Hub
+from infra.bus import Bus
+from infra.clock import RedisClock
+from infra.redis_link import RedisLink
 from models.settings import DispatchSettings, DoorSettings, Settings, StripeSettings
 from presence.service import Presence
 from tests.simulation import redis, stripe

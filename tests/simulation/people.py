@@ -10,9 +10,9 @@ import anyio
 import msgspec
 from starlette.websockets import WebSocket
 
-from http_api.connection import Connection
-from http_api.socket_protocol import EXTENSION
-from http_api.websocket_frames import NO_STATUS
+from http_api.sockets.connection import Connection
+from http_api.sockets.frames import NO_STATUS
+from http_api.sockets.protocol import EXTENSION
 from models.outcomes import Refused
 from models.rest import CheckoutBody, FreeCheckout
 from tests.simulation.node import Node, Unreachable
@@ -35,7 +35,7 @@ class Line:
         self._connection: Connection | None = None
         self._down_at_s = self._up_at_s = 0.0
 
-    # --- what the connection calls (``http_api.socket_protocol.SocketLike``) -------------------------------------------
+    # --- what the connection calls (``http_api.sockets.protocol.SocketLike``) -------------------------------------------
 
     def send(self, payload: bytes) -> None:
         self._down(payload)

@@ -153,7 +153,7 @@ class RedisServer:
 
 
 class Link:
-    """A node's commands to Redis: what ``models.redis_link.RedisLink`` offers to the real code."""
+    """A node's commands to Redis: what ``infra.redis_link.RedisLink`` offers to the real code."""
 
     def __init__(self, server: RedisServer, life: Life) -> None:
         self.log = structlog.get_logger("redis")
@@ -226,7 +226,7 @@ class Pipeline:
 
 
 class Bus:
-    """A node's ear: what ``models.bus.Bus`` promises. What is missed while it is down is announced as a gap."""
+    """A node's ear: what ``infra.bus.Bus`` promises. What is missed while it is down is announced as a gap."""
 
     RECONNECT_S = 0.05
 

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sqlalchemy.pool import NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from models.database import BUSY_TIMEOUT_MS, Database
+from infra.database import BUSY_TIMEOUT_MS, Database
 from tests.simulation.chance import Chance
 from tests.simulation.life import Life, current_life
 from tests.simulation.loop import VirtualLoop, run

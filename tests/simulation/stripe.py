@@ -1,6 +1,6 @@
 """Stripe on a virtual clock: Sessions, refunds and webhooks, with idempotency keys, and a road on which answers get lost.
 
-``StripeServer`` is Stripe; ``StripeEnd`` is one node's way to it, with the methods of ``dispatch.stripe_api.StripeApi``.
+``StripeServer`` is Stripe; ``StripeEnd`` is one node's way to it, with the methods of ``dispatch.money.stripe_api.StripeApi``.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dispatch.fulfilment import PaidSession
-from dispatch.stripe_api import CheckoutSession, StripeRefund, WebhookEvent
+from dispatch.money.fulfilment import PaidSession
+from dispatch.money.stripe_api import CheckoutSession, StripeRefund, WebhookEvent
 from models.errors import StripeRefused, StripeUnavailable
 from tests.simulation.chance import Chance
 from tests.simulation.life import Life

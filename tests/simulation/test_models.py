@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dispatch import deadlines
-from models.redis_link import RedisLink
+from infra.redis_link import RedisLink
 from tests.simulation.redis import Store
 
 STEPS = 60

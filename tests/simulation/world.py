@@ -43,8 +43,8 @@ LAPS_MAX = 20
 LOOK_S = 0.25
 ROOMY = {
     "dispatch.due_work.POLL_S": 2.0,
-    "dispatch.refunds.ATTEMPT_LEASE_MS": 6_000,
-    "dispatch.stripe_events.LEASE_MS": 6_000,
+    "dispatch.money.refunds.ATTEMPT_LEASE_MS": 6_000,
+    "dispatch.money.stripe_events.LEASE_MS": 6_000,
 }
 """Bounds that only cost time here: idle looks at SQL are most of what a world costs."""
 PLANS = ("quick_chat", "expert_video")
@@ -173,12 +173,12 @@ class World:
         """Give the code inside this world's clocks, ids and log."""
         before = structlog.get_config()
         with ExitStack() as stack:
-            stack.enter_context(patch("models.clock.time", NodeClock(self.loop)))
+            stack.enter_context(patch("infra.clock.time", NodeClock(self.loop)))
             stack.enter_context(patch("models.ids.ULID", self._next_id))
             for constant, value in ROOMY.items():
                 stack.enter_context(patch(constant, value))
-            for module in ("hub", "connection", "mechanic_connection"):
-                stack.enter_context(patch(f"http_api.{module}.monotonic", self.loop.time))
+            for module in ("hub", "connection", "mechanic"):
+                stack.enter_context(patch(f"http_api.sockets.{module}.monotonic", self.loop.time))
             structlog.configure(processors=[self._take_log], cache_logger_on_first_use=False)
             stack.callback(structlog.configure, **before)
             yield

@@ -21,11 +21,11 @@ from dispatch import deliveries
 from dispatch.reading import MechanicState, OpenOffer
 from dispatch.snapshots import MechanicSnapshot, Snapshots
 from http_api.auth import Identity
-from http_api.connection import Connection
-from http_api.customer_connection import CustomerConnection
-from http_api.hub import Hub
-from http_api.mechanic_connection import MechanicConnection
 from http_api.services import Services
+from http_api.sockets.connection import Connection
+from http_api.sockets.customer import CustomerConnection
+from http_api.sockets.hub import Hub
+from http_api.sockets.mechanic import MechanicConnection
 from models import wire
 from models.errors import DatabaseUnavailable
 from models.outcomes import OfferGone, Refused

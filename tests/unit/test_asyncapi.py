@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from http_api import asyncapi, close_codes
+from http_api.sockets import asyncapi, close_codes
 from models import wire
 from models.wire import (
     AvailabilityChanged,

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from http_api.batches import BATCH_LEN_MAX, Batches
+from http_api.sockets.batches import BATCH_LEN_MAX, Batches
 
 
 class Library:

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from dispatch.deliveries import ToCustomer, Told
-from http_api import close_codes
+from http_api.sockets import close_codes
 from tests.unit.connection_stage import NOW, NOW_MS, a_request, a_status, an_update, stage
 
 

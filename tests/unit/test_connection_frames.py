@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLIENT, Protocol
 
-from http_api import frame_rate, websocket_frames
-from http_api.websocket_frames import BadFrame, close_code, frame_close, frame_pong, frame_text, parse, text
+from http_api.sockets import frame_rate, frames
+from http_api.sockets.frames import BadFrame, close_code, frame_close, frame_pong, frame_text, parse, text
 
 LEN_MAX = 16 * 1024
 
@@ -48,7 +48,7 @@ def test_a_close_frame_has_its_code_and_a_reason_that_fits():
     (frame,) = read_by_a_client(frame_close(4408, "ä" * 200))
     close = Close.parse(bytes(frame.data))
     assert (close.code, close.reason) == (4408, "ä" * 61)
-    (frame,) = read_by_a_client(frame_close(websocket_frames.NO_STATUS))
+    (frame,) = read_by_a_client(frame_close(frames.NO_STATUS))
     assert bytes(frame.data) == b""
 
 

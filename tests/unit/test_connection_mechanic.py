@@ -7,7 +7,7 @@ import pytest
 
 from dispatch.deliveries import Facts, ToMechanic, Withdraw
 from dispatch.reading import MechanicState
-from http_api import close_codes, hub
+from http_api.sockets import close_codes, hub
 from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, a_request, an_offer, an_update, stage
 
 

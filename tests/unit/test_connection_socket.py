@@ -3,8 +3,8 @@
 import random
 from typing import Any, cast
 
-from http_api.socket_protocol import HandedOverSocket, SocketCounters, SocketLike, SocketLimits
-from http_api.websocket_frames import frame_text
+from http_api.sockets.frames import frame_text
+from http_api.sockets.protocol import HandedOverSocket, SocketCounters, SocketLike, SocketLimits
 from tests.unit.connection_stage import client_frame
 
 LIMITS = SocketLimits(frame_len_max=1024, frames_per_s_max=50, frames_burst_max=200, send_buffer_len_max=4096)

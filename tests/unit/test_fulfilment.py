@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.fulfilment import Asked, Expire, Fail, GiveBack, Ignore, PaidSession, Serve, Verdict, Wait, judge
+from dispatch.money.fulfilment import Asked, Expire, Fail, GiveBack, Ignore, PaidSession, Serve, Verdict, Wait, judge
 from models.settings import StripeSettings
 
 ASKED = Asked(2999, "usd")

@@ -7,12 +7,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from http_api import openapi
 from http_api.app import operations
-from http_api.login_limit import LoginLimit
-from http_api.problems import PROBLEMS
-from http_api.rest import Operation
-from models.redis_link import RedisLink
+from http_api.rest import openapi
+from http_api.rest.login_limit import LoginLimit
+from http_api.rest.operation import Operation
+from http_api.rest.problems import PROBLEMS
+from infra.redis_link import RedisLink
 from models.settings import Settings
 
 CONTRACT = {

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatch.due_work import POLL_S
-from dispatch.refunds import retry_delay_ms
+from dispatch.money.refunds import retry_delay_ms
 from models.settings import DispatchSettings
 
 SETTINGS = DispatchSettings()

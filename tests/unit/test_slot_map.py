@@ -3,7 +3,8 @@
 import pytest
 from redis.crc import key_slot
 
-from models.slot_map import ClusterUrl, SlotMap, tag_of
+from infra.slot_map import SlotMap, tag_of
+from models.redis_url import ClusterUrl
 
 ANSWER = [
     [10_923, 16_383, ["10.0.0.3", 7003, "id3", []], ["10.0.0.6", 7006, "id6", []]],

@@ -1,0 +1,179 @@
+"""Who may sign in: accounts and their passwords."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+from anyio import CapacityLimiter
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from msgspec import Struct, ValidationError, convert
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from infra.database import Database
+from models.errors import ConfigurationError, PitlaneError
+from models.ids import new_id
+from models.outcomes import Refused
+from models.rest import Email, Name, Password, ProviderType
+from models.tables import Account, Mechanic, Role
+
+_hasher = PasswordHasher()
+
+
+@cache
+def _nobody() -> str:
+    """A hash that no password matches on purpose, made when it is first needed: it costs what every hash costs."""
+    return _hasher.hash("nobody's password")
+
+
+IMPORT_TIMEOUT_S = 300.0
+LOOK_UP_BATCH = 500
+HASHES_AT_ONCE = 2
+"""Argon2 takes 64 MiB and a core for some 50 ms; more at once would only slow everything else."""
+
+
+class NewAccountRefused(PitlaneError):
+    """One of several accounts cannot be added; none of them was."""
+
+
+@dataclass(frozen=True)
+class NewAccount:
+    """What it takes to make one. ``password`` ``None`` or empty: only tokens can use it."""
+
+    role: Role
+    email: str
+    name: str
+    password: str | None = None
+    provider_type: str | None = None
+
+    @classmethod
+    def checked(cls, row: Mapping[str, str | None], where: str) -> "NewAccount":
+        """Return the account that an operator wrote down in ``row``, or raise ``ConfigurationError`` naming ``where``."""
+        try:
+            fields = convert(
+                {"role": row["role"], "email": row["email"], "name": row["name"], "password": row["password"] or None}
+                | {"provider_type": row["provider_type"] or None},
+                _OperatorsRow,
+            )
+        except ValidationError as error:
+            what, _, member = str(error).partition(" - at `$.")
+            raise ConfigurationError(f"{where}: {member.rstrip('`')}: {what}.") from error
+        if fields.provider_type is not None and fields.role != "mechanic":
+            raise ConfigurationError(f"{where}: only a mechanic has a provider type.")
+        return cls(Role(fields.role), fields.email, fields.name, fields.password, fields.provider_type)
+
+
+class _OperatorsRow(Struct):
+    role: Literal["customer", "mechanic", "admin"]
+    email: Email
+    name: Name
+    password: Password | None
+    provider_type: ProviderType | None
+
+
+class Accounts:
+    """Accounts in SQL; passwords are hashed in a worker thread, a few at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._hashing = CapacityLimiter(HASHES_AT_ONCE)
+
+    async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
+        """Add one account, or say ``email_taken``."""
+        hashed = await self._hashed(new.password) if new.password else None
+        account = _account(new, hashed, now_ms=now_ms)
+        try:
+            async with self._database.write() as session:
+                session.add(account)
+                await session.flush()
+                if account.role == Role.MECHANIC:
+                    session.add(Mechanic(id=account.id, provider_type=new.provider_type or "independent"))
+        except IntegrityError:
+            return Refused("email_taken", "There is already an account with this e-mail address.")
+        return account
+
+    async def add_all(self, news: Sequence[NewAccount], *, now_ms: int) -> list[Account]:
+        """Add all of them, in order, or none: then ``NewAccountRefused`` says which one was in the way."""
+        hashes: list[str | None] = [None] * len(news)
+
+        async def hash_one(position: int, password: str) -> None:
+            hashes[position] = await self._hashed(password)
+
+        async with anyio.create_task_group() as tasks:
+            for position, new in enumerate(news):
+                if new.password:
+                    tasks.start_soon(hash_one, position, new.password)
+        accounts = [_account(new, hashed, now_ms=now_ms) for new, hashed in zip(news, hashes, strict=True)]
+        mechanics = [
+            Mechanic(id=account.id, provider_type=new.provider_type or "independent")
+            for account, new in zip(accounts, news, strict=True)
+            if account.role == Role.MECHANIC
+        ]
+        async with self._database.write(within_s=IMPORT_TIMEOUT_S) as session:
+            if (taken := await _first_taken(session, [account.email for account in accounts])) is not None:
+                raise NewAccountRefused(f"There is already an account with the e-mail address {taken}.")
+            session.add_all(accounts)
+            await session.flush()
+            session.add_all(mechanics)
+        return accounts
+
+    async def find(self, account_id: str) -> Account | None:
+        """Return the account, or ``None``."""
+        async with self._database.read() as session:
+            return await session.get(Account, account_id)
+
+    async def find_by_email(self, email: str) -> Account | None:
+        """Return the account with this address in any letter case, or ``None``."""
+        async with self._database.read() as session:
+            return (await session.exec(select(Account).where(Account.email == normal_email(email)))).first()
+
+    async def sign_in(self, email: str, password: str) -> Account | None:
+        """Return the account if the password is right; takes as long whether or not there is such an account."""
+        account = await self.find_by_email(email)
+        expected = account.password_hash if account else None
+        matches = await anyio.to_thread.run_sync(_matches, expected, password, limiter=self._hashing)
+        return account if expected and matches else None
+
+    async def _hashed(self, password: str) -> str:
+        return await anyio.to_thread.run_sync(_hasher.hash, password, limiter=self._hashing)
+
+
+def _account(new: NewAccount, password_hash: str | None, *, now_ms: int) -> Account:
+    return Account(
+        id=new_id(),
+        role=new.role,
+        email=normal_email(new.email),
+        name=new.name.strip(),
+        password_hash=password_hash,
+        created_at_ms=now_ms,
+    )
+
+
+async def _first_taken(session: AsyncSession, emails: Sequence[str]) -> str | None:
+    """Return the first address that an account has already, or that stands twice among ``emails``; else ``None``."""
+    taken: set[str] = set()
+    for start in range(0, len(emails), LOOK_UP_BATCH):
+        batch = emails[start : start + LOOK_UP_BATCH]
+        taken |= set(await session.exec(select(Account.email).where(col(Account.email).in_(batch))))
+    for email in emails:
+        if email in taken:
+            return email
+        taken.add(email)
+    return None
+
+
+def normal_email(email: str) -> str:
+    """Return the address as it is kept and compared."""
+    return email.strip().lower()
+
+
+def _matches(hashed: str | None, password: str) -> bool:
+    try:
+        return _hasher.verify(hashed or _nobody(), password)
+    except (VerificationError, InvalidHashError):
+        return False

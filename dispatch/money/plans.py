@@ -1,0 +1,34 @@
+"""What can be bought, and by whom."""
+
+from sqlmodel import select
+
+from infra.database import Database
+from models.rest import PlanView
+from models.tables import Account, Plan
+
+
+class Plans:
+    """The plans of the database, in their order."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of(self, customer_id: str | None) -> list[PlanView]:
+        """Return all plans; ``eligible`` as for this customer, or as for a new one if ``None``."""
+        async with self._database.read() as session:
+            customer = await session.get(Account, customer_id) if customer_id else None
+            plans = list(await session.exec(select(Plan).order_by(Plan.position)))
+        has_used_free = customer is not None and customer.free_session_used
+        return [
+            PlanView(
+                id=plan.id,
+                name=plan.name,
+                price_cents=plan.price_cents,
+                currency=plan.currency,
+                duration_min=plan.duration_min,
+                session_type=plan.session_type,
+                first_time_only=plan.first_time_only,
+                eligible=not (plan.first_time_only and has_used_free),
+            )
+            for plan in plans
+        ]

@@ -1,0 +1,62 @@
+"""For operators and load balancers: is the process alive, can it work, and what are its numbers."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import structlog
+from msgspec import Struct
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import Response
+
+from http_api import metrics
+from http_api.rest.operation import ANYONE, Answer, Call, operation
+from http_api.rest.problems import RETRY_AFTER_S, problem
+from models.errors import PitlaneError
+
+READY_TIMEOUT_S = 2.0
+_log = structlog.get_logger("health")
+
+
+class Health(Struct):
+    status: str
+
+
+@operation("GET", "/healthz", roles=ANYONE, answers={200: Health})
+async def healthz(_call: Call) -> Health:
+    """Tell that the process is alive."""
+    return Health("ok")
+
+
+@operation("GET", "/readyz", roles=ANYONE, answers={200: Health}, problems=("unavailable",))
+async def readyz(call: Call) -> Health | Response:
+    """Tell whether the database and Redis are reachable; 503 names what is not."""
+    missing: list[str] = []
+
+    async def check(name: str, ping: Callable[[], Awaitable[object]]) -> None:
+        reached = False
+        with anyio.move_on_after(READY_TIMEOUT_S):
+            try:
+                await ping()
+                reached = True
+            except (PitlaneError, RedisError, SQLAlchemyError, OSError) as error:
+                _log.warning("not_ready", part=name, error=str(error))
+        if not reached:
+            missing.append(name)
+
+    async with anyio.create_task_group() as checks:
+        checks.start_soon(check, "database", call.services.database.ping)
+        checks.start_soon(check, "redis", call.services.link.ping)
+    if missing:
+        detail = f"Not reachable: {', '.join(sorted(missing))}."
+        return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+    return Health("ok")
+
+
+@operation("GET", "/metrics", roles=ANYONE, answers={200: str}, media_type=metrics.CONTENT_TYPE)
+async def read_metrics(_call: Call) -> Answer:
+    """Give this process' numbers in Prometheus' text format."""
+    return Answer(200, metrics.exposition())
+
+
+OPERATIONS = [healthz, readyz, read_metrics]

@@ -1,0 +1,47 @@
+"""Waking a mechanic's browser (Web Push, RFC 8030) when no socket of theirs is open."""
+
+from msgspec import Struct
+
+from http_api.rest.operation import MECHANIC, Answer, Call, operation
+from models.outcomes import Refused
+from models.rest import PushKey, PushSubscribeBody, PushUnsubscribeBody
+
+PATH = "/api/push/subscriptions"
+
+
+class PushSubscribed(Struct):
+    endpoint: str
+
+
+@operation("GET", "/api/push/key", roles=MECHANIC, answers={200: PushKey}, problems=("unavailable",))
+async def read_push_key(call: Call) -> PushKey:
+    """Give the VAPID key that a browser needs to subscribe (`applicationServerKey`)."""
+    return PushKey(call.services.push.public_key)
+
+
+@operation(
+    "POST",
+    PATH,
+    roles=MECHANIC,
+    body=PushSubscribeBody,
+    answers={201: PushSubscribed, 200: PushSubscribed},
+    problems=("unavailable",),
+)
+async def subscribe_push(call: Call) -> Answer | Refused:
+    """Remember where this browser can be woken; idempotent by endpoint.
+
+    The body is what `PushSubscription.toJSON()` gives. 201 for a new one, 200 for one that was there.
+    """
+    if await call.services.reading.mechanic_state(call.account_id) is None:
+        return Refused("unauthenticated", "This account is gone.")
+    is_new = await call.services.push.subscribe(call.account_id, call.body)
+    return Answer(201 if is_new else 200, PushSubscribed(call.body.endpoint))
+
+
+@operation("DELETE", PATH, roles=MECHANIC, body=PushUnsubscribeBody, answers={204: None}, problems=("unavailable",))
+async def unsubscribe_push(call: Call) -> None:
+    """Forget it; idempotent."""
+    await call.services.push.unsubscribe(call.account_id, call.body.endpoint)
+
+
+OPERATIONS = [read_push_key, subscribe_push, unsubscribe_push]

@@ -1,0 +1,339 @@
+"""What the sockets of mechanics and of customers have in common: one synchronous object each, no task of its own.
+
+A connection lives in the hub's tables from before its snapshot is read until its socket has closed. What arrives for it
+before its ``welcome`` is held and follows it, so that nothing falls between the snapshot and the changes.
+
+    (registered) ──prepare──► (snapshot read) ──on_open──► welcome, what was held ──► … ──on_close──► (forgotten)
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import anyio
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from http_api.sockets import close_codes
+from http_api.sockets.protocol import SocketLike
+from models import wire
+from models.errors import PitlaneError
+from models.wire import ErrorMessage, RequestUpdate
+
+if TYPE_CHECKING:
+    from dispatch.deliveries import Told
+    from http_api.auth import Identity
+    from http_api.sockets.hub import Hub
+
+Job = Callable[[], Awaitable[None]]
+
+UNAVAILABLE: Final = (PitlaneError, RedisError, PoolTimeout, OSError)
+"""What a broken world looks like from here; everything else that a job raises is a bug."""
+
+HELD_MAX: Final = 200
+"""Deliveries kept while the snapshot is being read; whoever misses more is sent away to connect again."""
+
+PING_AFTER: Final = 1.1
+"""In heartbeat intervals. Who beats on time need not be pinged: a tenth covers what the road takes."""
+
+CLOCKS_APART_MS: Final = 250
+"""How far two nodes' ideas of Redis' time may differ, because its answer took long on its way to one of them."""
+
+log = structlog.get_logger("sockets")
+
+
+@dataclass(frozen=True)
+class SocketTimes:
+    """How long silence lasts until something happens, in seconds."""
+
+    heartbeat_interval_s: float
+    timeout_s: float
+
+    @property
+    def ping_after_s(self) -> float:
+        """After this much silence the server asks; browsers answer that even where they hold back timers."""
+        return self.heartbeat_interval_s * PING_AFTER
+
+
+class Connection:
+    """One socket of one account: decodes what arrives, keeps jobs in order, knows when it was last heard."""
+
+    __slots__ = (
+        "_held",
+        "_hub",
+        "_jobs",
+        "_pinged_at_s",
+        "_snapshot_at_ms",
+        "_socket",
+        "account_id",
+        "expires_at_s",
+        "heard_at_s",
+        "is_closed",
+    )
+
+    decoder: ClassVar[msgspec.json.Decoder[Any]]
+
+    def __init__(self, hub: "Hub", identity: "Identity") -> None:
+        self.account_id = identity.account_id
+        self.expires_at_s = identity.expires_at_s
+        self.heard_at_s = monotonic()
+        self.is_closed = False
+        self._snapshot_at_ms = 0
+        """When the welcome's snapshot had been read."""
+        self._pinged_at_s = self.heard_at_s
+        self._hub = hub
+        self._socket: SocketLike | None = None
+        self._jobs: deque[tuple[Job, str | None]] | None = None
+        self._held: list[Callable[[], None]] | None = []
+
+    # --- for the two kinds to fill in ---------------------------------------------------------------------------------
+
+    def handle(self, message: Any) -> None:
+        """Do what a message that has been understood asks for."""
+        raise NotImplementedError
+
+    async def read_snapshot(self) -> bool:
+        """Read what ``greet`` sends; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
+        raise NotImplementedError
+
+    def greet(self) -> None:
+        """Send ``welcome`` with the snapshot."""
+        raise NotImplementedError
+
+    async def refresh(self) -> None:
+        """Read the snapshot again and send what may have been missed; may raise ``UNAVAILABLE``."""
+        raise NotImplementedError
+
+    # --- what the socket calls ----------------------------------------------------------------------------------------
+
+    def on_open(self, socket: SocketLike) -> None:
+        """Start talking: first the welcome, then what has happened since its snapshot was read."""
+        self._socket = socket
+        self.heard_at_s = self._pinged_at_s = monotonic()
+        held, self._held = self._held, None
+        if held is not None and len(held) >= HELD_MAX:
+            self.close(close_codes.TRY_LATER, "too much has happened meanwhile")
+            return
+        try:
+            self.greet()
+            for delivery in held or ():
+                delivery()
+        except Exception:
+            # A bug in one snapshot must not leave behind a socket that never says a word.
+            log.exception("welcome_failed", account_id=self.account_id)
+            self.close(close_codes.BUG, "something went wrong on our side")
+
+    def on_message(self, text: str) -> None:
+        """Take one text frame. Whatever is wrong with it is answered with ``error``; the socket stays open."""
+        self.on_alive()
+        try:
+            self.handle(self.decoder.decode(text))
+        except (msgspec.DecodeError, RecursionError) as error:
+            self.send(self.complaint(text, error))
+        except Exception:
+            # A bug in one message must not cut off everybody whose frames share this read.
+            log.exception("message_failed", account_id=self.account_id)
+            self.error("internal_error", "Something went wrong on our side.")
+
+    def on_alive(self) -> None:
+        """Note that somebody is there: any frame, also the answer to our ping."""
+        self.heard_at_s = monotonic()
+
+    def on_close(self, code: int) -> None:
+        """Leave the tables; jobs in hand are still finished."""
+        self.is_closed = True
+        self._socket = None
+        self._held = None
+        self._hub.remove(self)
+        log.debug("socket_closed", account_id=self.account_id, code=code)
+
+    # --- what the hub calls -------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> bool:
+        """Get ready for the welcome; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
+        is_known = await self.read_snapshot()
+        self._snapshot_at_ms = self._hub.services.clock.now_ms()
+        return is_known
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket now: neither still in its handshake nor closed."""
+        return self._socket is not None
+
+    def deliver(self, frame: bytes) -> None:
+        """Write a ready frame, after the welcome."""
+        if not self.hold(partial(self.deliver, frame)) and self._socket is not None:
+            self._socket.send_framed(frame)
+
+    def tell(self, frame: bytes, told: "Told | None") -> None:
+        """Write a ready frame with what was read from SQL, after the welcome.
+
+        What may be older than the welcome is followed by what is true now, if that is newer: the client cannot know it to be old
+        when it is about a request that was over before the welcome and so was not named there.
+        """
+        if self.hold(partial(self.tell, frame, told)):
+            return
+        self.deliver(frame)
+        if told is not None and told.read_at_ms <= self._snapshot_at_ms + CLOCKS_APART_MS and self.is_open:
+            self.enqueue(partial(self._follow_up, told))
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the socket, if there is one."""
+        if self._socket is not None:
+            self._socket.close(code, reason)
+
+    def check_time(self, now_s: float, now_ms: int, times: SocketTimes) -> None:
+        """Close what has been silent for too long or whose token has expired; ping what is silent.
+
+        ``now_s`` is on the monotonic clock, ``now_ms`` on the clock that tokens are judged by.
+        """
+        if self._socket is None:
+            return
+        silent_s = now_s - self.heard_at_s
+        if silent_s >= times.timeout_s:
+            self._socket.close(close_codes.SILENT, "nothing was heard for too long")
+        elif now_ms >= self.expires_at_s * 1000:
+            self._socket.close(close_codes.TOKEN_EXPIRED, "the token has expired")
+        elif silent_s >= times.ping_after_s and now_s - self._pinged_at_s >= times.ping_after_s:
+            self._pinged_at_s = now_s
+            self._socket.ping()
+
+    async def send_recent_requests(self) -> None:
+        """Say where the requests that concern them stand, also those that have ended unheard."""
+        for request in await self._hub.recent_requests.get(self.account_id) or ():
+            self.send(RequestUpdate(request))
+
+    async def _follow_up(self, told: "Told") -> None:
+        """Say where a request stands, if that is newer than what was told; now, or once SQL can be read."""
+        try:
+            for request in await self._hub.recent_requests.get(self.account_id) or ():
+                if request.id == told.request_id and request.version > told.version:
+                    self.send(RequestUpdate(request))
+        except UNAVAILABLE as error:
+            log.warning("not_followed_up_yet", account_id=self.account_id, error=str(error))
+            self._hub.refresh_soon(self)
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def send(self, message: Any) -> None:
+        """Send one message of ``models.wire``; nothing happens once closed."""
+        if self._socket is not None:
+            self._socket.send(wire.encode(message))
+
+    def error(self, code: str, message: str, ref: str | None = None) -> None:
+        """Say what was not done and why; ``ref`` is the id it was about."""
+        self.send(ErrorMessage(code, message, msgspec.UNSET if ref is None else ref))
+
+    def acknowledge_heartbeat(self) -> None:
+        """Answer a heartbeat."""
+        if self._socket is not None:
+            self._socket.send_framed(self._hub.heartbeat_ack())
+
+    def hold(self, delivery: Callable[[], None]) -> bool:
+        """Keep ``delivery`` for after the welcome; ``False`` if that has been sent, so that it is to be made now."""
+        if self._held is None:
+            return False
+        if len(self._held) < HELD_MAX:
+            self._held.append(delivery)
+        return True
+
+    def complaint(self, text: str, error: Exception) -> ErrorMessage:
+        """Say in one sentence what is wrong with a message that could not be decoded."""
+        if not isinstance(error, msgspec.ValidationError):
+            sentence = "The message is nested too deeply." if isinstance(error, RecursionError) else f"{error}."
+            return ErrorMessage("malformed_json", sentence)
+        try:
+            raw = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            # Valid as far as it was looked at, malformed after that.
+            return ErrorMessage("malformed_json", "The message is not valid JSON.")
+        if not isinstance(raw, dict):
+            return ErrorMessage("invalid_message", "A message is one JSON object with a `type`.")
+        ref = raw.get("offer_id")
+        known_ref = ref if isinstance(ref, str) and len(ref) <= 64 else msgspec.UNSET
+        sentence, _, where = str(error).partition(" - at `$")
+        member = where.rstrip("`").lstrip(".")
+        if member == "type" and isinstance(raw.get("type"), str):
+            return ErrorMessage("unknown_type", f"There is no message of type `{raw['type'][:64]}` here.", known_ref)
+        return ErrorMessage("invalid_message", f"`{member}`: {sentence}." if member else f"{sentence}.", known_ref)
+
+    # --- jobs: what a message causes that has to wait for somebody ----------------------------------------------------
+
+    def submit(self, job: Job, ref: str | None = None) -> None:
+        """Run ``job`` after this connection's earlier ones. ``ref`` is named when it fails.
+
+        A client that asks for more than is sane before the first of it is done is closed with 1008.
+        """
+        if self._jobs is not None and len(self._jobs) >= self._hub.services.settings.jobs_per_connection_max:
+            self.close(close_codes.TOO_MANY, "too many things at once")
+            return
+        self.enqueue(job, ref)
+
+    def enqueue(self, job: Job, ref: str | None = None) -> None:
+        """As ``submit``, for what is caused by us and so is not limited: a job that waits already is not added twice."""
+        if self._jobs is None:
+            self._jobs = deque(((job, ref),))
+            self._hub.start(self._work)
+        # The first one is being run: what it has read may be old by now.
+        elif (job, ref) not in list(self._jobs)[1:]:
+            self._jobs.append((job, ref))
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether a job is being run, or waits."""
+        return self._jobs is not None
+
+    async def _work(self) -> None:
+        try:
+            while self._jobs:
+                await self._run(*self._jobs[0])
+                self._jobs.popleft()
+        finally:
+            self._jobs = None
+
+    async def _run(self, job: Job, ref: str | None) -> None:
+        try:
+            await job()
+        except UNAVAILABLE as error:
+            log.warning("job_unavailable", account_id=self.account_id, job=_name_of(job), error=str(error))
+            self.error("unavailable", "The server cannot reach its database just now; please try again.", ref)
+            # It may have happened nevertheless, or half of it.
+            self._hub.refresh_soon(self)
+        except Exception:
+            # A bug: loud in the log, and in the client that met it, but no reason to end everybody else's connection.
+            log.exception("job_failed", account_id=self.account_id, job=_name_of(job))
+            self.error("internal_error", "Something went wrong on our side.", ref)
+
+    async def refresh_in_turn(self) -> bool:
+        """Have ``refresh`` run after this connection's earlier jobs; ``False``, once that is known, if it could not be.
+
+        Before the welcome it is put off until then; after the close there is nothing to do.
+        """
+        if self.hold(partial(self._hub.refresh_soon, self)) or not self.is_open:
+            return True
+        done, is_read = anyio.Event(), True
+
+        async def refresh() -> None:
+            nonlocal is_read
+            try:
+                if self.is_open:
+                    await self.refresh()
+            except UNAVAILABLE as error:
+                is_read = False
+                log.warning("not_refreshed_yet", account_id=self.account_id, error=str(error))
+            finally:
+                done.set()
+
+        self.enqueue(refresh)
+        await done.wait()
+        return is_read
+
+
+def _name_of(job: Job) -> str:
+    inner = job.func if isinstance(job, partial) else job
+    return getattr(inner, "__name__", repr(inner))

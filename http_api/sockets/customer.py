@@ -1,0 +1,163 @@
+"""One socket of a customer: which mechanics they watch, and what becomes of their requests."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from http_api.sockets.connection import UNAVAILABLE, Connection
+from models import wire
+from models.timestamps import rfc3339
+from models.wire import (
+    WATCH_MAX,
+    CustomerMessage,
+    CustomerWelcome,
+    ErrorMessage,
+    Heartbeat,
+    RequestView,
+    Status,
+    StatusView,
+    Unwatch,
+    Watch,
+)
+
+if TYPE_CHECKING:
+    from http_api.auth import Identity
+    from http_api.sockets.hub import Hub
+
+log = structlog.get_logger("sockets")
+_TOO_MANY = ErrorMessage("too_many_watched", f"A socket may watch at most {WATCH_MAX} mechanics.")
+
+
+class CustomerConnection(Connection):
+    """What a customer's socket does."""
+
+    __slots__ = ("_requests", "_sink", "_watched")
+
+    decoder = wire.customer_decoder
+
+    def __init__(self, hub: "Hub", identity: "Identity") -> None:
+        super().__init__(hub, identity)
+        self._watched: dict[str, bool] | None = None
+        """Whom they watch, and whether a status of them was sent."""
+        self._sink: Callable[[StatusView], None] | None = None
+        self._requests: list[RequestView] | None = None
+
+    # --- what the socket calls ----------------------------------------------------------------------------------------
+
+    def on_close(self, code: int) -> None:
+        """Stop watching."""
+        super().on_close(code)
+        if self._sink is not None:
+            # After the watch that may be under way: dropped before it, the sink would be kept for ever.
+            self.enqueue(self._drop)
+
+    def handle(self, message: CustomerMessage) -> None:
+        """Answer at once what can be answered at once; the rest becomes a job."""
+        match message:
+            case Heartbeat():
+                self.acknowledge_heartbeat()
+            case Watch(mechanic_ids):
+                self._add(mechanic_ids)
+            case Unwatch(mechanic_ids):
+                self._remove(mechanic_ids)
+
+    def complaint(self, text: str, error: Exception) -> ErrorMessage:
+        """Say what is wrong; too many at once is the same as too many in total."""
+        said = super().complaint(text, error)
+        if said.code == "invalid_message" and _is_long_watch(text):
+            return _TOO_MANY
+        return said
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def read_snapshot(self) -> bool:
+        """Read their open requests. Whose token says so is a customer: nothing else of theirs is needed."""
+        self._requests = await self._hub.customer_snapshots.get(self.account_id)
+        return True
+
+    def greet(self) -> None:
+        """Send the snapshot: their open requests."""
+        requests, self._requests = self._requests, None
+        now = rfc3339(self._hub.services.clock.now_ms())
+        interval_s = self._hub.times.heartbeat_interval_s
+        self.send(CustomerWelcome(wire.PROTOCOL, self.account_id, now, interval_s, requests or []))
+
+    async def refresh(self) -> None:
+        """Their requests; statuses are healed by ``presence``."""
+        await self.send_recent_requests()
+
+    async def _watch(self, mechanic_ids: list[str]) -> None:
+        presence = self._hub.services.presence
+        if self.is_closed or self._sink is None or self._watched is None:
+            return
+        await presence.watch(mechanic_ids, self._sink)
+        untold = [mechanic_id for mechanic_id in mechanic_ids if self._watched.get(mechanic_id) is False]
+        if not untold or self.is_closed:
+            return
+        try:
+            known = await presence.status_of(untold)
+        except UNAVAILABLE as error:
+            # The watch stands, and presence sends the statuses as soon as it can.
+            log.warning("watched_not_known_yet", account_id=self.account_id, error=str(error))
+            return
+        unknown = [mechanic_id for mechanic_id in untold if mechanic_id not in known]
+        await presence.unwatch(unknown, self._sink)
+        for mechanic_id in unknown:
+            self._watched.pop(mechanic_id, None)
+            self.error("mechanic_not_found", "There is no such mechanic.", mechanic_id)
+
+    async def _unwatch(self, mechanic_ids: list[str]) -> None:
+        if self._sink is not None:
+            await self._hub.services.presence.unwatch(mechanic_ids, self._sink)
+
+    async def _drop(self) -> None:
+        if self._sink is not None:
+            await self._hub.services.presence.drop(self._sink)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _add(self, mechanic_ids: list[str]) -> None:
+        if self._watched is None:
+            self._watched = {}
+            # Kept, because presence knows it again by identity; a bound method is a new object each time.
+            self._sink = self._send_status
+        fresh = [mechanic_id for mechanic_id in dict.fromkeys(mechanic_ids) if mechanic_id not in self._watched]
+        if len(self._watched) + len(fresh) > WATCH_MAX:
+            self.send(_TOO_MANY)
+        elif fresh:
+            # Counted from now on, so that many small messages cannot add up to more than one big one may hold.
+            self._watched.update(dict.fromkeys(fresh, False))
+            self.submit(partial(self._watch, fresh))
+
+    def _remove(self, mechanic_ids: list[str]) -> None:
+        watched = [mechanic_id for mechanic_id in mechanic_ids if self._watched and mechanic_id in self._watched]
+        if self._watched and watched:
+            for mechanic_id in watched:
+                self._watched.pop(mechanic_id, None)
+            self.submit(partial(self._unwatch, watched))
+
+    def _send_status(self, view: StatusView) -> None:
+        if self._watched is None or view.mechanic_id not in self._watched:
+            # They have just stopped watching; presence is about to hear of it.
+            return
+        self._watched[view.mechanic_id] = True
+        self.send(
+            Status(
+                view.mechanic_id,
+                view.is_online,
+                view.last_seen,
+                view.availability,
+                view.reachable,
+                view.as_of,
+                view.version,
+            )
+        )
+
+
+def _is_long_watch(text: str) -> bool:
+    raw = msgspec.json.decode(text)
+    ids = raw.get("mechanic_ids")
+    return raw.get("type") == "watch" and isinstance(ids, list) and len(ids) > WATCH_MAX

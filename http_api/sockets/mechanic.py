@@ -1,0 +1,307 @@
+"""One socket of a mechanic: heartbeats, duty, offers and what they answer to them."""
+
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from dispatch.reading import MechanicState
+from http_api.sockets import close_codes
+from http_api.sockets.connection import UNAVAILABLE, Connection, log
+from http_api.sockets.frames import frame_text
+from http_api.sockets.open_offers import ShownOffer
+from models import wire
+from models.ids import new_id
+from models.outcomes import NotFound, Refused
+from models.timestamps import rfc3339
+from models.wire import (
+    Accept,
+    Availability,
+    AvailabilityChanged,
+    Decline,
+    Heartbeat,
+    MechanicMessage,
+    MechanicWelcome,
+    OfferAccepted,
+    OfferAck,
+    OfferWithdrawn,
+    SetAvailability,
+)
+
+if TYPE_CHECKING:
+    from dispatch.reading import OpenOffer
+    from dispatch.snapshots import MechanicSnapshot
+    from http_api.auth import Identity
+    from http_api.sockets.hub import Hub
+    from http_api.sockets.protocol import SocketLike
+
+SHOWN_MAX: Final = 1_000
+"""Offers that one socket is remembered to show; beyond it the oldest is forgotten, and its withdrawal not told."""
+
+
+class MechanicConnection(Connection):
+    """What a mechanic's socket does. Until ``prepare`` nobody knows their duty; broadcasts are held until then."""
+
+    __slots__ = (
+        "_facts_heard",
+        "_shown",
+        "_snapshot",
+        "_told_on_duty",
+        "_was_eligible",
+        "connection_id",
+        "is_busy",
+        "on_duty",
+    )
+
+    decoder = wire.mechanic_decoder
+
+    def __init__(self, hub: "Hub", identity: "Identity") -> None:
+        super().__init__(hub, identity)
+        self.connection_id = new_id()
+        self.on_duty = False
+        self.is_busy = False
+        self._facts_heard = False
+        self._told_on_duty = False
+        self._was_eligible = False
+        self._shown: dict[str, ShownOffer[MechanicConnection]] | None = None
+        self._snapshot: MechanicSnapshot | None = None
+
+    # --- what the socket calls ----------------------------------------------------------------------------------------
+
+    def on_open(self, socket: "SocketLike") -> None:
+        """They are here."""
+        self._hub.services.presence.joined(self.account_id)
+        super().on_open(socket)
+
+    def on_alive(self) -> None:
+        """Every frame is as good as a heartbeat."""
+        super().on_alive()
+        self._hub.services.presence.heard(self.account_id)
+
+    def on_close(self, code: int) -> None:
+        """They have left, unless another device of theirs is here."""
+        for shown in (self._shown or {}).values():
+            shown.unacknowledged.pop(self, None)
+        self._shown = None
+        super().on_close(code)
+        self._hub.services.presence.left(self.account_id)
+
+    def handle(self, message: MechanicMessage) -> None:
+        """Answer at once what can be answered at once; the rest becomes a job."""
+        match message:
+            case Heartbeat():
+                self.acknowledge_heartbeat()
+            case OfferAck(offer_id):
+                self._acknowledge(offer_id)
+            case Accept(offer_id):
+                # Stamped here: how long the job waits must not cost them the race.
+                received_at_ms = self._hub.services.clock.now_ms()
+                self._acknowledge(offer_id)
+                self.submit(partial(self._accept, offer_id, received_at_ms), offer_id)
+            case Decline(offer_id, reason):
+                self._acknowledge(offer_id)
+                self.submit(partial(self._decline, offer_id, reason), offer_id)
+            case SetAvailability(on_duty):
+                self.submit(partial(self._set_on_duty, on_duty))
+
+    # --- what the hub calls -------------------------------------------------------------------------------------------
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether a broadcast is for them."""
+        return self.on_duty and not self.is_busy
+
+    @property
+    def availability(self) -> Availability:
+        """The one word for duty and session; a socket is open, so never ``offline``."""
+        if self.is_busy:
+            return "busy"
+        return "available" if self.on_duty else "off_duty"
+
+    def take_facts(self, on_duty: bool, is_busy: bool) -> None:
+        """Their duty or session has changed, here or anywhere: whom a broadcast is for follows at once.
+
+        The rest follows SQL, in turn with this connection's own changes: the news may be older than those.
+        """
+        is_news = (on_duty, is_busy) != (self.on_duty, self.is_busy)
+        self.on_duty, self.is_busy = on_duty, is_busy
+        self._facts_heard = True
+        self._was_eligible &= self.is_eligible
+        # What is no news now may be once a job in hand follows what it has read from SQL before this.
+        if (is_news or self.has_jobs) and self.is_open:
+            self.enqueue(self._settle)
+
+    def show(self, shown: "ShownOffer[MechanicConnection]", frame: bytes, now_s: float) -> None:
+        """Send an offer, unless this socket shows it already."""
+        if self.hold(partial(self.show, shown, frame, now_s)):
+            return
+        if self.is_open and self._remember(shown, now_s):
+            self.deliver(frame)
+
+    def show_if_eligible(self, shown: "ShownOffer[MechanicConnection]", frame: bytes, now_s: float) -> None:
+        """Send a broadcast, if it is for them. Judged after the welcome: while the snapshot is being read, nobody knows."""
+        if not self.hold(partial(self.show_if_eligible, shown, frame, now_s)) and self.is_eligible:
+            self.show(shown, frame, now_s)
+
+    def withdraw(self, offer_id: str, frame: bytes) -> None:
+        """Send the withdrawal of an offer, if this socket shows it."""
+        if not self.hold(partial(self.withdraw, offer_id, frame)) and self._forget(offer_id):
+            self.deliver(frame)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def read_snapshot(self) -> bool:
+        """Read the snapshot; what is heard of their duty while it is being read is newer."""
+        self._snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
+        if self._snapshot is not None and not self._facts_heard:
+            self.on_duty, self.is_busy = self._snapshot.state.on_duty, self._snapshot.state.is_busy
+        return self._snapshot is not None
+
+    def greet(self) -> None:
+        """Send the snapshot: their duty, the offers open to them, and the request they are busy with."""
+        snapshot, self._snapshot = self._snapshot, None
+        assert snapshot is not None, "prepare comes first"
+        now_s, now_ms = monotonic(), self._hub.services.clock.now_ms()
+        fresh = [shown for one in snapshot.offers if (shown := self._opened(one)) and self._remember(shown, now_s)]
+        self.send(
+            MechanicWelcome(
+                wire.PROTOCOL,
+                self.account_id,
+                self.connection_id,
+                rfc3339(now_ms),
+                self._hub.times.heartbeat_interval_s,
+                self.on_duty,
+                [shown.view(now_ms) for shown in fresh],
+                snapshot.request,
+            )
+        )
+        self._told_on_duty = self.on_duty
+        if snapshot.state == MechanicState(self.on_duty, self.is_busy):
+            self._was_eligible = self.is_eligible
+        else:
+            # The offers were chosen by what was true before.
+            self.enqueue(self._settle)
+
+    async def refresh(self) -> None:
+        """Facts, offers that came or went unheard, and sessions that began or ended."""
+        before = dict(self._shown or {})
+        snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
+        if snapshot is None:
+            self._leave_unknown()
+            return
+        is_newly_eligible = self._follow(snapshot.state, is_answer=False)
+        still_open = {one.offer.offer_id for one in snapshot.offers}
+        now_ms = self._hub.services.clock.now_ms()
+        for offer_id, shown in before.items():
+            if offer_id not in still_open:
+                # Nobody can tell any more which it was: past its deadline it has expired, else most likely somebody has it.
+                reason = "expired" if now_ms >= shown.expires_at_ms else "taken"
+                self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, reason))))
+        self._show_all(snapshot.offers)
+        if is_newly_eligible:
+            # What was broadcast while the snapshot was being read was not for them, as far as was known then.
+            await self._send_open_offers()
+        await self.send_recent_requests()
+
+    async def _accept(self, offer_id: str, received_at_ms: int) -> None:
+        outcome = await self._hub.services.dispatch.accept(
+            self.account_id, offer_id, received_at_ms=received_at_ms, connection_id=self.connection_id
+        )
+        if isinstance(outcome, Refused):
+            self._refuse(outcome, offer_id)
+        else:
+            # No withdrawal comes to this socket, and a node that has read the offer before this may be about to tell it.
+            self._hub.offers.withdrawn(offer_id)
+            self._forget(offer_id)
+            self.send(OfferAccepted(offer_id, outcome))
+
+    async def _decline(self, offer_id: str, reason: str | None) -> None:
+        outcome = await self._hub.services.dispatch.decline(self.account_id, offer_id, reason)
+        if isinstance(outcome, Refused):
+            self._refuse(outcome, offer_id)
+
+    def _refuse(self, refused: Refused, offer_id: str) -> None:
+        # To an app, an offer that never was is as gone as one that was: it drops the card and says why.
+        code = "offer_gone" if isinstance(refused, NotFound) else refused.code
+        if code == "offer_gone":
+            self._forget(offer_id)
+        self.error(code, refused.detail, offer_id)
+
+    async def _set_on_duty(self, on_duty: bool) -> None:
+        state = await self._hub.services.dispatch.set_on_duty(self.account_id, on_duty)
+        if isinstance(state, Refused):
+            self.error(state.code, state.detail)
+        elif self._follow(state, is_answer=True):
+            await self._send_open_offers()
+
+    async def _settle(self) -> None:
+        """Bring this socket in line with what SQL says of its mechanic, now or once SQL can be read."""
+        try:
+            state = await self._hub.services.reading.mechanic_state(self.account_id)
+            if state is None:
+                self._leave_unknown()
+            elif self._follow(state, is_answer=False):
+                await self._send_open_offers()
+        except UNAVAILABLE as error:
+            log.warning("not_settled_yet", account_id=self.account_id, error=str(error))
+            self._hub.refresh_soon(self)
+
+    async def _send_open_offers(self) -> None:
+        self._show_all(await self._hub.services.reading.offers_for(self.account_id))
+
+    async def _tell_delivered(self, offer_id: str) -> None:
+        await self._hub.services.dispatch.acknowledge(self.account_id, offer_id)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _follow(self, state: MechanicState, *, is_answer: bool) -> bool:
+        """Take over what SQL says and say what has changed; ``True`` if the offers that are open are to be sent now."""
+        self.on_duty, self.is_busy = state.on_duty, state.is_busy
+        if is_answer or self.on_duty != self._told_on_duty:
+            self._told_on_duty = self.on_duty
+            self.send(AvailabilityChanged(self.on_duty, self.availability))
+        is_newly_eligible = self.is_eligible and not self._was_eligible
+        # Noted before the offers are read: a broadcast that opens meanwhile is sent by the hub.
+        self._was_eligible = self.is_eligible
+        return is_newly_eligible
+
+    def _leave_unknown(self) -> None:
+        self.close(close_codes.TOKEN_EXPIRED, "there is no such mechanic any more")
+
+    def _acknowledge(self, offer_id: str) -> None:
+        """Stop sending the offer again; who answers an offer has evidently got it, too."""
+        shown = (self._shown or {}).get(offer_id)
+        if shown is not None and shown.unacknowledged.pop(self, None) is not None and shown.is_priority:
+            self.submit(partial(self._tell_delivered, offer_id), offer_id)
+
+    def _opened(self, open_offer: "OpenOffer") -> "ShownOffer[MechanicConnection] | None":
+        return self._hub.offers.opened(open_offer.offer, open_offer.expires_at_ms)
+
+    def _show_all(self, offers: "list[OpenOffer]") -> None:
+        now_s, now_ms = monotonic(), self._hub.services.clock.now_ms()
+        for offer in offers:
+            shown = self._opened(offer)
+            if shown is not None:
+                self.show(shown, shown.frame(now_ms), now_s)
+
+    def _remember(self, shown: "ShownOffer[MechanicConnection]", now_s: float) -> bool:
+        """Note that this socket shows the offer; ``False`` if it did already, or its mechanic does not want it."""
+        if self._shown is None:
+            self._shown = {}
+        offer_id = shown.offer.offer_id
+        if offer_id in self._shown or self._hub.offers.is_declined(offer_id, self.account_id):
+            return False
+        if len(self._shown) >= SHOWN_MAX:
+            self._forget(next(iter(self._shown)))
+        self._shown[offer_id] = shown
+        self._hub.offers.sent(shown, self, now_s)
+        return True
+
+    def _forget(self, offer_id: str) -> bool:
+        """Note that this socket does not show the offer any more; ``False`` if it did not."""
+        shown = self._shown.pop(offer_id, None) if self._shown else None
+        if shown is None:
+            return False
+        shown.unacknowledged.pop(self, None)
+        if not self._shown:
+            self._shown = None
+        return True

@@ -1,0 +1,10 @@
+"""What is underneath: SQL, Redis, the bus, the clock, and what operators read. Knows the shared words, and no business.
+
+Read first: ``database.py`` and ``redis_link.py``.
+
+database.py    reading and writing SQL, of either kind    migrations.py  bringing a database to the newest schema
+redis_link.py  one Redis: connections, scripts, keys      slot_map.py    where a Redis Cluster keeps what (pure)
+clock.py       one clock for all nodes: Redis TIME        time.lua       the clock that judges deadlines
+bus.py         pub/sub that notices its own gaps          logs.py        one line per event
+metrics.py     what operators can watch
+"""

@@ -1,0 +1,56 @@
+"""How a database gets to the newest page of the schema's history, which ``models/migrations`` holds."""
+
+import fcntl
+from pathlib import Path
+
+import anyio.to_thread
+from sqlalchemy import Connection, inspect, text
+
+from infra.database import Database
+
+HISTORY = Path(__file__).parent.parent / "models" / "migrations"
+ADVISORY_LOCK = 0x70_69_74_6C
+"""Any constant: PostgreSQL lets one migration at a time hold it."""
+
+
+async def is_current(database: Database) -> bool:
+    """Tell whether the schema is the newest one. Costs one query and no import of Alembic."""
+    newest = max(path.stem.split("_", 1)[0] for path in (HISTORY / "versions").glob("[0-9]*.py"))
+    async with database.read() as session:
+        connection = await session.connection()
+        tables = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+        if "alembic_version" not in tables:
+            return False
+        return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar() == newest
+
+
+async def upgrade(database: Database) -> bool:
+    """Bring the database to the newest schema; return whether there was anything to do. Safe from several processes."""
+    if database.is_sqlite:
+        path = Path(database.url.database or "")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(path.name + ".migrating").open("w") as lock:
+            await anyio.to_thread.run_sync(fcntl.flock, lock, fcntl.LOCK_EX)
+            return await _upgrade(database)
+    return await _upgrade(database)
+
+
+async def _upgrade(database: Database) -> bool:
+    if await is_current(database):
+        return False
+    async with database.writer.begin() as connection:
+        if not database.is_sqlite:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
+        await connection.run_sync(_run_alembic)
+    return True
+
+
+def _run_alembic(connection: Connection) -> None:
+    # Imported here: it costs a quarter of a second, and almost every start finds nothing to do.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(HISTORY))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
