@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from embedded.stripe_standin.standin import StripeStandin, objects, pages, store, webhooks
+from embedded.stripe_standin import objects, pages, store, webhooks
+from embedded.stripe_standin.standin import StripeStandin
 from infra.database import Database
 from tests.services import ServiceMissing, fresh_database, postgres_server
 
