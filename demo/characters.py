@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import cycle
 from random import Random
 
-from models.wire import OfferKind
+from models.words import OfferKind
 
 Range = tuple[float, float]
 """From, to; seconds. Drawn evenly."""
@@ -85,7 +85,7 @@ class Pace:
 
 def answer(character: Character, kind: OfferKind, *, expires_in_s: float, random: Random) -> Answer:
     """Return what the character does about an offer, and when, counted from now."""
-    reaction = character.on_priority if kind == "priority" else character.on_broadcast
+    reaction = character.on_priority if kind is OfferKind.PRIORITY else character.on_broadcast
     after_s = min(random.uniform(*reaction.after_s), max(0.0, expires_in_s) * WINDOW_SHARE_MAX)
     return Answer(reaction.action, after_s, reaction.reason)
 

@@ -19,9 +19,9 @@ from dispatch.request import (
     Exclude,
     Free,
     OpenOffer,
+    OweRefund,
     PromptFavorite,
     Record,
-    Refund,
     Request,
     Tell,
     WithdrawFrom,
@@ -88,7 +88,7 @@ class Effects:
                 case Free(mechanic_id):
                     self._freed.append((mechanic_id, request.id))
                     self._tell("facts_changed", mechanic_id=mechanic_id)
-                case Refund(because):
+                case OweRefund(because):
                     self._owed.append((request.id, because))
                 case PromptFavorite(mechanic_id):
                     self._tell("favorite_prompt", request_id=request.id, mechanic_id=mechanic_id)

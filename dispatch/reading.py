@@ -8,7 +8,7 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from dispatch.outbox import Outbox
-from dispatch.request import OPEN, Status
+from dispatch.request import OPEN
 from dispatch.views import offer_views, request_view, request_views
 from infra.clock import RedisClock
 from infra.database import Database
@@ -17,6 +17,7 @@ from models.outcomes import NotFound, Refused
 from models.rest import OpsSnapshot, Requests
 from models.timestamps import rfc3339
 from models.wire import OfferView, RequestView
+from models.words import RequestStatus
 from presence.service import Presence
 
 OPEN_REQUESTS_MAX = 50
@@ -112,7 +113,7 @@ class Reading:
 
     async def active_request_of(self, mechanic_id: str) -> RequestView | None:
         """Return the request that the mechanic is serving, or ``None``."""
-        active = (Status.ACCEPTED.value, Status.IN_PROGRESS.value)
+        active = (RequestStatus.ACCEPTED.value, RequestStatus.IN_PROGRESS.value)
         views = await self._views_where(
             col(tables.SessionRequest.assigned_mechanic_id) == mechanic_id,
             col(tables.SessionRequest.status).in_(active),

@@ -7,11 +7,11 @@
     PRIORITY_OFFERED ─WindowElapsed─────► BROADCASTING    CloseOffer, OpenOffer               because EXPIRED
     BROADCASTING     ─MechanicAccepted──► ACCEPTED        CloseOffer, Assign
     BROADCASTING     ─MechanicDeclined──► BROADCASTING    Exclude, WithdrawFrom
-    BROADCASTING     ─WindowElapsed─────► UNFILLED        CloseOffer, Refund
+    BROADCASTING     ─WindowElapsed─────► UNFILLED        CloseOffer, OweRefund
     ACCEPTED         ─SessionStarted────► IN_PROGRESS
     ACCEPTED         ─MechanicReleased──► BROADCASTING    Free, Exclude, OpenOffer
     IN_PROGRESS      ─SessionCompleted──► COMPLETED       Free, PromptFavorite
-    before IN_PROGRESS ─RequestCancelled► CANCELLED       CloseOffer, Free, Refund
+    before IN_PROGRESS ─RequestCancelled► CANCELLED       CloseOffer, Free, OweRefund
 
 Every other pair of status and event is refused and changes nothing: networks repeat themselves.
 
@@ -20,37 +20,17 @@ The core cannot see other processes; that only one of two racing transitions hap
 """
 
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from models.outcomes import NotFound, OfferGone, Refused
-
-
-class Status(StrEnum):
-    PRIORITY_OFFERED = "priority_offered"
-    BROADCASTING = "broadcasting"
-    ACCEPTED = "accepted"
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    UNFILLED = "unfilled"
-    CANCELLED = "cancelled"
-
-
-class OfferKind(StrEnum):
-    PRIORITY = "priority"
-    BROADCAST = "broadcast"
-
-
-class Fallback(StrEnum):
-    DECLINED = "declined"
-    EXPIRED = "expired"
-    SKIPPED = "skipped"
-
+from models.words import FallbackReason, OfferKind, RequestStatus
 
 ACCEPT_LEEWAY_MS = 250
 """How long a broadcast outlives its deadline, for accepts that reached a server in time and are still on their way to SQL."""
 
-OPEN = frozenset({Status.PRIORITY_OFFERED, Status.BROADCASTING, Status.ACCEPTED, Status.IN_PROGRESS})
+OPEN = frozenset(
+    {RequestStatus.PRIORITY_OFFERED, RequestStatus.BROADCASTING, RequestStatus.ACCEPTED, RequestStatus.IN_PROGRESS}
+)
 """Statuses from which something will still follow by itself or by somebody."""
 
 
@@ -96,10 +76,10 @@ class Request:
 
     id: str
     version: int
-    status: Status
+    status: RequestStatus
     preferred_mechanic_id: str | None
     assigned_mechanic_id: str | None
-    fallback: Fallback | None
+    fallback: FallbackReason | None
     offer: OpenWindow | None
     priority_offer_id: str | None
     excluded: frozenset[str] = field(default_factory=frozenset)
@@ -212,7 +192,7 @@ class Free:
 
 
 @dataclass(frozen=True)
-class Refund:
+class OweRefund:
     """Give back what was paid; of the free plan, the right to the free session."""
 
     cause: str
@@ -238,7 +218,7 @@ class Record:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-Command = OpenOffer | CloseOffer | WithdrawFrom | Exclude | Assign | Free | Refund | PromptFavorite | Tell | Record
+Command = OpenOffer | CloseOffer | WithdrawFrom | Exclude | Assign | Free | OweRefund | PromptFavorite | Tell | Record
 Transition = tuple[Request, list[Command]]
 
 
@@ -259,7 +239,7 @@ def opened(
     request = Request(
         id=request_id,
         version=1,
-        status=Status.BROADCASTING,
+        status=RequestStatus.BROADCASTING,
         preferred_mechanic_id=preferred_mechanic_id,
         assigned_mechanic_id=None,
         fallback=None,
@@ -272,7 +252,7 @@ def opened(
         return broadcasting, [paid, *commands]
     assert preferred_mechanic_id is not None, "a priority request names its favourite"
     window = OpenWindow(offer_id, OfferKind.PRIORITY, preferred_mechanic_id, now_ms, now_ms + windows.priority_ms)
-    offered = replace(request, status=Status.PRIORITY_OFFERED, offer=window, priority_offer_id=offer_id)
+    offered = replace(request, status=RequestStatus.PRIORITY_OFFERED, offer=window, priority_offer_id=offer_id)
     return offered, [paid, OpenOffer(window), Record("offered", {"mechanic_id": preferred_mechanic_id})]
 
 
@@ -289,23 +269,23 @@ def step(request: Request, event: Event, *, now_ms: int, next_offer_id: str, win
         case WindowElapsed():
             return _elapse(request, event, now_ms, next_offer_id, windows)
         case WaitSkipped():
-            if request.status is not Status.PRIORITY_OFFERED:
+            if request.status is not RequestStatus.PRIORITY_OFFERED:
                 return _wrong_state(request, "skip the wait for")
-            return _widen(request, Fallback.SKIPPED, now_ms, next_offer_id, windows)
+            return _widen(request, FallbackReason.SKIPPED, now_ms, next_offer_id, windows)
         case RequestCancelled():
             return _cancel(request, now_ms)
         case SessionStarted():
-            if request.status is not Status.ACCEPTED:
+            if request.status is not RequestStatus.ACCEPTED:
                 return _wrong_state(request, "start")
             if event.mechanic_id != request.assigned_mechanic_id:
                 return _not_theirs()
-            return _next(request, status=Status.IN_PROGRESS, started_at_ms=now_ms), [Record("started")]
+            return _next(request, status=RequestStatus.IN_PROGRESS, started_at_ms=now_ms), [Record("started")]
         case SessionCompleted():
-            if request.status is not Status.IN_PROGRESS:
+            if request.status is not RequestStatus.IN_PROGRESS:
                 return _wrong_state(request, "complete")
             if event.mechanic_id != request.assigned_mechanic_id:
                 return _not_theirs()
-            completed = _next(request, status=Status.COMPLETED, completed_at_ms=now_ms, settled_at_ms=now_ms)
+            completed = _next(request, status=RequestStatus.COMPLETED, completed_at_ms=now_ms, settled_at_ms=now_ms)
             return completed, [Free(event.mechanic_id), Record("completed"), PromptFavorite(event.mechanic_id)]
         case MechanicReleased():
             return _release(request, event, now_ms, next_offer_id, windows)
@@ -316,11 +296,11 @@ def why_gone(request: Request, *, closed_because: str | None = None) -> OfferGon
     if closed_because == "declined":
         return OfferGone(detail="You declined this request.")
     match request.status:
-        case Status.CANCELLED:
+        case RequestStatus.CANCELLED:
             return OfferGone(detail="The customer cancelled the request.")
-        case Status.UNFILLED:
+        case RequestStatus.UNFILLED:
             return OfferGone(detail="The offer expired before anyone accepted.")
-        case Status.PRIORITY_OFFERED | Status.BROADCASTING:
+        case RequestStatus.PRIORITY_OFFERED | RequestStatus.BROADCASTING:
             return OfferGone(detail="This offer has expired.")
         case _:
             return OfferGone(detail="Another mechanic was faster.")
@@ -330,7 +310,7 @@ def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transitio
     window = request.offer
     if event.mechanic_id in request.excluded:
         return why_gone(request, closed_because="declined")
-    if window is None or request.status not in (Status.PRIORITY_OFFERED, Status.BROADCASTING):
+    if window is None or request.status not in (RequestStatus.PRIORITY_OFFERED, RequestStatus.BROADCASTING):
         return why_gone(request)
     if not _is_about(event, window, request):
         return why_gone(request)
@@ -340,7 +320,7 @@ def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transitio
         return OfferGone(detail="This offer has expired.")
     accepted = _next(
         request,
-        status=Status.ACCEPTED,
+        status=RequestStatus.ACCEPTED,
         assigned_mechanic_id=event.mechanic_id,
         offer=None,
         accepted_at_ms=now_ms,
@@ -371,14 +351,14 @@ def _decline(
         return OfferGone(detail="This offer is for another mechanic.")
     excluded = replace(request, excluded=request.excluded | {event.mechanic_id})
     exclude = Exclude(event.mechanic_id, "declined")
-    if request.status is Status.BROADCASTING:
+    if request.status is RequestStatus.BROADCASTING:
         # Nobody but this mechanic has to know, so the version stays: a thousand declines are not a thousand updates.
         return excluded, [exclude, WithdrawFrom(window.offer_id, event.mechanic_id)]
     details: dict[str, Any] = {"mechanic_id": event.mechanic_id}
     if event.reason:
         details["reason"] = event.reason
     # Waiting out the window would help nobody: widen at once.
-    widened, commands = _widen(excluded, Fallback.DECLINED, now_ms, next_offer_id, windows)
+    widened, commands = _widen(excluded, FallbackReason.DECLINED, now_ms, next_offer_id, windows)
     return widened, [exclude, Record("declined", details), *commands]
 
 
@@ -391,27 +371,27 @@ def _elapse(
     if now_ms < window.ends_at_ms:
         return Refused("wrong_state", "The window has not ended yet.")
     if window.kind is OfferKind.PRIORITY:
-        return _widen(request, Fallback.EXPIRED, now_ms, next_offer_id, windows)
-    unfilled = _next(request, status=Status.UNFILLED, offer=None, settled_at_ms=now_ms)
-    return unfilled, [CloseOffer(window.offer_id, "expired"), Record("unfilled"), Refund("unfilled")]
+        return _widen(request, FallbackReason.EXPIRED, now_ms, next_offer_id, windows)
+    unfilled = _next(request, status=RequestStatus.UNFILLED, offer=None, settled_at_ms=now_ms)
+    return unfilled, [CloseOffer(window.offer_id, "expired"), Record("unfilled"), OweRefund("unfilled")]
 
 
 def _cancel(request: Request, now_ms: int) -> Transition | Refused:
-    if request.status not in (Status.PRIORITY_OFFERED, Status.BROADCASTING, Status.ACCEPTED):
+    if request.status not in (RequestStatus.PRIORITY_OFFERED, RequestStatus.BROADCASTING, RequestStatus.ACCEPTED):
         return _wrong_state(request, "cancel")
     commands: list[Command] = []
     if request.offer is not None:
         commands.append(CloseOffer(request.offer.offer_id, "cancelled"))
     if request.assigned_mechanic_id is not None:
         commands.append(Free(request.assigned_mechanic_id))
-    cancelled = _next(request, status=Status.CANCELLED, offer=None, settled_at_ms=now_ms)
-    return cancelled, [*commands, Record("cancelled"), Refund("cancelled")]
+    cancelled = _next(request, status=RequestStatus.CANCELLED, offer=None, settled_at_ms=now_ms)
+    return cancelled, [*commands, Record("cancelled"), OweRefund("cancelled")]
 
 
 def _release(
     request: Request, event: MechanicReleased, now_ms: int, next_offer_id: str, windows: Windows
 ) -> Transition | Refused:
-    if request.status is not Status.ACCEPTED:
+    if request.status is not RequestStatus.ACCEPTED:
         return _wrong_state(request, "give back")
     if event.mechanic_id != request.assigned_mechanic_id:
         return _not_theirs()
@@ -428,19 +408,19 @@ def _release(
     ]
 
 
-def _widen(request: Request, because: Fallback, now_ms: int, next_offer_id: str, windows: Windows) -> Transition:
+def _widen(request: Request, because: FallbackReason, now_ms: int, next_offer_id: str, windows: Windows) -> Transition:
     """End the priority window and offer the request to everyone."""
     assert request.offer is not None and request.offer.kind is OfferKind.PRIORITY
     close = CloseOffer(request.offer.offer_id, because.value)
     broadcasting, commands = _broadcast(replace(request, fallback=because), next_offer_id, now_ms, windows)
     # That somebody declined is in the timeline already.
-    record = [] if because is Fallback.DECLINED else [Record(because.value)]
+    record = [] if because is FallbackReason.DECLINED else [Record(because.value)]
     return broadcasting, [close, *record, *commands]
 
 
 def _broadcast(request: Request, offer_id: str, now_ms: int, windows: Windows) -> Transition:
     window = OpenWindow(offer_id, OfferKind.BROADCAST, None, now_ms, now_ms + windows.broadcast_ms)
-    broadcasting = _next(request, status=Status.BROADCASTING, offer=window)
+    broadcasting = _next(request, status=RequestStatus.BROADCASTING, offer=window)
     return broadcasting, [OpenOffer(window), Record("broadcast")]
 
 

@@ -19,13 +19,11 @@ from dispatch.outbox import Message
 from dispatch.request import (
     Assign,
     Command,
-    Fallback,
-    OfferKind,
     OpenWindow,
     Request,
-    Status,
 )
 from models import tables
+from models.words import FallbackReason, OfferKind, RequestStatus
 
 
 class LostRace(Exception):
@@ -73,10 +71,10 @@ async def load(session: AsyncSession, request_ids: Collection[str], *, skip_lock
         row.id: Request(
             id=row.id,
             version=row.version,
-            status=Status(row.status),
+            status=RequestStatus(row.status),
             preferred_mechanic_id=row.preferred_mechanic_id,
             assigned_mechanic_id=row.assigned_mechanic_id,
-            fallback=Fallback(row.fallback_reason) if row.fallback_reason else None,
+            fallback=FallbackReason(row.fallback_reason) if row.fallback_reason else None,
             offer=windows.get(row.id),
             priority_offer_id=row.priority_offer_id,
             excluded=frozenset(excluded[row.id]),

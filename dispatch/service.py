@@ -25,7 +25,6 @@ from dispatch.request import (
     MechanicAccepted,
     MechanicDeclined,
     MechanicReleased,
-    OfferKind,
     RequestCancelled,
     SessionCompleted,
     SessionStarted,
@@ -46,6 +45,7 @@ from models.ids import new_id
 from models.outcomes import NotFound, OfferGone, Refused
 from models.settings import DispatchSettings
 from models.wire import RequestView
+from models.words import OfferKind
 
 RECONCILE_BATCH = 10_000
 TURN_TIMEOUT_S = 10.0

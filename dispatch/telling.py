@@ -14,7 +14,7 @@ from dispatch import deliveries
 from dispatch.deadlines import Deadlines
 from dispatch.outbox import Outbox
 from dispatch.push import Push
-from dispatch.request import OfferKind, ends_at_ms
+from dispatch.request import ends_at_ms
 from dispatch.request_store import excluded_from
 from dispatch.views import offer_views, request_views
 from infra.bus import Bus
@@ -23,6 +23,7 @@ from infra.database import Database
 from infra.redis_link import RedisLink
 from models import tables
 from models.wire import FavoritePrompt, OfferView, Person, RequestUpdate, encode
+from models.words import OfferKind
 from presence.service import Presence
 
 Payloads = Sequence[Mapping[str, Any]]

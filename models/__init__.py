@@ -2,8 +2,8 @@
 
 Read first: ``wire.py`` (what travels on sockets), ``rest.py`` (what travels over REST) and ``tables.py`` (what SQL keeps).
 
-ids.py         identifiers that sort by creation time     settings.py   the only reader of the environment
-timestamps.py  instants on the wire                       redis_url.py  what names a Redis Cluster
-errors.py      the shallow tree of what can break         outcomes.py   expected outcomes that are not success
-migrations/    the schema's history
+words.py       the words of a request's life              settings.py   the only reader of the environment
+ids.py         identifiers that sort by creation time     redis_url.py  what names a Redis Cluster
+timestamps.py  instants on the wire                       outcomes.py   expected outcomes that are not success
+errors.py      the shallow tree of what can break         migrations/   the schema's history
 """

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import json as msgspec_json
 
 from models.ids import ID_PATTERN
+from models.words import FallbackReason, OfferKind, RequestStatus
 
 PROTOCOL = 1
 WATCH_MAX = 100
@@ -20,11 +21,7 @@ Timestamp = Annotated[
 ]
 Availability = Literal["available", "busy", "off_duty", "offline"]
 Reachable = Literal["socket", "push", "none"]
-OfferKind = Literal["priority", "broadcast"]
 WithdrawReason = Literal["taken", "expired", "cancelled", "skipped", "declined"]
-RequestStatus = Literal[
-    "priority_offered", "broadcasting", "accepted", "in_progress", "completed", "unfilled", "cancelled"
-]
 RoutingType = Literal["priority_broadcast", "broadcast"]
 
 
@@ -67,7 +64,7 @@ class RequestView(Struct):
     preferred_mechanic: Person | None
     assigned_mechanic: Person | None
     offer: OfferDeadline | None
-    fallback_reason: Literal["declined", "expired", "skipped"] | None
+    fallback_reason: FallbackReason | None
     created_at: Timestamp
     accepted_at: Timestamp | None
     completed_at: Timestamp | None
@@ -240,7 +237,7 @@ class CustomerWelcome(Struct, tag_field="type", tag="welcome"):
     requests: list[RequestView]
 
 
-class Status(Struct, tag_field="type", tag="status"):
+class StatusChanged(Struct, tag_field="type", tag="status"):
     """``StatusView`` as a message: the current one after ``watch``, then every change."""
 
     mechanic_id: str
@@ -259,7 +256,7 @@ class FavoritePrompt(Struct, tag_field="type", tag="favorite_prompt"):
     mechanic: Person
 
 
-ToCustomer = CustomerWelcome | HeartbeatAck | Status | RequestUpdate | FavoritePrompt | ErrorMessage
+ToCustomer = CustomerWelcome | HeartbeatAck | StatusChanged | RequestUpdate | FavoritePrompt | ErrorMessage
 
 
 _encoder = msgspec_json.Encoder()

@@ -21,7 +21,7 @@ from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, 
 from infra.redis_link import RedisLink
 from models.errors import RedisUnavailable
 from models.settings import PresenceSettings
-from presence.liveness import Facts, Status
+from presence.liveness import Facts, MechanicStatus
 
 HERE = Path(__file__).parent
 BATCH_LEN_MAX = 1_000
@@ -141,10 +141,10 @@ class Leases:
         seen = zip(pairs[::2], pairs[1::2], strict=True)
         return Swept({mechanic_id: _instant_or_none(at_ms) for mechanic_id, at_ms in seen}, is_more=bool(more))
 
-    async def store_facts(self, facts: Iterable[Facts]) -> dict[str, Status]:
+    async def store_facts(self, facts: Iterable[Facts]) -> dict[str, MechanicStatus]:
         """Take over facts from SQL, unless Redis has newer ones, and return what is true then."""
         by_id = {one.mechanic_id: one for one in facts}
-        statuses: dict[str, Status] = {}
+        statuses: dict[str, MechanicStatus] = {}
         for batch in _batches(by_id, SLICE_LEN_MAX):
             arguments: list[str | int] = [self._channels]
             for one in map(by_id.__getitem__, batch):
@@ -156,7 +156,7 @@ class Leases:
             statuses |= {status.mechanic_id: status for status in map(parse, messages)}
         return statuses
 
-    async def read(self, ids: Collection[str], *, as_of_ms: int) -> dict[str, Status]:
+    async def read(self, ids: Collection[str], *, as_of_ms: int) -> dict[str, MechanicStatus]:
         """Return the status of those of ``ids`` whom Redis knows, as of ``as_of_ms``."""
         theirs = list(ids)
 
@@ -168,7 +168,7 @@ class Leases:
 
         async with self._asking():
             packed, seen = await self._link.ask(self._keys[0], look_up)
-        statuses: dict[str, Status] = {}
+        statuses: dict[str, MechanicStatus] = {}
         for mechanic_id, fields, seen_at in zip(theirs, packed, seen, strict=True):
             if fields is not None:
                 last_seen = NEVER if seen_at is None else str(int(seen_at))
@@ -202,10 +202,10 @@ class Leases:
             raise RedisUnavailable(str(error)) from error
 
 
-def parse(message: str) -> Status:
+def parse(message: str) -> MechanicStatus:
     """Return the status in a message of ``status.lua``: nine fields, see there."""
     mechanic_id, version, online, on_duty, busy, push, facts_version, last_seen, as_of = message.split(" ")
-    return Status(
+    return MechanicStatus(
         mechanic_id,
         int(version),
         online == "1",

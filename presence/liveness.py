@@ -30,7 +30,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class MechanicStatus:
     """What is true of a mechanic at ``as_of_ms``. ``version`` only grows; ``facts_version`` tells which facts are in it."""
 
     mechanic_id: str
@@ -81,12 +81,12 @@ def next_version(previous: int | None, now_ms: int) -> int:
     return now_ms if previous is None else max(previous + 1, now_ms)
 
 
-def first_status(facts: Facts, *, online: bool, now_ms: int) -> tuple[Status, bool]:
+def first_status(facts: Facts, *, online: bool, now_ms: int) -> tuple[MechanicStatus, bool]:
     """Return the status of a mechanic whom Redis did not know, and whether to announce it.
 
     Offline is not announced: whoever asks is told anyway, and after a flush the mechanic may be about to be renewed.
     """
-    status = Status(
+    status = MechanicStatus(
         facts.mechanic_id,
         next_version(None, now_ms),
         online,
@@ -100,7 +100,7 @@ def first_status(facts: Facts, *, online: bool, now_ms: int) -> tuple[Status, bo
     return status, online
 
 
-def with_online(status: Status, *, online: bool, now_ms: int) -> tuple[Status, bool]:
+def with_online(status: MechanicStatus, *, online: bool, now_ms: int) -> tuple[MechanicStatus, bool]:
     """Return ``status`` with what the leases say, and whether that is a change to announce."""
     if status.is_online == online:
         return status, False
@@ -108,7 +108,7 @@ def with_online(status: Status, *, online: bool, now_ms: int) -> tuple[Status, b
     return replace(status, is_online=online, version=version, as_of_ms=now_ms), True
 
 
-def with_facts(status: Status, facts: Facts, *, now_ms: int) -> tuple[Status, bool]:
+def with_facts(status: MechanicStatus, facts: Facts, *, now_ms: int) -> tuple[MechanicStatus, bool]:
     """Return ``status`` with ``facts`` unless they are older than its own, and whether that is a change to announce."""
     if facts.version <= status.facts_version:
         return status, False
@@ -125,17 +125,17 @@ def with_facts(status: Status, facts: Facts, *, now_ms: int) -> tuple[Status, bo
     ), changed
 
 
-def with_seen(status: Status, seen_at_ms: int) -> Status:
+def with_seen(status: MechanicStatus, seen_at_ms: int) -> MechanicStatus:
     """Return ``status`` with a later ``last_seen_ms``; it never goes back. No change to announce."""
     return replace(status, last_seen_ms=max(status.last_seen_ms or seen_at_ms, seen_at_ms))
 
 
-def is_available(status: Status) -> bool:
+def is_available(status: MechanicStatus) -> bool:
     """Tell whether a broadcast would reach them now."""
     return status.is_online and status.on_duty and not status.is_busy
 
 
-def availability_of(status: Status) -> Availability:
+def availability_of(status: MechanicStatus) -> Availability:
     """Return the contract's word. Being in a session outweighs being off duty: it is why they do not answer now."""
     if not status.is_online:
         return "offline"
@@ -144,14 +144,14 @@ def availability_of(status: Status) -> Availability:
     return "available" if status.on_duty else "off_duty"
 
 
-def reachable_by(status: Status) -> Reachable:
+def reachable_by(status: MechanicStatus) -> Reachable:
     """Return the best way to reach them now."""
     if status.is_online:
         return "socket"
     return "push" if status.has_push else "none"
 
 
-def view(status: Status) -> StatusView:
+def view(status: MechanicStatus) -> StatusView:
     """Return ``status`` as it travels."""
     return StatusView(
         mechanic_id=status.mechanic_id,

@@ -22,7 +22,7 @@ from models.settings import PresenceSettings
 from models.wire import StatusView
 from presence.facts import read_facts, save_last_seen
 from presence.leases import Leases, shard_of
-from presence.liveness import Status, view
+from presence.liveness import MechanicStatus, view
 from presence.shard import Listeners, Shard
 from presence.watch import Sink, Watches
 
@@ -209,11 +209,11 @@ class Presence:
             raise
         await anyio.sleep(LEARN_PAUSE_S)
 
-    async def _learn(self, ids: Collection[str]) -> dict[str, Status]:
+    async def _learn(self, ids: Collection[str]) -> dict[str, MechanicStatus]:
         """Tell Redis what SQL knows of ``ids``; return the status of those who are mechanics."""
         facts = {one.mechanic_id: one for one in await read_facts(self._database, ids)}
 
-        async def store(shard: Shard, theirs: list[str]) -> dict[str, Status]:
+        async def store(shard: Shard, theirs: list[str]) -> dict[str, MechanicStatus]:
             return await shard.leases.store_facts(facts[mechanic_id] for mechanic_id in theirs)
 
         return _merged(await self._by_shard(facts, store))

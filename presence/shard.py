@@ -18,7 +18,7 @@ from infra.clock import RedisClock
 from models.errors import RedisUnavailable
 from models.settings import PresenceSettings
 from presence.leases import Leases
-from presence.liveness import Status, is_live
+from presence.liveness import MechanicStatus, is_live
 
 SLICES_PER_TEND_MAX = 20
 """Of other nodes' leases; in between this node must renew its own."""
@@ -105,7 +105,7 @@ class Shard:
 
     # --- what others ask ----------------------------------------------------------------------------------------------
 
-    async def read(self, ids: list[str]) -> dict[str, Status]:
+    async def read(self, ids: list[str]) -> dict[str, MechanicStatus]:
         """Return the status of those of ``ids`` whom Redis knows; who is here is never missing. Raises ``RedisUnavailable``."""
         statuses = await self.leases.read(ids, as_of_ms=self._clock.now_ms())
         if missed := [name for name in ids if self._is_live_here(name) and not _is_online(statuses.get(name))]:
@@ -208,5 +208,5 @@ class Shard:
                 return
 
 
-def _is_online(status: Status | None) -> bool:
+def _is_online(status: MechanicStatus | None) -> bool:
     return status is not None and status.is_online

@@ -25,11 +25,14 @@ INTRODUCTION = (
 def document(operations: Iterable[Operation], *, base_url: str) -> dict[str, Any]:
     """Return the OpenAPI document of ``operations``, ready for JSON."""
     operations = list(operations)
-    types = {Problem: None}
+    types: dict[Any, None] = {Problem: None}
     for each in operations:
         types |= dict.fromkeys(_types_of(each))
-    schemas, components = msgspec.json.schema_components(types, ref_template=REF)
-    schema_of = dict(zip(types, schemas, strict=True))
+    queries = dict.fromkeys(each.query for each in operations if each.query is not None)
+    schemas, components = msgspec.json.schema_components([*types, *queries], ref_template=REF)
+    schema_of = dict(zip([*types, *queries], schemas, strict=True))
+    # A query is published member by member, as parameters; the words that its members refer to stay among the schemas.
+    schema_of |= {query: components.pop(query.__name__) for query in queries}
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, schema_of)
@@ -64,7 +67,7 @@ def _operation(each: Operation, schema_of: dict[Any, dict[str, Any]]) -> dict[st
         "operationId": each.name,
         "tags": [_tag(each)],
         "summary": each.summary,
-        "parameters": _parameters(each),
+        "parameters": _parameters(each, schema_of),
         "responses": _responses(each, schema_of),
         "security": [] if each.roles is None else [{"bearer": []}, {"cookie": []}],
     }
@@ -87,13 +90,13 @@ def _tag(each: Operation) -> str:
     return parts[1] if parts[0] == "api" else "operators"
 
 
-def _parameters(each: Operation) -> list[dict[str, Any]]:
+def _parameters(each: Operation, schema_of: dict[Any, dict[str, Any]]) -> list[dict[str, Any]]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": ID_PATTERN}}
         for name in each.path_parameters
     ]
     if each.query is not None:
-        schema = msgspec.json.schema(each.query)["$defs"][each.query.__name__]
+        schema = schema_of[each.query]
         for name, declared in schema["properties"].items():
             # Left out, not null, is how a query says nothing.
             member = next(iter(declared.get("anyOf", [declared])))

@@ -17,7 +17,7 @@ from models.wire import (
     ErrorMessage,
     Heartbeat,
     RequestView,
-    Status,
+    StatusChanged,
     StatusView,
     Unwatch,
     Watch,
@@ -145,7 +145,7 @@ class CustomerConnection(Connection):
             return
         self._watched[view.mechanic_id] = True
         self.send(
-            Status(
+            StatusChanged(
                 view.mechanic_id,
                 view.is_online,
                 view.last_seen,

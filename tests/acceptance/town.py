@@ -12,12 +12,13 @@ from sqlmodel import SQLModel, col, select
 
 from accounts.accounts import NewAccount
 from dispatch import request_store
-from dispatch.request import OfferKind, ends_at_ms
+from dispatch.request import ends_at_ms
 from infra.database import Database
 from models import tables
 from models.ids import new_id
 from models.settings import Settings
 from models.tables import Role
+from models.words import OfferKind
 from tests.acceptance.clients import ON_LOOPBACK, PATIENCE_S, SECRET_KEY, Rest, pay
 from tests.acceptance.servers import Server, add_accounts
 from tests.parts import eventually

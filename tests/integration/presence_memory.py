@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from models.settings import PresenceSettings
 from presence import liveness
 from presence.leases import Renewed, Swept
-from presence.liveness import Facts, Status
+from presence.liveness import Facts, MechanicStatus
 
 
 @dataclass
@@ -21,9 +21,9 @@ class Memory:
     leases: dict[str, dict[str, int]] = field(default_factory=dict)
     node_ends_ms: dict[str, int] = field(default_factory=dict)
     seen_ms: dict[str, int] = field(default_factory=dict)
-    statuses: dict[str, Status] = field(default_factory=dict)
+    statuses: dict[str, MechanicStatus] = field(default_factory=dict)
     epoch_ms: int | None = None
-    announced: list[Status] = field(default_factory=list)
+    announced: list[MechanicStatus] = field(default_factory=list)
 
     def renew(self, node_id: str, heard_at_ms: Mapping[str, int], now_ms: int) -> Renewed:
         was_forgotten = node_id not in self.node_ends_ms
@@ -81,7 +81,7 @@ class Memory:
                 gone[mechanic_id] = self.seen_ms.get(mechanic_id)
         return Swept(gone, is_more=len(lapsed) == len_max)
 
-    def store_facts(self, facts: Facts, now_ms: int) -> Status:
+    def store_facts(self, facts: Facts, now_ms: int) -> MechanicStatus:
         if facts.last_seen_ms is not None:
             self._see(facts.mechanic_id, facts.last_seen_ms)
         status = self.statuses.get(facts.mechanic_id)
@@ -92,12 +92,12 @@ class Memory:
         self._tell(*told, now_ms)
         return self._as_of(self.statuses[facts.mechanic_id], now_ms)
 
-    def read(self, ids: Collection[str], as_of_ms: int) -> list[Status]:
+    def read(self, ids: Collection[str], as_of_ms: int) -> list[MechanicStatus]:
         return [
             self._as_of(self.statuses[mechanic_id], as_of_ms) for mechanic_id in ids if mechanic_id in self.statuses
         ]
 
-    def take_announced(self) -> list[Status]:
+    def take_announced(self) -> list[MechanicStatus]:
         announced, self.announced = self.announced, []
         return announced
 
@@ -120,7 +120,7 @@ class Memory:
         if status is not None:
             self._tell(*liveness.with_online(status, online=self._is_held(mechanic_id), now_ms=now_ms), now_ms)
 
-    def _tell(self, status: Status, is_change: bool, now_ms: int) -> None:
+    def _tell(self, status: MechanicStatus, is_change: bool, now_ms: int) -> None:
         self.statuses[status.mechanic_id] = status
         if is_change:
             self.announced.append(self._as_of(status, now_ms))
@@ -128,5 +128,5 @@ class Memory:
     def _see(self, mechanic_id: str, at_ms: int) -> None:
         self.seen_ms[mechanic_id] = max(at_ms, self.seen_ms.get(mechanic_id, at_ms))
 
-    def _as_of(self, status: Status, now_ms: int) -> Status:
+    def _as_of(self, status: MechanicStatus, now_ms: int) -> MechanicStatus:
         return replace(status, last_seen_ms=self.seen_ms.get(status.mechanic_id), as_of_ms=now_ms)

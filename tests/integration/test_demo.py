@@ -38,6 +38,7 @@ from models.tables import (
     SessionRequest,
     TimelineEntry,
 )
+from models.words import OfferKind
 from presence.service import Presence
 from tests.acceptance.servers import ROOT, Server, environment, start_server
 from tests.integration.socket_nodes import eventually, town
@@ -162,18 +163,18 @@ def test_a_dozen_mechanics_are_simulated_and_one_is_for_a_person_to_play() -> No
 # --- the characters ---------------------------------------------------------------------------------------------------
 
 
-def answers(character: characters.Character, kind: str, expires_in_s: float = 90) -> list[characters.Answer]:
+def answers(character: characters.Character, kind: OfferKind, expires_in_s: float = 90) -> list[characters.Answer]:
     return [characters.answer(character, kind, expires_in_s=expires_in_s, random=Random(seed)) for seed in SEEDS]
 
 
 def test_the_favourite_accepts_a_priority_offer_after_about_four_seconds() -> None:
-    for answer in answers(characters.REGULAR, "priority", 30):
+    for answer in answers(characters.REGULAR, OfferKind.PRIORITY, 30):
         assert answer.action is Action.ACCEPT
         assert 3.5 <= answer.after_s <= 4.5
 
 
 def test_a_broadcast_is_left_to_a_person_for_eight_seconds_and_taken_soon_after() -> None:
-    for answer in answers(characters.STEADY, "broadcast"):
+    for answer in answers(characters.STEADY, OfferKind.BROADCAST):
         assert answer.action is Action.ACCEPT
         assert 8 <= answer.after_s <= 15
 
@@ -191,16 +192,16 @@ def test_at_least_three_mechanics_who_never_leave_take_broadcasts() -> None:
 
 @pytest.mark.parametrize("expires_in_s", [0.0, 0.5, 2.0, 12.0])
 def test_an_answer_comes_within_the_window_however_short_it_is(expires_in_s: float) -> None:
-    for kind in ("priority", "broadcast"):
+    for kind in OfferKind:
         for answer in answers(characters.STEADY, kind, expires_in_s):
             assert 0 <= answer.after_s <= expires_in_s / 2
 
 
 def test_some_decline_with_a_reason_and_some_ignore() -> None:
-    assert {(answer.action, bool(answer.reason)) for answer in answers(characters.PICKY, "priority")} == {
+    assert {(answer.action, bool(answer.reason)) for answer in answers(characters.PICKY, OfferKind.PRIORITY)} == {
         (Action.DECLINE, True)
     }
-    assert {answer.action for answer in answers(characters.ABSENT_MINDED, "broadcast")} == {Action.IGNORE}
+    assert {answer.action for answer in answers(characters.ABSENT_MINDED, OfferKind.BROADCAST)} == {Action.IGNORE}
 
 
 def test_who_comes_and_goes_is_away_for_twenty_to_sixty_seconds_at_a_time() -> None:

@@ -21,7 +21,7 @@ from infra.redis_link import RedisLink, Script
 from models.settings import PresenceSettings
 from presence import leases
 from presence.leases import Leases, Renewed, Standing, parse
-from presence.liveness import Facts, Status
+from presence.liveness import Facts, MechanicStatus
 from tests.integration.presence_memory import Memory
 from tests.services import redis_server
 
@@ -57,9 +57,9 @@ class SteeredLink(RedisLink):
 class Look:
     """What was published since the last look, all that Redis keeps, and what it answers."""
 
-    published: list[Status]
+    published: list[MechanicStatus]
     remembered: dict[str, Any]
-    statuses: dict[str, Status]
+    statuses: dict[str, MechanicStatus]
     available_count: int
 
 

@@ -20,7 +20,7 @@ from models.wire import (
     OfferWithdrawn,
     Person,
     RequestUpdate,
-    Status,
+    StatusChanged,
 )
 from tests.unit.connection_stage import NOW, a_request, a_status, an_offer
 
@@ -37,7 +37,7 @@ SENT = [
     ErrorMessage("offer_gone", "Another mechanic was faster.", "o1"),
     ErrorMessage("malformed_json", "Not JSON."),
     CustomerWelcome(1, "a1", NOW, 20.0, [a_request()]),
-    Status(**msgspec.structs.asdict(a_status("m1"))),
+    StatusChanged(**msgspec.structs.asdict(a_status("m1"))),
     FavoritePrompt("r1", Person("m1", "Mike")),
 ]
 RECEIVED = [

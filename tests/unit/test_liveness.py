@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from presence import liveness
 from presence.leases import parse, shard_of
-from presence.liveness import Facts, Status
+from presence.liveness import Facts, MechanicStatus
 
 TIMEOUT_MS = 45_000
 GRACE_MS = 3_000
@@ -21,7 +21,7 @@ def facts(version: int = 1, *, on_duty: bool = True, is_busy: bool = False, has_
     return Facts("m", version, on_duty, is_busy, has_push, None)
 
 
-def status(*, online: bool = True, of: Facts | None = None) -> Status:
+def status(*, online: bool = True, of: Facts | None = None) -> MechanicStatus:
     return liveness.first_status(of or facts(), online=online, now_ms=NOW_MS)[0]
 
 
@@ -120,7 +120,7 @@ def test_never_seen_is_null_and_instants_are_rfc_3339():
 
 def test_a_message_from_redis_is_read_as_it_was_written():
     read = parse("01ABC 1795000000001 1 0 1 1 7 1795000000000 1795000000002")
-    assert read == Status("01ABC", NOW_MS + 1, True, False, True, True, 7, NOW_MS, NOW_MS + 2)
+    assert read == MechanicStatus("01ABC", NOW_MS + 1, True, False, True, True, 7, NOW_MS, NOW_MS + 2)
     assert parse("01ABC 5 0 1 0 0 1 - 6").last_seen_ms is None
 
 
@@ -182,8 +182,8 @@ class OneMechanicOnManyNodes(RuleBasedStateMachine):
         self.leases: dict[str, int] = {}
         self.node_ends: dict[str, int] = {}
         self.newest_facts = facts()
-        self.status: Status | None = None
-        self.watched: Status | None = None
+        self.status: MechanicStatus | None = None
+        self.watched: MechanicStatus | None = None
         self.announced: list[int] = []
 
     @rule(ms=st.sampled_from([1, 200, 2_999, 3_000, 4_999, 5_000, 20_000, 45_000]), is_swept=st.booleans())
@@ -289,7 +289,7 @@ class OneMechanicOnManyNodes(RuleBasedStateMachine):
             self._tell(*liveness.with_online(self.status, online=online, now_ms=self.now_ms))
         assert self.status is not None and self.status.is_online == online
 
-    def _tell(self, status: Status, is_change: bool) -> None:
+    def _tell(self, status: MechanicStatus, is_change: bool) -> None:
         self.status = status
         if is_change:
             self.announced.append(status.version)

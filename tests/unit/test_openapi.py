@@ -107,7 +107,8 @@ def test_a_body_with_an_unknown_member_does_not_fit_its_published_schema(documen
 def test_query_and_header_parameters_are_published_with_their_bounds(document: dict[str, Any]):
     listed = {each["name"]: each for each in document["paths"]["/api/requests"]["get"]["parameters"]}
     assert listed["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
-    assert "priority_offered" in listed["status"]["schema"]["enum"]
+    assert listed["status"]["schema"]["$ref"] == "#/components/schemas/RequestStatus"
+    assert "priority_offered" in document["components"]["schemas"]["RequestStatus"]["enum"]
     ids = document["paths"]["/api/mechanics/status"]["get"]["parameters"][0]
     assert (ids["name"], ids["required"], ids["explode"], ids["schema"]["maxItems"]) == ("ids", True, False, 100)
     key = document["paths"]["/api/checkout"]["post"]["parameters"][0]

@@ -10,22 +10,19 @@ from dispatch.request import (
     CloseOffer,
     Event,
     Exclude,
-    Fallback,
     Free,
     MechanicAccepted,
     MechanicDeclined,
     MechanicReleased,
-    OfferKind,
     OpenOffer,
     OpenWindow,
+    OweRefund,
     PromptFavorite,
     Record,
-    Refund,
     Request,
     RequestCancelled,
     SessionCompleted,
     SessionStarted,
-    Status,
     Tell,
     Transition,
     WaitSkipped,
@@ -36,6 +33,7 @@ from dispatch.request import (
     step,
 )
 from models.outcomes import OfferGone, Refused
+from models.words import FallbackReason, OfferKind, RequestStatus
 
 NOW_MS = 1_795_000_000_000
 WINDOWS = Windows(priority_ms=600_000, broadcast_ms=900_000)
@@ -76,14 +74,14 @@ def offered() -> Request:
     return new()[0]
 
 
-def broadcasting(because: Fallback = Fallback.EXPIRED) -> Request:
+def broadcasting(because: FallbackReason = FallbackReason.EXPIRED) -> Request:
     """Offered as o1 to the favourite first, now to all as o2."""
     match because:
-        case Fallback.DECLINED:
+        case FallbackReason.DECLINED:
             return after(offered(), MechanicDeclined(FAVORITE, "o1"))[0]
-        case Fallback.SKIPPED:
+        case FallbackReason.SKIPPED:
             return after(offered(), WaitSkipped())[0]
-        case Fallback.EXPIRED:
+        case FallbackReason.EXPIRED:
             return after(offered(), WindowElapsed("o1"), now_ms=PRIORITY_END_MS)[0]
 
 
@@ -119,7 +117,7 @@ SETTLED = [completed, unfilled, cancelled]
 def test_a_paid_request_for_a_favorite_is_offered_to_them_alone_for_the_priority_window():
     request, commands = new()
     window = OpenWindow("o1", OfferKind.PRIORITY, FAVORITE, NOW_MS, PRIORITY_END_MS)
-    assert (request.status, request.offer, request.version) == (Status.PRIORITY_OFFERED, window, 1)
+    assert (request.status, request.offer, request.version) == (RequestStatus.PRIORITY_OFFERED, window, 1)
     assert request.priority_offer_id == "o1"
     assert commands == [
         Record("paid", {"amount_cents": 2999}),
@@ -131,7 +129,7 @@ def test_a_paid_request_for_a_favorite_is_offered_to_them_alone_for_the_priority
 def test_a_request_for_anyone_is_broadcast_at_once_and_that_is_no_fallback():
     request, commands = new(is_priority=False)
     window = OpenWindow("o1", OfferKind.BROADCAST, None, NOW_MS, NOW_MS + 900_000)
-    assert (request.status, request.offer, request.fallback) == (Status.BROADCASTING, window, None)
+    assert (request.status, request.offer, request.fallback) == (RequestStatus.BROADCASTING, window, None)
     assert request.priority_offer_id is None
     assert commands == [Record("paid", {"amount_cents": 2999}), OpenOffer(window), Record("broadcast")]
 
@@ -142,7 +140,7 @@ def test_a_free_request_was_not_paid_and_its_story_says_so():
 
 def test_the_favorite_accepts_and_has_the_request():
     request, commands = after(offered(), took(FAVORITE, "o1"), now_ms=NOW_MS + 5)
-    assert (request.status, request.assigned_mechanic_id, request.offer) == (Status.ACCEPTED, FAVORITE, None)
+    assert (request.status, request.assigned_mechanic_id, request.offer) == (RequestStatus.ACCEPTED, FAVORITE, None)
     assert request.accepted_at_ms == NOW_MS + 5
     assert commands == [Assign(FAVORITE), CloseOffer("o1", "taken"), Record("accepted", {"mechanic_id": FAVORITE})]
 
@@ -150,7 +148,11 @@ def test_the_favorite_accepts_and_has_the_request():
 def test_the_favorite_declines_and_everyone_else_is_asked_at_once():
     request, commands = after(offered(), MechanicDeclined(FAVORITE, "o1", "on holiday"))
     window = OpenWindow("o2", OfferKind.BROADCAST, None, NOW_MS, NOW_MS + 900_000)
-    assert (request.status, request.fallback, request.offer) == (Status.BROADCASTING, Fallback.DECLINED, window)
+    assert (request.status, request.fallback, request.offer) == (
+        RequestStatus.BROADCASTING,
+        FallbackReason.DECLINED,
+        window,
+    )
     assert request.excluded == {FAVORITE}
     assert commands == [
         Exclude(FAVORITE, "declined"),
@@ -168,7 +170,11 @@ def test_a_decline_without_a_reason_records_none():
 
 def test_the_customer_skips_the_wait_and_everyone_is_asked_the_favorite_included():
     request, commands = after(offered(), WaitSkipped())
-    assert (request.status, request.fallback, request.excluded) == (Status.BROADCASTING, Fallback.SKIPPED, frozenset())
+    assert (request.status, request.fallback, request.excluded) == (
+        RequestStatus.BROADCASTING,
+        FallbackReason.SKIPPED,
+        frozenset(),
+    )
     assert request.offer is not None
     assert commands == [
         CloseOffer("o1", "skipped"),
@@ -180,7 +186,11 @@ def test_the_customer_skips_the_wait_and_everyone_is_asked_the_favorite_included
 
 def test_the_priority_window_ends_and_everyone_is_asked_the_favorite_included():
     request, commands = after(offered(), WindowElapsed("o1"), now_ms=PRIORITY_END_MS)
-    assert (request.status, request.fallback, request.excluded) == (Status.BROADCASTING, Fallback.EXPIRED, frozenset())
+    assert (request.status, request.fallback, request.excluded) == (
+        RequestStatus.BROADCASTING,
+        FallbackReason.EXPIRED,
+        frozenset(),
+    )
     assert request.offer == OpenWindow("o2", OfferKind.BROADCAST, None, PRIORITY_END_MS, PRIORITY_END_MS + 900_000)
     assert commands == [
         CloseOffer("o1", "expired"),
@@ -192,7 +202,7 @@ def test_the_priority_window_ends_and_everyone_is_asked_the_favorite_included():
 
 def test_whoever_accepts_the_broadcast_has_the_request():
     request, commands = after(broadcasting(), took(OTHER, "o2"))
-    assert (request.status, request.assigned_mechanic_id) == (Status.ACCEPTED, OTHER)
+    assert (request.status, request.assigned_mechanic_id) == (RequestStatus.ACCEPTED, OTHER)
     assert commands == [Assign(OTHER), CloseOffer("o2", "taken"), Record("accepted", {"mechanic_id": OTHER})]
 
 
@@ -205,20 +215,24 @@ def test_a_decline_of_the_broadcast_concerns_nobody_but_who_declined():
 
 def test_the_broadcast_ends_unfilled_and_the_money_goes_back():
     request, commands = after(broadcasting(), WindowElapsed("o2"), now_ms=BROADCAST_END_MS + ACCEPT_LEEWAY_MS)
-    assert (request.status, request.offer) == (Status.UNFILLED, None)
+    assert (request.status, request.offer) == (RequestStatus.UNFILLED, None)
     assert request.settled_at_ms == BROADCAST_END_MS + ACCEPT_LEEWAY_MS
-    assert commands == [CloseOffer("o2", "expired"), Record("unfilled"), Refund("unfilled")]
+    assert commands == [CloseOffer("o2", "expired"), Record("unfilled"), OweRefund("unfilled")]
 
 
 def test_the_mechanic_starts_the_session():
     request, commands = after(accepted(), SessionStarted(FAVORITE), now_ms=NOW_MS + 7)
-    assert (request.status, request.started_at_ms, commands) == (Status.IN_PROGRESS, NOW_MS + 7, [Record("started")])
+    assert (request.status, request.started_at_ms, commands) == (
+        RequestStatus.IN_PROGRESS,
+        NOW_MS + 7,
+        [Record("started")],
+    )
 
 
 def test_the_mechanic_completes_the_session_and_is_free_and_the_customer_is_asked_to_keep_them():
     request, commands = after(in_progress(), SessionCompleted(FAVORITE), now_ms=NOW_MS + 9)
     assert (request.status, request.completed_at_ms, request.settled_at_ms) == (
-        Status.COMPLETED,
+        RequestStatus.COMPLETED,
         NOW_MS + 9,
         NOW_MS + 9,
     )
@@ -227,7 +241,11 @@ def test_the_mechanic_completes_the_session_and_is_free_and_the_customer_is_aske
 
 def test_the_mechanic_gives_the_request_back_and_everyone_else_is_asked():
     request, commands = after(accepted(), MechanicReleased(FAVORITE), offer_id="o3")
-    assert (request.status, request.assigned_mechanic_id, request.accepted_at_ms) == (Status.BROADCASTING, None, None)
+    assert (request.status, request.assigned_mechanic_id, request.accepted_at_ms) == (
+        RequestStatus.BROADCASTING,
+        None,
+        None,
+    )
     assert request.excluded == {FAVORITE}
     assert request.offer is not None
     assert commands == [
@@ -250,8 +268,8 @@ def test_the_mechanic_gives_the_request_back_and_everyone_else_is_asked():
 )
 def test_the_customer_cancels_before_the_session_and_gets_the_money_back(before, first_commands):
     request, commands = after(before(), RequestCancelled(), now_ms=NOW_MS + 3)
-    assert (request.status, request.offer, request.settled_at_ms) == (Status.CANCELLED, None, NOW_MS + 3)
-    assert commands == [*first_commands, Record("cancelled"), Refund("cancelled")]
+    assert (request.status, request.offer, request.settled_at_ms) == (RequestStatus.CANCELLED, None, NOW_MS + 3)
+    assert commands == [*first_commands, Record("cancelled"), OweRefund("cancelled")]
 
 
 def test_a_request_cancelled_after_an_accept_still_says_who_had_it():
@@ -261,10 +279,10 @@ def test_a_request_cancelled_after_an_accept_still_says_who_had_it():
 # --- who may, and until when ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("because", [Fallback.EXPIRED, Fallback.SKIPPED])
-def test_a_late_accept_of_the_priority_offer_counts_in_the_broadcast(because: Fallback):
+@pytest.mark.parametrize("because", [FallbackReason.EXPIRED, FallbackReason.SKIPPED])
+def test_a_late_accept_of_the_priority_offer_counts_in_the_broadcast(because: FallbackReason):
     request, commands = after(broadcasting(because), took(FAVORITE, "o1"))
-    assert (request.status, request.assigned_mechanic_id) == (Status.ACCEPTED, FAVORITE)
+    assert (request.status, request.assigned_mechanic_id) == (RequestStatus.ACCEPTED, FAVORITE)
     assert CloseOffer("o2", "taken") in commands
 
 
@@ -278,7 +296,7 @@ def test_a_late_accept_of_the_priority_offer_loses_to_whoever_was_faster():
 
 
 def test_a_favorite_who_declined_is_not_in_the_broadcast_by_either_offer():
-    request = broadcasting(Fallback.DECLINED)
+    request = broadcasting(FallbackReason.DECLINED)
     for offer_id in ("o1", "o2"):
         assert refused(request, took(FAVORITE, offer_id)) == OfferGone(detail="You declined this request.")
 
@@ -308,7 +326,7 @@ def test_the_end_of_a_window_that_is_no_longer_open_means_nothing():
 
 def test_the_favorites_accept_counts_after_the_deadline_while_nobody_has_ended_the_window():
     late_ms = PRIORITY_END_MS + 20
-    assert after(offered(), took(FAVORITE, "o1", late_ms), now_ms=late_ms)[0].status is Status.ACCEPTED
+    assert after(offered(), took(FAVORITE, "o1", late_ms), now_ms=late_ms)[0].status is RequestStatus.ACCEPTED
 
 
 def test_an_accept_that_reaches_us_after_the_broadcasts_deadline_is_refused():
@@ -330,7 +348,7 @@ def test_an_accept_that_reached_us_before_the_broadcasts_deadline_wins_though_th
         decided_at_ms = end_ms + on_its_way_ms
         assert refused(request, WindowElapsed("o2"), now_ms=decided_at_ms).code == "wrong_state"
         won, _ = after(request, took(mechanic_id, offer_id, end_ms - 1), now_ms=decided_at_ms)
-        assert (won.status, won.assigned_mechanic_id) == (Status.ACCEPTED, mechanic_id)
+        assert (won.status, won.assigned_mechanic_id) == (RequestStatus.ACCEPTED, mechanic_id)
 
 
 def test_an_accept_from_before_the_deadline_that_is_decided_after_the_end_comes_too_late_for_the_money_is_on_its_way_back():

@@ -15,17 +15,15 @@ from dispatch.request import (
     MechanicAccepted,
     MechanicDeclined,
     MechanicReleased,
-    OfferKind,
     OpenOffer,
     OpenWindow,
+    OweRefund,
     PromptFavorite,
     Record,
-    Refund,
     Request,
     RequestCancelled,
     SessionCompleted,
     SessionStarted,
-    Status,
     Tell,
     WaitSkipped,
     WindowElapsed,
@@ -35,6 +33,7 @@ from dispatch.request import (
     step,
 )
 from models.outcomes import Refused
+from models.words import OfferKind, RequestStatus
 
 NOW_MS = 1_795_000_000_000
 WINDOWS = Windows(priority_ms=600, broadcast_ms=900)
@@ -171,7 +170,7 @@ class Life(RuleBasedStateMachine):
                 assert window.kind is OfferKind.PRIORITY or received_at_ms < window.expires_at_ms
             case SessionStarted(mechanic_id) | SessionCompleted(mechanic_id) | MechanicReleased(mechanic_id):
                 assert mechanic_id == self.busy_with
-        if before.status is Status.PRIORITY_OFFERED and self.request.status is Status.BROADCASTING:
+        if before.status is RequestStatus.PRIORITY_OFFERED and self.request.status is RequestStatus.BROADCASTING:
             self.fallbacks += 1
 
     def carry_out(self, commands: list[Command]) -> None:
@@ -199,7 +198,7 @@ class Life(RuleBasedStateMachine):
                 case Free(mechanic_id):
                     assert self.busy_with == mechanic_id
                     self.busy_with = None
-                case Refund(cause):
+                case OweRefund(cause):
                     self.refunds.append(cause)
                 case PromptFavorite(mechanic_id):
                     self.prompts.append(mechanic_id)
@@ -212,31 +211,31 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def an_offer_is_open_exactly_while_somebody_is_looked_for(self) -> None:
-        is_looking = self.request.status in (Status.PRIORITY_OFFERED, Status.BROADCASTING)
+        is_looking = self.request.status in (RequestStatus.PRIORITY_OFFERED, RequestStatus.BROADCASTING)
         assert len(self.open) == (1 if is_looking else 0)
         assert self.request.offer == next(iter(self.open.values()), None)
 
     @invariant()
     def a_priority_offer_is_for_the_favorite_and_a_broadcast_for_all(self) -> None:
         for window in self.open.values():
-            is_priority = self.request.status is Status.PRIORITY_OFFERED
+            is_priority = self.request.status is RequestStatus.PRIORITY_OFFERED
             assert window.kind is (OfferKind.PRIORITY if is_priority else OfferKind.BROADCAST)
             assert window.mechanic_id == ("favorite" if is_priority else None)
 
     @invariant()
     def somebody_is_assigned_exactly_while_and_after_they_have_it(self) -> None:
-        is_served = self.request.status in (Status.ACCEPTED, Status.IN_PROGRESS)
+        is_served = self.request.status in (RequestStatus.ACCEPTED, RequestStatus.IN_PROGRESS)
         assert (self.busy_with is not None) == is_served
         if is_served:
             assert self.request.assigned_mechanic_id == self.busy_with
-        if self.request.status is Status.COMPLETED:
+        if self.request.status is RequestStatus.COMPLETED:
             assert self.prompts == [self.request.assigned_mechanic_id]
-        elif self.request.status is not Status.CANCELLED and not is_served:
+        elif self.request.status is not RequestStatus.CANCELLED and not is_served:
             assert self.request.assigned_mechanic_id is None
 
     @invariant()
     def paid_is_served_or_refunded_once(self) -> None:
-        expected = {Status.UNFILLED: ["unfilled"], Status.CANCELLED: ["cancelled"]}
+        expected = {RequestStatus.UNFILLED: ["unfilled"], RequestStatus.CANCELLED: ["cancelled"]}
         assert self.refunds == expected.get(self.request.status, [])
 
     @invariant()

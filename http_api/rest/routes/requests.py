@@ -7,7 +7,8 @@ from msgspec import Meta, Struct
 from http_api.rest.operation import CUSTOMER, CUSTOMER_OR_MECHANIC, MECHANIC, Call, operation
 from models.outcomes import Refused
 from models.rest import RequestAnswer, Requests
-from models.wire import Id, RequestStatus, RequestView
+from models.wire import Id, RequestView
+from models.words import RequestStatus
 
 ACTION_PROBLEMS = ("wrong_state", "unavailable")
 
