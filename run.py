@@ -28,7 +28,6 @@ from pathlib import Path
 import anyio
 import structlog
 import uvicorn
-from redis.exceptions import RedisError
 from starlette.routing import Mount
 
 from accounts.accounts import Accounts, NewAccount, NewAccountRefused
@@ -199,7 +198,7 @@ async def clock_of(link):
     clock = RedisClock(link)
     try:
         await clock.sync()
-    except RedisError as error:
+    except RedisUnavailable as error:
         raise RedisUnavailable(f"Redis does not answer; is PITLANE_REDIS_URL right? {error}") from error
     return clock
 

@@ -13,11 +13,10 @@ from pathlib import Path
 import anyio
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from infra.clock import RedisClock
 from infra.redis_link import RedisLink
-from models.errors import DatabaseUnavailable
+from models.errors import Unavailable
 from models.settings import DispatchSettings
 
 HERE = Path(__file__).parent
@@ -101,7 +100,7 @@ class Deadlines:
                     keys=[self._index, self._began],
                     args=[self._own_prefix, self._settings.claim_lease_ms, CLAIM_LEN_MAX],
                 )
-            except (RedisError, OSError) as error:
+            except Unavailable as error:
                 self._log.warning("deadlines_not_read", error=str(error))
                 await anyio.sleep(POLL_MS / 1000)
                 continue
@@ -128,7 +127,7 @@ class Deadlines:
             await self.forget(*(offer_id for offer_id in offer_ids if offer_id not in in_hand))
             if in_hand:
                 await self._look_again(in_hand)
-        except (RedisError, DatabaseUnavailable, OSError) as error:
+        except Unavailable as error:
             # Their claims end by themselves; then they are claimed again, and found ended if they were.
             self._log.warning("windows_not_ended_yet", offers=len(offer_ids), error=str(error))
 

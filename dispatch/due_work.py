@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import anyio
 import structlog
 
-from models.errors import DatabaseUnavailable
+from models.errors import Unavailable
 
 POLL_S = 0.5
 
@@ -44,7 +44,7 @@ class DueWork(Generic[Row]):
                 if self._room:
                     try:
                         claimed = await self._claim(self._room)
-                    except (DatabaseUnavailable, OSError) as error:
+                    except Unavailable as error:
                         self._log.warning("due_work_not_read", error=str(error))
                         claimed = []
                     for row in claimed:

@@ -15,14 +15,13 @@ from typing import Any
 
 import anyio
 import structlog
-from redis.exceptions import RedisError
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from infra.clock import Clock
 from infra.database import Database, insert_rows
-from models.errors import DatabaseUnavailable, RedisUnavailable
+from models.errors import Unavailable
 from models.ids import new_id
 from models.settings import DispatchSettings
 from models.tables import OutboxMessage
@@ -117,7 +116,7 @@ class Outbox:
                 while batch := await self._take_over():
                     self._log.info("outbox_taken_over", messages=len(batch))
                     await self._tell(batch)
-            except (DatabaseUnavailable, OSError) as error:
+            except Unavailable as error:
                 self._log.warning("outbox_not_swept", error=str(error))
 
     async def _take_over(self) -> list[Message]:
@@ -160,14 +159,14 @@ class Outbox:
         try:
             async with self._database.write() as session:
                 await session.exec(delete(OutboxMessage).where(col(OutboxMessage.id).in_(told)))
-        except (DatabaseUnavailable, OSError) as error:
+        except Unavailable as error:
             # They will be told again after their lease; that is what at least once means.
             self._log.warning("outbox_not_cleared", error=str(error))
 
     async def _tell_alike(self, handler: Handler, messages: Sequence[Message]) -> bool:
         try:
             await handler([message.payload for message in messages])
-        except (RedisError, RedisUnavailable, DatabaseUnavailable, OSError) as error:
+        except Unavailable as error:
             self._log.warning("not_told_yet", kind=messages[0].kind, messages=len(messages), error=str(error))
             return False
         return True

@@ -18,7 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from dispatch.outbox import Message, Outbox
 from infra.clock import RedisClock
 from infra.database import Database
-from models.errors import DatabaseUnavailable
+from models.errors import DatabaseUnavailable, Unavailable
 from models.ids import new_id
 from models.rest import PushSubscribeBody
 from models.tables import Mechanic, PushSubscription
@@ -140,7 +140,7 @@ class Push:
                     subscriptions = list(found)
                 for subscription in subscriptions:
                     await self._send_to(subscription, offer, expires_at_ms)
-            except (DatabaseUnavailable, OSError) as error:
+            except Unavailable as error:
                 self._log.warning("push_not_sent", offer_id=offer.offer_id, error=str(error))
 
     async def _send_to(self, subscription: PushSubscription, offer: OfferView, expires_at_ms: int) -> None:

@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 
 import anyio
 import structlog
-from redis.exceptions import RedisError
 from sqlalchemy import update
 from sqlmodel import col, select
 
@@ -40,7 +39,7 @@ from infra.clock import RedisClock
 from infra.database import Database
 from infra.metrics import FALLBACK_LATENESS
 from models import tables
-from models.errors import DatabaseUnavailable
+from models.errors import DatabaseUnavailable, Unavailable
 from models.ids import new_id
 from models.outcomes import NotFound, OfferGone, Refused
 from models.settings import DispatchSettings
@@ -330,7 +329,7 @@ class Dispatch:
                     ]
                 if restored := await self._deadlines.restore(*deadlines):
                     self._log.info("deadlines_restored", count=restored)
-            except (DatabaseUnavailable, RedisError, OSError) as error:
+            except Unavailable as error:
                 self._log.warning("not_reconciled", error=str(error))
             with anyio.move_on_after(self._settings.reconcile_interval_ms / 1000):
                 await self._deadlines.forgotten()

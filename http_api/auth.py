@@ -14,10 +14,8 @@ import msgspec
 from jwt import PyJWS
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import PyJWTError
-from redis.exceptions import RedisError
 
 from infra.redis_link import RedisLink
-from models.errors import RedisUnavailable
 from models.ids import is_id
 from models.settings import DoorSettings
 
@@ -135,13 +133,10 @@ class Tickets:
     async def issue(self, identity: Identity) -> str:
         """Return a fresh ticket for ``identity``. Raises ``RedisUnavailable``."""
         ticket = secrets.token_urlsafe(32)
-        try:
-            await self._link.ask(
-                self._key(ticket),
-                lambda redis: redis.set(self._key(ticket), msgspec.json.encode(identity), ex=self.lifetime_s),
-            )
-        except (RedisError, OSError) as error:
-            raise RedisUnavailable(str(error)) from error
+        await self._link.ask(
+            self._key(ticket),
+            lambda redis: redis.set(self._key(ticket), msgspec.json.encode(identity), ex=self.lifetime_s),
+        )
         return ticket
 
     async def redeem(self, ticket: str) -> Identity | None:
@@ -151,10 +146,7 @@ class Tickets:
         """
         if not is_id(ticket):
             return None
-        try:
-            kept = await self._link.ask(self._key(ticket), lambda redis: redis.getdel(self._key(ticket)))
-        except (RedisError, OSError) as error:
-            raise RedisUnavailable(str(error)) from error
+        kept = await self._link.ask(self._key(ticket), lambda redis: redis.getdel(self._key(ticket)))
         if kept is None:
             return None
         return replace(msgspec.json.decode(kept, type=Identity), via="ticket")

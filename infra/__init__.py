@@ -6,5 +6,5 @@ database.py    reading and writing SQL, of either kind    migrations.py  bringin
 redis_link.py  one Redis: connections, scripts, keys      slot_map.py    where a Redis Cluster keeps what (pure)
 clock.py       one clock for all nodes: Redis TIME        time.lua       the clock that judges deadlines
 bus.py         pub/sub that notices its own gaps          logs.py        one line per event
-metrics.py     what operators can watch
+metrics.py     what operators can watch                   loops.py       loops that outlive their own bugs
 """

@@ -22,8 +22,10 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from infra.loops import failing_alone
 from infra.redis_link import Home, RedisLink
 from infra.slot_map import tag_of
+from models.errors import RedisUnavailable
 
 PING_INTERVAL_S = 1.0
 DEAF_AFTER_S = 3.0
@@ -42,7 +44,7 @@ class Deaf(Exception):
 
 
 class Bus:
-    """One node's ears and voice in Redis. Handlers of all kinds are synchronous and must not raise."""
+    """One node's ears and voice in Redis. Handlers of all kinds are synchronous."""
 
     def __init__(self, link: RedisLink, node_id: str) -> None:
         self._link = link
@@ -96,7 +98,7 @@ class Bus:
             await ear.give_up([channel for channel in unheard if channel in ear.channels])
 
     async def publish(self, channel: str, *payloads: str | bytes) -> None:
-        """Publish in order; raises ``RedisError`` if Redis did not take them all."""
+        """Publish in order; raises ``RedisUnavailable`` if Redis did not take them all."""
         await self._link.publish(channel, *payloads)
 
     async def run(self) -> None:
@@ -114,7 +116,7 @@ class Bus:
                         await self._link.look_again()
                     await self._place(tasks)
                     has_failed = False
-                except (RedisError, OSError) as error:
+                except RedisUnavailable as error:
                     self._log.warning("bus_waits", error=str(error))
                     has_failed = True
 
@@ -149,7 +151,7 @@ class Bus:
     async def _listen(self, ear: "_Ear") -> None:
         try:
             await ear.run()
-        except* (RedisError, OSError, Deaf) as errors:
+        except* (RedisError, RedisUnavailable, OSError, Deaf) as errors:
             self._log.warning("bus_lost", home=ear.home, error=str(errors.exceptions[0]))
         finally:
             if self._ears.get(ear.home) is ear:
@@ -177,9 +179,10 @@ class Bus:
             handler()
 
     def hear(self, channel: str, payload: str) -> None:
-        """Pass on one message; for ears."""
+        """Pass on one message; for ears. Whoever cannot take it keeps nobody else from it."""
         for handler in tuple(self._handlers.get(channel, ())):
-            handler(payload)
+            with failing_alone("bus", channel=channel):
+                handler(payload)
 
 
 class _Ear:
@@ -222,7 +225,7 @@ class _Ear:
             await self._send(self._pubsub.sunsubscribe, channels)
 
     async def run(self) -> None:
-        """Listen until cancelled or until something breaks: raises ``RedisError``, ``OSError`` or ``Deaf``."""
+        """Listen until cancelled or until something breaks: raises what the client raises, ``RedisUnavailable`` or ``Deaf``."""
         client = self._link.listener(self.home)
         try:
             async with _OncePubSub(client.connection_pool) as pubsub:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 import anyio
-from redis.exceptions import RedisError
 
 from infra.redis_link import RedisLink
+from models.errors import RedisUnavailable
 
 SAMPLES = 3
 RESYNC_S = 5.0
@@ -71,5 +71,5 @@ class RedisClock:
             await anyio.sleep(RESYNC_S)
             try:
                 await self.sync()
-            except (RedisError, OSError) as error:
+            except RedisUnavailable as error:
                 self._link.log.warning("clock_not_synced", error=str(error))

@@ -7,7 +7,8 @@ Each server has a client of its own. The library's client for clusters closes it
 fails, in the middle of other people's commands (redis-py 8.1); here, a server that is away is away for itself alone.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +18,23 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import AskError, MovedError, NoScriptError, RedisError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from infra.slot_map import SlotMap
+from models.errors import RedisUnavailable
 from models.redis_url import Address, ClusterUrl, is_cluster
 
 CONNECTIONS_MAX = 64
@@ -68,11 +80,15 @@ class RedisLink:
     async def ask(self, key: str, command: Callable[[Redis], Awaitable[T]]) -> T:
         """Give ``command`` a client of the server that holds ``key`` and everything of its tag; return what it returns.
 
-        Raises ``RedisError`` or ``OSError``. In a cluster, ``command`` is repeated where a key has moved to: nothing was done
+        Raises ``RedisUnavailable``. In a cluster, ``command`` is repeated where a key has moved to: nothing was done
         where it was before.
         """
+        with translated_errors():
+            return await self._ask(key, command)
+
+    async def _ask(self, key: str, command: Callable[[Redis], Awaitable[T]]) -> T:
         for _ in range(MOVES_MAX):
-            home, found = await self.home_of(key), self._map
+            home, found = await self._home_of(key), self._map
             try:
                 return await command(self._client(home))
             except MovedError:
@@ -87,11 +103,12 @@ class RedisLink:
         raise RedisConnectionError(f"{key} kept moving from server to server")
 
     async def everywhere(self, command: Callable[[Redis], Awaitable[T]]) -> list[T]:
-        """Give ``command`` a client of each server in turn; raises as soon as one of them does not answer."""
-        return [await command(self._client(home)) for home in await self._homes()]
+        """Give ``command`` a client of each server in turn; raises ``RedisUnavailable`` as soon as one of them does not answer."""
+        with translated_errors():
+            return [await command(self._client(home)) for home in await self._homes()]
 
     async def publish(self, channel: str, *payloads: str | bytes) -> None:
-        """Publish on a channel, in order and in one round trip; raises ``RedisError`` when some may not have been.
+        """Publish on a channel, in order and in one round trip; raises ``RedisUnavailable`` when some may not have been.
 
         A channel like a key lives on one server (redis.io, "Sharded pub/sub").
         """
@@ -106,7 +123,7 @@ class RedisLink:
             await self.ask(channel, say)
 
     async def ping(self) -> None:
-        """Raise ``RedisError`` or ``OSError`` unless every server answers."""
+        """Raise ``RedisUnavailable`` unless every server answers."""
         await self.everywhere(lambda redis: redis.ping())
 
     def script(self, *paths: Path) -> "Script":
@@ -125,7 +142,11 @@ class RedisLink:
     # --- where things live --------------------------------------------------------------------------------------------
 
     async def home_of(self, key: str) -> Home:
-        """Return where a key lives. Raises ``RedisError`` when no server of the cluster answers, or none holds it."""
+        """Return where a key lives. Raises ``RedisUnavailable`` when no server of the cluster answers, or none holds it."""
+        with translated_errors():
+            return await self._home_of(key)
+
+    async def _home_of(self, key: str) -> Home:
         if not self.is_cluster:
             return None
         if self._map is None:
@@ -140,7 +161,8 @@ class RedisLink:
     async def look_again(self) -> None:
         """Ask the cluster where things live, because what we know has proved wrong. Raises as ``home_of``."""
         if self.is_cluster:
-            await self._learn(self._map)
+            with translated_errors():
+                await self._learn(self._map)
 
     def listener(self, home: Home) -> Redis:
         """Return a client of its own for listening at ``home``; what breaks its connection is raised, never hidden by a retry."""
@@ -221,3 +243,19 @@ class Script:
                 return await redis.eval(self._text, *arguments)
 
         return await self._link.ask(keys[0], run)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise ``RedisUnavailable`` where the client raises what waiting may mend; a mistake of ours in a command stays what it is."""
+    try:
+        yield
+    except (ReadOnlyError, OutOfMemoryError, ClusterDownError) as error:
+        raise RedisUnavailable(str(error)) from error
+    except ResponseError as error:
+        if str(error).startswith("MISCONF"):
+            # It cannot write to its disk, and so takes no writes (redis.io, "stop-writes-on-bgsave-error").
+            raise RedisUnavailable(str(error)) from error
+        raise
+    except (RedisError, OSError) as error:
+        raise RedisUnavailable(str(error)) from error

@@ -1,5 +1,8 @@
 """What can break: a shallow tree, raised where a library is called, with the cause chained.
 
+Each library's exceptions are translated in one place: Redis' in ``infra.redis_link``, the databases' in ``infra.database``,
+Stripe's in ``dispatch.money.stripe_api``. Whoever calls these catches ``Unavailable``. Everything else that comes is a bug.
+
 Expected outcomes (a late accept, a used free session) are values, not exceptions; see ``models.outcomes``.
 """
 
@@ -12,15 +15,19 @@ class ConfigurationError(PitlaneError):
     """The settings or the command line cannot work; the process exits 2 and prints the sentence."""
 
 
-class RedisUnavailable(PitlaneError):
-    """Redis did not answer within its bound. Retrying later is safe."""
+class Unavailable(PitlaneError):
+    """A part of the world did not do what it was asked, for now. Waiting helps, and retrying later is safe."""
 
 
-class DatabaseUnavailable(PitlaneError):
-    """SQL did not answer within its bound. Retrying later is safe: transactions are all or nothing."""
+class RedisUnavailable(Unavailable):
+    """Redis did not answer within its bound, or says that it cannot just now."""
 
 
-class StripeUnavailable(PitlaneError):
+class DatabaseUnavailable(Unavailable):
+    """SQL did not answer within its bound. Transactions are all or nothing."""
+
+
+class StripeUnavailable(Unavailable):
     """Stripe did not give an answer within its bound. Retrying under the same idempotency key is safe."""
 
 

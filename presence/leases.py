@@ -16,7 +16,6 @@ from typing import Any
 
 import anyio
 from redis.asyncio import Redis
-from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from infra.redis_link import RedisLink
 from models.errors import RedisUnavailable
@@ -191,15 +190,6 @@ class Leases:
                 yield
         except TimeoutError as error:
             raise RedisUnavailable(f"Redis did not answer within {self._settings.redis_timeout_s:g} s.") from error
-        except ResponseError as error:
-            # What Redis says of its own state passes; anything else that it refuses is a mistake of ours.
-            if isinstance(error, ReadOnlyError | OutOfMemoryError | ClusterDownError) or str(error).startswith(
-                "MISCONF"
-            ):
-                raise RedisUnavailable(str(error)) from error
-            raise
-        except (RedisError, OSError) as error:
-            raise RedisUnavailable(str(error)) from error
 
 
 def parse(message: str) -> MechanicStatus:

@@ -16,7 +16,7 @@ from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.database import Database
 from infra.redis_link import RedisLink
-from models.errors import DatabaseUnavailable, RedisUnavailable
+from models.errors import DatabaseUnavailable, RedisUnavailable, Unavailable
 from models.ids import is_id
 from models.settings import PresenceSettings
 from models.wire import StatusView
@@ -144,7 +144,7 @@ class Presence:
         while True:
             try:
                 await step()
-            except (RedisUnavailable, DatabaseUnavailable) as error:
+            except Unavailable as error:
                 if delay_s == RETRY_FIRST_S:
                     self._log.warning(f"{what}_waits", error=str(error))
                 await anyio.sleep(delay_s)

@@ -14,7 +14,7 @@ import anyio
 import structlog
 
 from infra.bus import Bus
-from models.errors import DatabaseUnavailable, RedisUnavailable
+from models.errors import Unavailable
 from models.wire import StatusView
 from presence.leases import parse
 from presence.liveness import view
@@ -129,7 +129,7 @@ class Watches:
             try:
                 await self._work_off()
                 delay_s = RETRY_FIRST_S
-            except (RedisUnavailable, DatabaseUnavailable) as error:
+            except Unavailable as error:
                 if delay_s == RETRY_FIRST_S:
                     self._log.warning("snapshots_wait", error=str(error))
                 await anyio.sleep(delay_s)
@@ -151,7 +151,7 @@ class Watches:
                 try:
                     await self._bus.subscribe(*map(self._channel_of, batch), handler=self._hear)
                     current = await self._read(batch)
-                except (RedisUnavailable, DatabaseUnavailable):
+                except Unavailable:
                     self._stale.update(dict.fromkeys(batch))
                     raise
                 for mechanic_id in batch:

@@ -18,7 +18,7 @@ from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
 from infra.clock import Clock
 from infra.database import Database
-from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
+from models.errors import StripeRefused, Unavailable
 from models.tables import Checkout
 
 INTERVAL_S = 30.0
@@ -78,7 +78,7 @@ class Reconciler:
                 # Refunds are tried again by themselves, once those of the dead have been taken over.
                 async for repair in self.repairs(look_back_s=look_back_s, with_refunds=passes == 0):
                     self._log.warning("reconciled", found=repair.found, id=repair.id, became=repair.became)
-            except (StripeUnavailable, DatabaseUnavailable, OSError) as error:
+            except Unavailable as error:
                 self._log.warning("not_reconciled", error=str(error))
                 failures += 1
                 await anyio.sleep(min(INTERVAL_S, RETRY_FIRST_S * 2 ** min(failures - 1, 10)))

@@ -15,7 +15,7 @@ from dispatch.money.stripe_api import StripeApi, StripeRefund
 from dispatch.outbox import Message, Outbox
 from infra.clock import Clock
 from infra.database import Database
-from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
+from models.errors import StripeRefused, StripeUnavailable, Unavailable
 from models.settings import DispatchSettings
 from models.tables import Refund
 
@@ -123,7 +123,7 @@ class Refunds:
             await self._retry_later(refund)
         except StripeUnavailable:
             await self._retry_later(refund)
-        except (DatabaseUnavailable, OSError) as error:
+        except Unavailable as error:
             # The lease ends by itself, and the idempotency key makes asking again harmless.
             self._log.warning("refund_not_noted", refund_id=refund.id, error=str(error))
 
@@ -149,7 +149,7 @@ class Refunds:
                     .where(col(Refund.id) == refund.id, col(Refund.next_attempt_at_ms).is_not(None))
                     .values(next_attempt_at_ms=self._clock.now_ms() + delay_ms)
                 )
-        except (DatabaseUnavailable, OSError) as error:
+        except Unavailable as error:
             self._log.warning("refund_not_noted", refund_id=refund.id, error=str(error))
 
     async def _settle(self, refund: Refund, stripe_refund_id: str | None, stripe_status: str | None) -> None:

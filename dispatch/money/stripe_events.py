@@ -17,7 +17,7 @@ from dispatch.money.fulfilment import is_other_mode
 from dispatch.money.stripe_api import StripeApi
 from infra.clock import Clock
 from infra.database import Database
-from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
+from models.errors import StripeRefused, Unavailable
 from models.outcomes import Refused
 from models.tables import StripeEvent
 
@@ -101,7 +101,7 @@ class StripeEvents:
         values: dict[str, Any] = {}
         try:
             await self._handle(event.type, event.object_id or "")
-        except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
+        except (Unavailable, StripeRefused) as error:
             if isinstance(error, StripeRefused) and event.attempts >= REFUSED_TRIES_MAX:
                 self._log.error("event_given_up", event_id=event.id, type=event.type, error=str(error))
             else:
@@ -112,6 +112,6 @@ class StripeEvents:
             async with self._database.write() as session:
                 done = values or {"processed_at_ms": self._clock.now_ms()}
                 await session.exec(update(StripeEvent).where(col(StripeEvent.id) == event.id).values(**done))
-        except (DatabaseUnavailable, OSError) as error:
+        except Unavailable as error:
             # Its lease ends by itself, and working on it again is harmless.
             self._log.warning("event_not_noted", event_id=event.id, error=str(error))

@@ -16,7 +16,7 @@ from dispatch.money.payments import Change, Payments
 from dispatch.money.stripe_api import StripeApi
 from infra.clock import Clock
 from infra.database import Database
-from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
+from models.errors import StripeRefused, Unavailable
 from models.tables import Checkout
 
 NOTED_MAX = 1000
@@ -57,7 +57,7 @@ class Superseded:
         try:
             for session_id in await self.left_open(customer_id):
                 await self.expire(session_id)
-        except (StripeUnavailable, StripeRefused, DatabaseUnavailable, OSError) as error:
+        except (Unavailable, StripeRefused) as error:
             self._log.warning("superseded_not_expired_yet", customer_id=customer_id, error=str(error))
 
     async def left_open(self, customer_id: str | None = None) -> Sequence[str]:

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from redis.exceptions import RedisError
 
 from accounts.accounts import normal_email
 from infra.redis_link import RedisLink
-from models.errors import RedisUnavailable
 from models.settings import DoorSettings
 
 BEGIN = Path(__file__).with_name("login_begin.lua")
@@ -98,10 +96,7 @@ class LoginLimit:
         return TooMany(1)
 
     async def _run(self, script: object, keys: list[str], arguments: list[object]) -> int:
-        try:
-            return int(await script(keys=keys, args=arguments))
-        except (RedisError, OSError) as error:
-            raise RedisUnavailable(str(error)) from error
+        return int(await script(keys=keys, args=arguments))
 
     def _keys(self, subject: str) -> tuple[str, str]:
         # Whoever reads Redis shall not learn who signs in here.

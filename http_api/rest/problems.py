@@ -2,12 +2,10 @@
 
 import msgspec
 import structlog
-from redis.exceptions import RedisError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from models.errors import DatabaseUnavailable, RedisUnavailable, StripeRefused, StripeUnavailable
+from models.errors import StripeRefused, StripeUnavailable, Unavailable
 from models.outcomes import Refused
 from models.rest import FieldError, Problem
 
@@ -44,7 +42,6 @@ PROBLEMS: dict[str, tuple[int, str]] = {
 """The stable words that clients may switch on, each with its status and title."""
 
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-_OUR_WORLD_IS_BROKEN = (RedisUnavailable, DatabaseUnavailable, RedisError, PoolTimeout, OSError)
 _log = structlog.get_logger("http")
 
 
@@ -74,7 +71,7 @@ def failure(error: Exception, *, where: str) -> Response:
     if isinstance(error, StripeUnavailable | StripeRefused):
         _log.error("stripe_failed", where=where, error=str(error))
         return problem("stripe_unavailable", "The payment service did not answer as it should. Please try again.")
-    if isinstance(error, _OUR_WORLD_IS_BROKEN):
+    if isinstance(error, Unavailable):
         _log.error("unavailable", where=where, error=f"{type(error).__name__}: {error}")
         detail = "A part of the service is not reachable just now. Please try again."
         return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})

@@ -7,12 +7,11 @@ from typing import Any
 
 import anyio
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dispatch import deliveries
 from dispatch.outbox import Message, Outbox
 from models import tables
-from models.errors import DatabaseUnavailable
+from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.rest import FreeCheckout
 from tests.parts import PATIENT, Node, World, at_once, body, eventually, running_node, running_world
 
@@ -103,7 +102,7 @@ async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_
 
 @pytest.mark.parametrize(
     "error",
-    [RedisConnectionError("away"), DatabaseUnavailable("away"), OSError("away")],
+    [RedisUnavailable("away"), DatabaseUnavailable("away")],
     ids=lambda e: type(e).__name__,
 )
 async def test_a_message_that_could_not_be_told_is_told_again_and_does_not_stop_the_others(

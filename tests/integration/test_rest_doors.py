@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from http_api.rest.problems import PROBLEMS, failure
-from models.errors import DatabaseUnavailable, StripeUnavailable
+from models.errors import DatabaseUnavailable, RedisUnavailable, StripeUnavailable
 from tests.acceptance.clients import Rest, token_for
 from tests.integration.rest_house import House, rest_house
 from tests.services import redis_server
@@ -322,7 +322,7 @@ async def until_ready(rest: Rest) -> None:
     ("error", "code"),
     [
         (DatabaseUnavailable("password=hunter2"), "unavailable"),
-        (ConnectionRefusedError("10.0.0.7"), "unavailable"),
+        (RedisUnavailable("10.0.0.7"), "unavailable"),
         (StripeUnavailable("sk_live_hunter2"), "stripe_unavailable"),
         (KeyError("hunter2"), "internal_error"),
     ],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
-from redis.exceptions import RedisError
 
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.money.stripe_api import StripeApi
@@ -19,6 +18,7 @@ from http_api.sockets.hub import Hub
 from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.redis_link import RedisLink
+from models.errors import RedisUnavailable
 from models.settings import DispatchSettings, DoorSettings, Settings, StripeSettings
 from presence.service import Presence
 from tests.simulation import redis, stripe
@@ -136,7 +136,7 @@ class Node:
                     self._tasks.start_soon(loop)
                 await self._tasks.start(self.hub.run)
                 self.is_serving = True
-        except RedisError:
+        except RedisUnavailable:
             self.life.end("did not start: Redis is away")
         except asyncio.CancelledError:
             if not self.life.is_over:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import anyio
 import structlog
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from models.errors import RedisUnavailable
 from models.wire import StatusView
@@ -204,7 +203,7 @@ class Link:
 
     def _fail_if_away(self) -> None:
         if self._server.is_away:
-            raise RedisConnectionError("Redis is away")
+            raise RedisUnavailable("Redis is away")
 
 
 class Pipeline:
@@ -272,7 +271,7 @@ class Bus:
             await anyio.sleep(self.RECONNECT_S)
             try:
                 await self._link.do("subscribe again", self._up)
-            except RedisConnectionError:
+            except RedisUnavailable:
                 continue
             for handler in self._gap_handlers:
                 handler()
@@ -300,7 +299,4 @@ class Presence:
         return {}
 
     async def _ask(self, what: str) -> None:
-        try:
-            await self._link.do(what, lambda: None)
-        except RedisConnectionError as error:
-            raise RedisUnavailable(str(error)) from error
+        await self._link.do(what, lambda: None)

@@ -5,14 +5,12 @@ from collections.abc import Awaitable, Callable
 import anyio
 import structlog
 from msgspec import Struct
-from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from http_api import metrics
 from http_api.rest.operation import ANYONE, Answer, Call, operation
 from http_api.rest.problems import RETRY_AFTER_S, problem
-from models.errors import PitlaneError
+from models.errors import Unavailable
 
 READY_TIMEOUT_S = 2.0
 _log = structlog.get_logger("health")
@@ -39,7 +37,7 @@ async def readyz(call: Call) -> Health | Response:
             try:
                 await ping()
                 reached = True
-            except (PitlaneError, RedisError, SQLAlchemyError, OSError) as error:
+            except Unavailable as error:
                 _log.warning("not_ready", part=name, error=str(error))
         if not reached:
             missing.append(name)
