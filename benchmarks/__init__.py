@@ -1,6 +1,7 @@
 """The benchmarks, for ``run.py bench``: real servers, real sockets, and what others would use in the same run.
 
 command.py      what the command line asks for                start here
+options.py      how much of it
 presence.py     memory, heartbeats, status changes, new connections
 soak.py         as many mechanics as one process takes, for minutes
 dispatch.py     windows that end together, one broadcast for everybody, accepts

@@ -4,7 +4,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import anyio
 
 from benchmarks import contenders, dispatch, presence, soak, webhook
 from benchmarks.cores import Cores, raise_open_files_limit
+from benchmarks.options import Options
 from benchmarks.report import Report
 from benchmarks.seeds import Postgres, Sqlite
 
@@ -22,30 +22,6 @@ BENCHES: Final = {
     "webhook": webhook.measure,
 }
 BY_DEFAULT: Final = ("presence", "dispatch", "webhook")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How much of it."""
-
-    connections: int | None
-    windows: int | None
-    repeats: int | None
-    duration_s: float | None
-    database: str | None
-    """The only kind to measure on, where several are."""
-    is_quick: bool
-    peers: Path | None
-    """The Python that the peers run in."""
-    without_peers: str
-    """Why there are none; empty if there are."""
-
-    def pick(self, given: Any, full: Any, quick: Any) -> Any:
-        """Return what was asked for, else the size that fits."""
-        if given is not None:
-            return given
-        return quick if self.is_quick else full
-
 
 Measure = Callable[[Options, Cores, Path], Coroutine[Any, Any, Report]]
 

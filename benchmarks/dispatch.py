@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -28,15 +28,13 @@ from benchmarks.contenders import (
 )
 from benchmarks.cores import Cores
 from benchmarks.meters import Usage, middle, percentile
+from benchmarks.options import Options
 from benchmarks.report import Report, Table, compared, progress
 from benchmarks.seeds import People, Store, Wanted, move_windows, prepared, seed_requests, stores
 from benchmarks.sockets import Client, Crowd
 from dispatch.request import Windows
 from infra.clock import wall_clock_ms
 from tests.acceptance.clients import Rest
-
-if TYPE_CHECKING:
-    from benchmarks.command import Options
 
 WITHIN_S: Final = 10.0
 """The windows end evenly over this time."""
@@ -89,7 +87,7 @@ class Accepted:
     server_share: float | None = None
 
 
-async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
+async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     """Run everything; return the tables."""
     connections = options.pick(options.connections, 10_000, 300)
     size = Size(

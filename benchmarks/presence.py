@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
@@ -23,12 +23,10 @@ from benchmarks.contenders import (
 )
 from benchmarks.cores import Cores
 from benchmarks.meters import Usage, middle, percentile, rss_len
+from benchmarks.options import Options
 from benchmarks.report import Report, Table, compared, progress
 from benchmarks.seeds import People, Sqlite, prepared
 from benchmarks.sockets import Client, Crowd
-
-if TYPE_CHECKING:
-    from benchmarks.command import Options
 
 WARM_UP: Final = 100
 """Sockets that come and go before the memory is read: what is loaded at first use is nobody's share."""
@@ -82,7 +80,7 @@ class Size:
     joins: int
 
 
-async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
+async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     """Run everything; return the table."""
     connections = options.pick(options.connections, 10_000, 300)
     size = Size(

@@ -5,19 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
 from benchmarks.contenders import Node, Pitlane, ground, listening, nodes
 from benchmarks.cores import Cores
 from benchmarks.meters import RedisMeter, Usage, rss_len
+from benchmarks.options import Options
 from benchmarks.report import Report, Table, progress
 from benchmarks.seeds import Sqlite, prepared
 from benchmarks.sockets import Crowd
-
-if TYPE_CHECKING:
-    from benchmarks.command import Options
 
 HEARTBEAT_INTERVAL_S: Final = 20.0
 FILES_BESIDE: Final = 150
@@ -34,7 +32,7 @@ class Sample:
     rss_mb: float
 
 
-async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
+async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     """Connect, then look on; return the table."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_BESIDE
     wanted = options.pick(options.connections, 20_000, 300)

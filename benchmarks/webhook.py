@@ -6,7 +6,7 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import stripe
@@ -15,15 +15,13 @@ from benchmarks.contenders import Ground, Node, Pitlane, ground, listening, node
 from benchmarks.cores import Cores
 from benchmarks.http_load import Answers, call_all, post
 from benchmarks.meters import Usage, percentile
+from benchmarks.options import Options
 from benchmarks.report import Report, Table, progress
 from benchmarks.seeds import Sqlite, Store, prepared, stores
 from infra.clock import wall_clock_ms
 from models.ids import new_id
 from models.settings import Settings
 from tests.acceptance.clients import SECRET_KEY, Rest
-
-if TYPE_CHECKING:
-    from benchmarks.command import Options
 
 PER_S: Final = 200
 CHECKOUTS: Final = 40
@@ -48,7 +46,7 @@ class Run:
     server_share: float
 
 
-async def measure(options: "Options", cores: Cores, folder: Path) -> Report:
+async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     """Send both kinds of events to a server on each kind of database; return the table."""
     lasts_s = options.pick(options.duration_s, 20.0, 1.0)
     cores.free(0)
