@@ -31,17 +31,20 @@ import uvicorn
 from starlette.routing import Mount
 
 from accounts.accounts import Accounts, NewAccount, NewAccountRefused
+from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.favorites import Favorites
 from dispatch.money.plans import Plans
 from dispatch.money.stripe_api import StripeApi
 from dispatch.outbox import Outbox
+from dispatch.snapshots import Snapshots
 from embedded.redis_child import RedisChild
 from embedded.stripe_standin.standin import StripeStandin
 from embedded.workers import Workers
 from http_api.app import create_app
 from http_api.auth import Tickets, Tokens
 from http_api.services import Services
+from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
 from http_api.sockets.protocol import uvicorn_options
 from infra import logs, migrations
@@ -117,11 +120,11 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
         money = await stack.enter_async_context(money_parts(settings, database, clock, parts.outbox))
 
         doors = settings.doors(is_demo=is_demo)
+        tokens, tickets = Tokens(doors.secret_key, doors.token_lifetime_s), Tickets(link, doors.ticket_lifetime_s)
         services = Services(
             settings=doors,
             database=database,
             link=link,
-            bus=bus,
             clock=clock,
             accounts=Accounts(database),
             presence=presence,
@@ -132,9 +135,8 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             favorites=Favorites(database, clock, presence),
             plans=Plans(database),
             push=parts.push,
-            node_id=node_id,
-            tokens=Tokens(doors.secret_key, doors.token_lifetime_s),
-            tickets=Tickets(link, doors.ticket_lifetime_s),
+            tokens=tokens,
+            tickets=tickets,
         )
         loops = [clock.run, bus.run, presence.run, *parts.loops.values(), *money.loops.values()]
         mounts = []
@@ -154,12 +156,22 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
         if is_demo:
             from demo import Demo
 
-            demo = await Demo.prepare(services)
+            demo = await Demo.prepare(database, clock, tokens, doors)
             mounts += demo.routes
             if is_first:
                 loops.append(demo.run)
 
-        hub = Hub(services)
+        hub = Hub(
+            settings=doors,
+            clock=clock,
+            bus=bus,
+            channel=deliveries.channel(link),
+            presence=presence,
+            dispatch=parts.dispatch,
+            reading=parts.reading,
+            snapshots=Snapshots(database, clock),
+            handshakes=Handshakes(clock, tokens, tickets, doors),
+        )
         server = Server(create_app(services, hub, mounts=mounts), hub, doors)
         async with anyio.create_task_group() as tasks:
             for loop in loops:

@@ -1,7 +1,6 @@
 """One-click links: each signs the browser that opens it in as a member of the cast. Mounted in the demo only."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -9,13 +8,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from demo.cast import MEMBERS
-from http_api.auth import session_cookie
+from http_api.auth import Tokens, session_cookie
 from http_api.rest.problems import problem
+from infra.clock import Clock
 from models.settings import DoorSettings
 from models.tables import Role
-
-if TYPE_CHECKING:
-    from http_api.services import Services
 
 PAGES = {Role.CUSTOMER: "/", Role.MECHANIC: "/mechanic"}
 
@@ -36,7 +33,7 @@ def second_base_url(settings: DoorSettings) -> str | None:
     return second if second in settings.own_origins else None
 
 
-def routes(services: "Services", ids: Mapping[str, str]) -> list[Route]:
+def routes(clock: Clock, tokens: Tokens, settings: DoorSettings, ids: Mapping[str, str]) -> list[Route]:
     """Return the routes; ``ids``: account ids by slug."""
     members = {member.slug: member for member in MEMBERS}
 
@@ -44,9 +41,9 @@ def routes(services: "Services", ids: Mapping[str, str]) -> list[Route]:
         member = members.get(request.path_params["slug"])
         if member is None:
             return problem("not_found", "Nobody in the demo has this name.")
-        now_s = services.clock.now_ms() // 1000
-        token, expires_at_s = services.tokens.issue(ids[member.slug], member.role, now_s=now_s)
-        cookie = session_cookie(token, expires_at_s - now_s, services.settings)
+        now_s = clock.now_ms() // 1000
+        token, expires_at_s = tokens.issue(ids[member.slug], member.role, now_s=now_s)
+        cookie = session_cookie(token, expires_at_s - now_s, settings)
         return RedirectResponse(
             PAGES[member.role], status_code=302, headers={"Set-Cookie": cookie, "Cache-Control": "no-store"}
         )

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import anyio
 import httpx
@@ -14,11 +13,11 @@ from starlette.routing import BaseRoute
 
 from demo import banner, cast, doors
 from demo.mechanics import SimulatedMechanic, Way
+from http_api.auth import Tokens
+from infra.clock import Clock
+from infra.database import Database
+from models.settings import DoorSettings
 from models.tables import Role
-
-if TYPE_CHECKING:
-    from http_api.services import Services
-    from infra.database import Database
 
 REST_TIMEOUT_S = 10.0
 SEED_BITS = 32
@@ -29,25 +28,32 @@ _log = structlog.get_logger("demo")
 class Demo:
     """The cast on its stage: ``routes`` for every server process, ``run`` and ``banner`` for one of them."""
 
-    def __init__(self, services: "Services", ids: Mapping[str, str]) -> None:
-        self._services = services
+    def __init__(
+        self, database: Database, clock: Clock, tokens: Tokens, settings: DoorSettings, ids: Mapping[str, str]
+    ) -> None:
+        """``ids``: account ids by slug."""
+        self._database = database
+        self._clock = clock
+        self._tokens = tokens
+        self._settings = settings
         self._ids = ids
-        self.routes: Sequence[BaseRoute] = doors.routes(services, ids)
+        self.routes: Sequence[BaseRoute] = doors.routes(clock, tokens, settings, ids)
 
     @classmethod
-    async def prepare(cls, services: "Services") -> "Demo":
+    async def prepare(cls, database: Database, clock: Clock, tokens: Tokens, settings: DoorSettings) -> "Demo":
         """Make sure that everybody exists; idempotent, also in several processes at once.
 
         Raises ``ConfigurationError`` if the database has somebody else in a member's place.
         """
-        return cls(services, await cast.prepare(services.database, services.clock.now_ms()))
+        ids = await cast.prepare(database, clock.now_ms())
+        return cls(database, clock, tokens, settings, ids)
 
     async def run(self) -> None:
         """Let the simulated mechanics come and go until cancelled."""
         seed = secrets.randbits(SEED_BITS)
         _log.debug("demo_mechanics", seed=seed)
         random = Random(seed)
-        loopback_url = self._services.settings.loopback_url
+        loopback_url = self._settings.loopback_url
         async with (
             httpx.AsyncClient(base_url=loopback_url, trust_env=False, timeout=REST_TIMEOUT_S) as rest,
             anyio.create_task_group() as tasks,
@@ -66,23 +72,23 @@ class Demo:
 
     def banner(self, *, stripe_is_standin: bool = True) -> str:
         """Return what to print once the server accepts connections."""
-        settings = self._services.settings
+        settings = self._settings
         facts = banner.Facts(
             base_url=settings.base_url,
             second_base_url=doors.second_base_url(settings),
             priority_window_ms=settings.priority_window_ms,
             broadcast_window_ms=settings.broadcast_window_ms,
-            data_place=_place(self._services.database),
+            data_place=_place(self._database),
             stripe_is_standin=stripe_is_standin,
         )
         return banner.text(facts)
 
     def _token(self, mechanic_id: str) -> str:
-        token, _ = self._services.tokens.issue(mechanic_id, Role.MECHANIC, now_s=self._services.clock.now_ms() // 1000)
+        token, _ = self._tokens.issue(mechanic_id, Role.MECHANIC, now_s=self._clock.now_ms() // 1000)
         return token
 
 
-def _place(database: "Database") -> str:
+def _place(database: Database) -> str:
     """Say where the data is: a directory, or a server without its password."""
     if database.is_sqlite and database.url.database:
         return f"{Path(database.url.database).parent}"

@@ -1,21 +1,21 @@
 """All doors as one ASGI app: REST, the sockets, the pages."""
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from http_api import metrics
 from http_api.pages import serving
-from http_api.rest import openapi
+from http_api.rest import openapi, resource
+from http_api.rest.checks import Checks
 from http_api.rest.login_limit import LoginLimit
-from http_api.rest.operation import Operation, Resource
+from http_api.rest.operation import Operation
 from http_api.rest.problems import failure, on_http_exception
 from http_api.rest.routes import (
     accounts,
@@ -32,23 +32,23 @@ from http_api.rest.routes import (
 )
 from http_api.services import Services
 from http_api.sockets import asyncapi
-
-if TYPE_CHECKING:
-    from http_api.sockets.hub import Hub
+from http_api.sockets.hub import Hub
+from http_api.sockets.numbers import SOCKETS
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 
 
-def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = ()) -> Starlette:
+def create_app(services: Services, hub: Hub, *, mounts: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the app. ``mounts`` are further routes that only ``run.py`` knows of."""
-    table = operations(LoginLimit(services.link, services.settings))
-    metrics.SOCKETS.hub = hub
-    described = openapi.document(table, base_url=services.settings.base_url)
+    base_url = services.settings.base_url
+    table = operations(services)
+    described = openapi.document(table, base_url=base_url)
+    SOCKETS.hub = hub
     app = Starlette(
         routes=[
-            *_resources(services, table),
+            *resource.routes(Checks(services.clock, services.tokens, services.settings), table),
             *hub.routes,
-            *serving.routes(described, asyncapi.document(base_url=services.settings.base_url), openapi.page(described)),
+            *serving.routes(described, asyncapi.document(base_url=base_url), openapi.page(described)),
             *mounts,
         ],
         middleware=[Middleware(Threshold)],
@@ -59,30 +59,22 @@ def create_app(services: Services, hub: "Hub", *, mounts: Sequence[BaseRoute] = 
     return app
 
 
-def operations(limit: LoginLimit) -> list[Operation]:
+def operations(its: Services) -> list[Operation]:
     """Return the whole table, in the order of the contract."""
+    limit = LoginLimit(its.link, its.settings)
     return [
-        *accounts.operations(limit),
-        *mechanics.OPERATIONS,
-        *favorites.OPERATIONS,
-        *checkout.OPERATIONS,
-        *stripe_webhook.OPERATIONS,
-        *requests.OPERATIONS,
-        *offers.OPERATIONS,
-        *push.OPERATIONS,
-        *tickets.OPERATIONS,
-        *ops.OPERATIONS,
-        *health.OPERATIONS,
+        *accounts.operations(its.accounts, limit, its.tokens, its.clock, its.settings),
+        *mechanics.operations(its.presence),
+        *favorites.operations(its.favorites),
+        *checkout.operations(its.plans, its.checkouts),
+        *stripe_webhook.operations(its.payments),
+        *requests.operations(its.dispatch, its.reading),
+        *offers.operations(its.dispatch, its.reading),
+        *push.operations(its.push, its.reading),
+        *tickets.operations(its.tickets),
+        *ops.operations(its.reading),
+        *health.operations(its.database, its.link),
     ]
-
-
-def _resources(services: Services, table: Iterable[Operation]) -> list[Route]:
-    by_path: dict[str, list[Operation]] = {}
-    for each in table:
-        by_path.setdefault(each.path, []).append(each)
-    # A path without parameters goes first: /api/mechanics/status is no mechanic's id.
-    paths = sorted(by_path, key=lambda path: "{" in path)
-    return [Route(path, Resource(services, by_path[path])) for path in paths]
 
 
 class Threshold:

@@ -2,7 +2,8 @@
 
 Read first: ``operation.py`` (what an operation is), then any file of ``routes/``, which holds them by noun.
 
-operation.py    what an operation is, and the one wrapper     openapi.py      the table as a document
+operation.py    what an operation is                          checks.py       who asks, whether they may, and what
+resource.py     the one wrapper around all of them            openapi.py      the table as a document
 problems.py     every refusal: code, status, title            login_limit.py  how often a password may be tried
 login_begin.lua, login_end.lua   the two halves of a try      routes/         the operations
 """

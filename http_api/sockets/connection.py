@@ -7,11 +7,11 @@ before its ``welcome`` is held and follows it, so that nothing falls between the
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import anyio
 import msgspec
@@ -19,18 +19,16 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from dispatch.deliveries import Told
+from http_api.auth import Identity
 from http_api.sockets import close_codes
+from http_api.sockets.batches import Batches
+from http_api.sockets.jobs import Work
 from http_api.sockets.protocol import SocketLike
+from infra.clock import Clock
 from models import wire
 from models.errors import PitlaneError
-from models.wire import ErrorMessage, RequestUpdate
-
-if TYPE_CHECKING:
-    from dispatch.deliveries import Told
-    from http_api.auth import Identity
-    from http_api.sockets.hub import Hub
-
-Job = Callable[[], Awaitable[None]]
+from models.wire import ErrorMessage, RequestUpdate, RequestView
 
 UNAVAILABLE: Final = (PitlaneError, RedisError, PoolTimeout, OSError)
 """What a broken world looks like from here; everything else that a job raises is a bug."""
@@ -60,13 +58,33 @@ class SocketTimes:
         return self.heartbeat_interval_s * PING_AFTER
 
 
+@dataclass(frozen=True)
+class Node:
+    """What a connection sees of its node; one for all of them."""
+
+    clock: Clock
+    times: SocketTimes
+    jobs_max: int
+    """How many jobs of one connection may be in hand or wait."""
+    recent_requests: Batches[list[RequestView]]
+    """By account, see ``Snapshots.recent_requests_of``."""
+    heartbeat_ack: Callable[[], bytes]
+    """Returns the frame that answers a heartbeat now."""
+    start: Callable[[Work], None]
+    """Runs what takes a while; never waits."""
+    mark_stale: Callable[["Connection"], None]
+    """Has a connection brought up to date once SQL can be read: it may have missed a change. Never waits."""
+    remove: Callable[["Connection"], None]
+    """Forgets a connection; idempotent."""
+
+
 class Connection:
     """One socket of one account: decodes what arrives, keeps jobs in order, knows when it was last heard."""
 
     __slots__ = (
         "_held",
-        "_hub",
         "_jobs",
+        "_node",
         "_pinged_at_s",
         "_snapshot_at_ms",
         "_socket",
@@ -78,7 +96,7 @@ class Connection:
 
     decoder: ClassVar[msgspec.json.Decoder[Any]]
 
-    def __init__(self, hub: "Hub", identity: "Identity") -> None:
+    def __init__(self, node: Node, identity: Identity) -> None:
         self.account_id = identity.account_id
         self.expires_at_s = identity.expires_at_s
         self.heard_at_s = monotonic()
@@ -86,9 +104,9 @@ class Connection:
         self._snapshot_at_ms = 0
         """When the welcome's snapshot had been read."""
         self._pinged_at_s = self.heard_at_s
-        self._hub = hub
+        self._node = node
         self._socket: SocketLike | None = None
-        self._jobs: deque[tuple[Job, str | None]] | None = None
+        self._jobs: deque[tuple[Work, str | None]] | None = None
         self._held: list[Callable[[], None]] | None = []
 
     # --- for the two kinds to fill in ---------------------------------------------------------------------------------
@@ -149,7 +167,7 @@ class Connection:
         self.is_closed = True
         self._socket = None
         self._held = None
-        self._hub.remove(self)
+        self._node.remove(self)
         log.debug("socket_closed", account_id=self.account_id, code=code)
 
     # --- what the hub calls -------------------------------------------------------------------------------------------
@@ -157,7 +175,7 @@ class Connection:
     async def prepare(self) -> bool:
         """Get ready for the welcome; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
         is_known = await self.read_snapshot()
-        self._snapshot_at_ms = self._hub.services.clock.now_ms()
+        self._snapshot_at_ms = self._node.clock.now_ms()
         return is_known
 
     @property
@@ -170,7 +188,7 @@ class Connection:
         if not self.hold(partial(self.deliver, frame)) and self._socket is not None:
             self._socket.send_framed(frame)
 
-    def tell(self, frame: bytes, told: "Told | None") -> None:
+    def tell(self, frame: bytes, told: Told | None) -> None:
         """Write a ready frame with what was read from SQL, after the welcome.
 
         What may be older than the welcome is followed by what is true now, if that is newer: the client cannot know it to be old
@@ -187,13 +205,14 @@ class Connection:
         if self._socket is not None:
             self._socket.close(code, reason)
 
-    def check_time(self, now_s: float, now_ms: int, times: SocketTimes) -> None:
+    def check_time(self, now_s: float, now_ms: int) -> None:
         """Close what has been silent for too long or whose token has expired; ping what is silent.
 
         ``now_s`` is on the monotonic clock, ``now_ms`` on the clock that tokens are judged by.
         """
         if self._socket is None:
             return
+        times = self._node.times
         silent_s = now_s - self.heard_at_s
         if silent_s >= times.timeout_s:
             self._socket.close(close_codes.SILENT, "nothing was heard for too long")
@@ -205,18 +224,18 @@ class Connection:
 
     async def send_recent_requests(self) -> None:
         """Say where the requests that concern them stand, also those that have ended unheard."""
-        for request in await self._hub.recent_requests.get(self.account_id) or ():
+        for request in await self._node.recent_requests.get(self.account_id) or ():
             self.send(RequestUpdate(request))
 
-    async def _follow_up(self, told: "Told") -> None:
+    async def _follow_up(self, told: Told) -> None:
         """Say where a request stands, if that is newer than what was told; now, or once SQL can be read."""
         try:
-            for request in await self._hub.recent_requests.get(self.account_id) or ():
+            for request in await self._node.recent_requests.get(self.account_id) or ():
                 if request.id == told.request_id and request.version > told.version:
                     self.send(RequestUpdate(request))
         except UNAVAILABLE as error:
             log.warning("not_followed_up_yet", account_id=self.account_id, error=str(error))
-            self._hub.refresh_soon(self)
+            self._node.mark_stale(self)
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -232,7 +251,7 @@ class Connection:
     def acknowledge_heartbeat(self) -> None:
         """Answer a heartbeat."""
         if self._socket is not None:
-            self._socket.send_framed(self._hub.heartbeat_ack())
+            self._socket.send_framed(self._node.heartbeat_ack())
 
     def hold(self, delivery: Callable[[], None]) -> bool:
         """Keep ``delivery`` for after the welcome; ``False`` if that has been sent, so that it is to be made now."""
@@ -264,21 +283,21 @@ class Connection:
 
     # --- jobs: what a message causes that has to wait for somebody ----------------------------------------------------
 
-    def submit(self, job: Job, ref: str | None = None) -> None:
+    def submit(self, job: Work, ref: str | None = None) -> None:
         """Run ``job`` after this connection's earlier ones. ``ref`` is named when it fails.
 
         A client that asks for more than is sane before the first of it is done is closed with 1008.
         """
-        if self._jobs is not None and len(self._jobs) >= self._hub.services.settings.jobs_per_connection_max:
+        if self._jobs is not None and len(self._jobs) >= self._node.jobs_max:
             self.close(close_codes.TOO_MANY, "too many things at once")
             return
         self.enqueue(job, ref)
 
-    def enqueue(self, job: Job, ref: str | None = None) -> None:
+    def enqueue(self, job: Work, ref: str | None = None) -> None:
         """As ``submit``, for what is caused by us and so is not limited: a job that waits already is not added twice."""
         if self._jobs is None:
             self._jobs = deque(((job, ref),))
-            self._hub.start(self._work)
+            self._node.start(self._work)
         # The first one is being run: what it has read may be old by now.
         elif (job, ref) not in list(self._jobs)[1:]:
             self._jobs.append((job, ref))
@@ -296,14 +315,14 @@ class Connection:
         finally:
             self._jobs = None
 
-    async def _run(self, job: Job, ref: str | None) -> None:
+    async def _run(self, job: Work, ref: str | None) -> None:
         try:
             await job()
         except UNAVAILABLE as error:
             log.warning("job_unavailable", account_id=self.account_id, job=_name_of(job), error=str(error))
             self.error("unavailable", "The server cannot reach its database just now; please try again.", ref)
             # It may have happened nevertheless, or half of it.
-            self._hub.refresh_soon(self)
+            self._node.mark_stale(self)
         except Exception:
             # A bug: loud in the log, and in the client that met it, but no reason to end everybody else's connection.
             log.exception("job_failed", account_id=self.account_id, job=_name_of(job))
@@ -314,7 +333,7 @@ class Connection:
 
         Before the welcome it is put off until then; after the close there is nothing to do.
         """
-        if self.hold(partial(self._hub.refresh_soon, self)) or not self.is_open:
+        if self.hold(partial(self._node.mark_stale, self)) or not self.is_open:
             return True
         done, is_read = anyio.Event(), True
 
@@ -334,6 +353,6 @@ class Connection:
         return is_read
 
 
-def _name_of(job: Job) -> str:
+def _name_of(job: Work) -> str:
     inner = job.func if isinstance(job, partial) else job
     return getattr(inner, "__name__", repr(inner))

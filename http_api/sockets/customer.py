@@ -1,13 +1,15 @@
 """One socket of a customer: which mechanics they watch, and what becomes of their requests."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import assert_never
 
 import msgspec
-import structlog
 
-from http_api.sockets.connection import UNAVAILABLE, Connection
+from http_api.auth import Identity
+from http_api.sockets.batches import Batches
+from http_api.sockets.connection import UNAVAILABLE, Connection, Node, log
 from models import wire
 from models.timestamps import rfc3339
 from models.wire import (
@@ -22,24 +24,29 @@ from models.wire import (
     Unwatch,
     Watch,
 )
+from presence.service import Presence
 
-if TYPE_CHECKING:
-    from http_api.auth import Identity
-    from http_api.sockets.hub import Hub
-
-log = structlog.get_logger("sockets")
 _TOO_MANY = ErrorMessage("too_many_watched", f"A socket may watch at most {WATCH_MAX} mechanics.")
+
+
+@dataclass(frozen=True)
+class CustomerParts:
+    """What customers' sockets need besides what every socket does; one for all of them."""
+
+    presence: Presence
+    snapshots: Batches[list[RequestView]]
 
 
 class CustomerConnection(Connection):
     """What a customer's socket does."""
 
-    __slots__ = ("_requests", "_sink", "_watched")
+    __slots__ = ("_parts", "_requests", "_sink", "_watched")
 
     decoder = wire.customer_decoder
 
-    def __init__(self, hub: "Hub", identity: "Identity") -> None:
-        super().__init__(hub, identity)
+    def __init__(self, node: Node, parts: CustomerParts, identity: Identity) -> None:
+        super().__init__(node, identity)
+        self._parts = parts
         self._watched: dict[str, bool] | None = None
         """Whom they watch, and whether a status of them was sent."""
         self._sink: Callable[[StatusView], None] | None = None
@@ -63,6 +70,8 @@ class CustomerConnection(Connection):
                 self._add(mechanic_ids)
             case Unwatch(mechanic_ids):
                 self._remove(mechanic_ids)
+            case _:
+                assert_never(message)
 
     def complaint(self, text: str, error: Exception) -> ErrorMessage:
         """Say what is wrong; too many at once is the same as too many in total."""
@@ -75,14 +84,14 @@ class CustomerConnection(Connection):
 
     async def read_snapshot(self) -> bool:
         """Read their open requests. Whose token says so is a customer: nothing else of theirs is needed."""
-        self._requests = await self._hub.customer_snapshots.get(self.account_id)
+        self._requests = await self._parts.snapshots.get(self.account_id)
         return True
 
     def greet(self) -> None:
         """Send the snapshot: their open requests."""
         requests, self._requests = self._requests, None
-        now = rfc3339(self._hub.services.clock.now_ms())
-        interval_s = self._hub.times.heartbeat_interval_s
+        now = rfc3339(self._node.clock.now_ms())
+        interval_s = self._node.times.heartbeat_interval_s
         self.send(CustomerWelcome(wire.PROTOCOL, self.account_id, now, interval_s, requests or []))
 
     async def refresh(self) -> None:
@@ -90,7 +99,7 @@ class CustomerConnection(Connection):
         await self.send_recent_requests()
 
     async def _watch(self, mechanic_ids: list[str]) -> None:
-        presence = self._hub.services.presence
+        presence = self._parts.presence
         if self.is_closed or self._sink is None or self._watched is None:
             return
         await presence.watch(mechanic_ids, self._sink)
@@ -111,11 +120,11 @@ class CustomerConnection(Connection):
 
     async def _unwatch(self, mechanic_ids: list[str]) -> None:
         if self._sink is not None:
-            await self._hub.services.presence.unwatch(mechanic_ids, self._sink)
+            await self._parts.presence.unwatch(mechanic_ids, self._sink)
 
     async def _drop(self) -> None:
         if self._sink is not None:
-            await self._hub.services.presence.drop(self._sink)
+            await self._parts.presence.drop(self._sink)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

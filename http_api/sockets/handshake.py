@@ -1,46 +1,53 @@
 """Who may open a socket: the same proofs as over REST, or a single-use ticket; everybody else gets a plain HTTP answer."""
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from http_api.auth import Identity, origin_is_ours, token_of
+from http_api.auth import Identity, Tickets, Tokens, origin_is_ours, token_of
 from http_api.rest import problems
 from http_api.rest.problems import problem
 from http_api.sockets.connection import UNAVAILABLE
+from infra.clock import Clock
+from models.settings import DoorSettings
 
-if TYPE_CHECKING:
-    from http_api.services import Services
 
+@dataclass(frozen=True)
+class Handshakes:
+    """Tells who is opening a socket."""
 
-async def identify(
-    websocket: WebSocket, role: Literal["mechanic", "customer"], services: "Services"
-) -> Identity | Response:
-    """Return who is opening the socket, or the answer to refuse it with; never raises for a broken world.
+    clock: Clock
+    tokens: Tokens
+    tickets: Tickets
+    settings: DoorSettings
 
-    A bearer header wins over a ticket, and a ticket over the cookie: what is sent on purpose counts.
-    """
-    now_s = services.clock.now_ms() // 1000
-    carried = token_of(websocket.scope["headers"])
-    ticket = websocket.query_params.get("ticket")
-    identity: Identity | None = None
-    if ticket is not None and (carried is None or carried[1] != "bearer"):
-        try:
-            identity = await services.tickets.redeem(ticket)
-        except UNAVAILABLE as error:
-            return problems.failure(error, where=websocket.scope["path"])
-    elif carried is not None:
-        token, via = carried
-        identity = services.tokens.verify(token, now_s=now_s, via=via)
-    if identity is None or identity.expires_at_s <= now_s:
-        return unauthenticated()
-    if identity.via == "cookie" and not origin_is_ours(websocket.headers.get("origin"), services.settings):
-        # A browser sends the cookie along whatever page asks; only the Origin tells whose page it was.
-        return problem("foreign_origin", "This socket may be opened from our own pages only.")
-    if identity.role != role:
-        return problem("wrong_role", f"This socket is for a {role}; you are signed in as a {identity.role}.")
-    return identity
+    async def identify(self, websocket: WebSocket, role: Literal["mechanic", "customer"]) -> Identity | Response:
+        """Return who is opening the socket, or the answer to refuse it with; never raises for a broken world.
+
+        A bearer header wins over a ticket, and a ticket over the cookie: what is sent on purpose counts.
+        """
+        now_s = self.clock.now_ms() // 1000
+        carried = token_of(websocket.scope["headers"])
+        ticket = websocket.query_params.get("ticket")
+        identity: Identity | None = None
+        if ticket is not None and (carried is None or carried[1] != "bearer"):
+            try:
+                identity = await self.tickets.redeem(ticket)
+            except UNAVAILABLE as error:
+                return problems.failure(error, where=websocket.scope["path"])
+        elif carried is not None:
+            token, via = carried
+            identity = self.tokens.verify(token, now_s=now_s, via=via)
+        if identity is None or identity.expires_at_s <= now_s:
+            return unauthenticated()
+        if identity.via == "cookie" and not origin_is_ours(websocket.headers.get("origin"), self.settings):
+            # A browser sends the cookie along whatever page asks; only the Origin tells whose page it was.
+            return problem("foreign_origin", "This socket may be opened from our own pages only.")
+        if identity.role != role:
+            return problem("wrong_role", f"This socket is for a {role}; you are signed in as a {identity.role}.")
+        return identity
 
 
 def unauthenticated() -> Response:

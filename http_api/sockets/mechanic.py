@@ -1,14 +1,20 @@
 """One socket of a mechanic: heartbeats, duty, offers and what they answer to them."""
 
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final, assert_never
 
-from dispatch.reading import MechanicState
+from dispatch.reading import MechanicState, OpenOffer, Reading
+from dispatch.service import Dispatch
+from dispatch.snapshots import MechanicSnapshot
+from http_api.auth import Identity
 from http_api.sockets import close_codes
-from http_api.sockets.connection import UNAVAILABLE, Connection, log
+from http_api.sockets.batches import Batches
+from http_api.sockets.connection import UNAVAILABLE, Connection, Node, log
 from http_api.sockets.frames import frame_text
-from http_api.sockets.open_offers import ShownOffer
+from http_api.sockets.open_offers import OpenOffers, ShownOffer
+from http_api.sockets.protocol import SocketLike
 from models import wire
 from models.ids import new_id
 from models.outcomes import NotFound, Refused
@@ -26,16 +32,21 @@ from models.wire import (
     OfferWithdrawn,
     SetAvailability,
 )
-
-if TYPE_CHECKING:
-    from dispatch.reading import OpenOffer
-    from dispatch.snapshots import MechanicSnapshot
-    from http_api.auth import Identity
-    from http_api.sockets.hub import Hub
-    from http_api.sockets.protocol import SocketLike
+from presence.service import Presence
 
 SHOWN_MAX: Final = 1_000
 """Offers that one socket is remembered to show; beyond it the oldest is forgotten, and its withdrawal not told."""
+
+
+@dataclass(frozen=True)
+class MechanicParts:
+    """What mechanics' sockets need besides what every socket does; one for all of them."""
+
+    presence: Presence
+    dispatch: Dispatch
+    reading: Reading
+    snapshots: Batches[MechanicSnapshot]
+    offers: OpenOffers["MechanicConnection"]
 
 
 class MechanicConnection(Connection):
@@ -43,6 +54,7 @@ class MechanicConnection(Connection):
 
     __slots__ = (
         "_facts_heard",
+        "_parts",
         "_shown",
         "_snapshot",
         "_told_on_duty",
@@ -54,8 +66,9 @@ class MechanicConnection(Connection):
 
     decoder = wire.mechanic_decoder
 
-    def __init__(self, hub: "Hub", identity: "Identity") -> None:
-        super().__init__(hub, identity)
+    def __init__(self, node: Node, parts: MechanicParts, identity: Identity) -> None:
+        super().__init__(node, identity)
+        self._parts = parts
         self.connection_id = new_id()
         self.on_duty = False
         self.is_busy = False
@@ -67,15 +80,15 @@ class MechanicConnection(Connection):
 
     # --- what the socket calls ----------------------------------------------------------------------------------------
 
-    def on_open(self, socket: "SocketLike") -> None:
+    def on_open(self, socket: SocketLike) -> None:
         """They are here."""
-        self._hub.services.presence.joined(self.account_id)
+        self._parts.presence.joined(self.account_id)
         super().on_open(socket)
 
     def on_alive(self) -> None:
         """Every frame is as good as a heartbeat."""
         super().on_alive()
-        self._hub.services.presence.heard(self.account_id)
+        self._parts.presence.heard(self.account_id)
 
     def on_close(self, code: int) -> None:
         """They have left, unless another device of theirs is here."""
@@ -83,7 +96,7 @@ class MechanicConnection(Connection):
             shown.unacknowledged.pop(self, None)
         self._shown = None
         super().on_close(code)
-        self._hub.services.presence.left(self.account_id)
+        self._parts.presence.left(self.account_id)
 
     def handle(self, message: MechanicMessage) -> None:
         """Answer at once what can be answered at once; the rest becomes a job."""
@@ -94,7 +107,7 @@ class MechanicConnection(Connection):
                 self._acknowledge(offer_id)
             case Accept(offer_id):
                 # Stamped here: how long the job waits must not cost them the race.
-                received_at_ms = self._hub.services.clock.now_ms()
+                received_at_ms = self._node.clock.now_ms()
                 self._acknowledge(offer_id)
                 self.submit(partial(self._accept, offer_id, received_at_ms), offer_id)
             case Decline(offer_id, reason):
@@ -102,6 +115,8 @@ class MechanicConnection(Connection):
                 self.submit(partial(self._decline, offer_id, reason), offer_id)
             case SetAvailability(on_duty):
                 self.submit(partial(self._set_on_duty, on_duty))
+            case _:
+                assert_never(message)
 
     # --- what the hub calls -------------------------------------------------------------------------------------------
 
@@ -130,14 +145,14 @@ class MechanicConnection(Connection):
         if (is_news or self.has_jobs) and self.is_open:
             self.enqueue(self._settle)
 
-    def show(self, shown: "ShownOffer[MechanicConnection]", frame: bytes, now_s: float) -> None:
+    def show(self, shown: ShownOffer["MechanicConnection"], frame: bytes, now_s: float) -> None:
         """Send an offer, unless this socket shows it already."""
         if self.hold(partial(self.show, shown, frame, now_s)):
             return
         if self.is_open and self._remember(shown, now_s):
             self.deliver(frame)
 
-    def show_if_eligible(self, shown: "ShownOffer[MechanicConnection]", frame: bytes, now_s: float) -> None:
+    def show_if_eligible(self, shown: ShownOffer["MechanicConnection"], frame: bytes, now_s: float) -> None:
         """Send a broadcast, if it is for them. Judged after the welcome: while the snapshot is being read, nobody knows."""
         if not self.hold(partial(self.show_if_eligible, shown, frame, now_s)) and self.is_eligible:
             self.show(shown, frame, now_s)
@@ -151,7 +166,7 @@ class MechanicConnection(Connection):
 
     async def read_snapshot(self) -> bool:
         """Read the snapshot; what is heard of their duty while it is being read is newer."""
-        self._snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
+        self._snapshot = await self._parts.snapshots.get(self.account_id)
         if self._snapshot is not None and not self._facts_heard:
             self.on_duty, self.is_busy = self._snapshot.state.on_duty, self._snapshot.state.is_busy
         return self._snapshot is not None
@@ -160,7 +175,7 @@ class MechanicConnection(Connection):
         """Send the snapshot: their duty, the offers open to them, and the request they are busy with."""
         snapshot, self._snapshot = self._snapshot, None
         assert snapshot is not None, "prepare comes first"
-        now_s, now_ms = monotonic(), self._hub.services.clock.now_ms()
+        now_s, now_ms = monotonic(), self._node.clock.now_ms()
         fresh = [shown for one in snapshot.offers if (shown := self._opened(one)) and self._remember(shown, now_s)]
         self.send(
             MechanicWelcome(
@@ -168,7 +183,7 @@ class MechanicConnection(Connection):
                 self.account_id,
                 self.connection_id,
                 rfc3339(now_ms),
-                self._hub.times.heartbeat_interval_s,
+                self._node.times.heartbeat_interval_s,
                 self.on_duty,
                 [shown.view(now_ms) for shown in fresh],
                 snapshot.request,
@@ -184,13 +199,13 @@ class MechanicConnection(Connection):
     async def refresh(self) -> None:
         """Facts, offers that came or went unheard, and sessions that began or ended."""
         before = dict(self._shown or {})
-        snapshot = await self._hub.mechanic_snapshots.get(self.account_id)
+        snapshot = await self._parts.snapshots.get(self.account_id)
         if snapshot is None:
             self._leave_unknown()
             return
         is_newly_eligible = self._follow(snapshot.state, is_answer=False)
         still_open = {one.offer.offer_id for one in snapshot.offers}
-        now_ms = self._hub.services.clock.now_ms()
+        now_ms = self._node.clock.now_ms()
         for offer_id, shown in before.items():
             if offer_id not in still_open:
                 # Nobody can tell any more which it was: past its deadline it has expired, else most likely somebody has it.
@@ -203,19 +218,19 @@ class MechanicConnection(Connection):
         await self.send_recent_requests()
 
     async def _accept(self, offer_id: str, received_at_ms: int) -> None:
-        outcome = await self._hub.services.dispatch.accept(
+        outcome = await self._parts.dispatch.accept(
             self.account_id, offer_id, received_at_ms=received_at_ms, connection_id=self.connection_id
         )
         if isinstance(outcome, Refused):
             self._refuse(outcome, offer_id)
         else:
             # No withdrawal comes to this socket, and a node that has read the offer before this may be about to tell it.
-            self._hub.offers.withdrawn(offer_id)
+            self._parts.offers.withdrawn(offer_id)
             self._forget(offer_id)
             self.send(OfferAccepted(offer_id, outcome))
 
     async def _decline(self, offer_id: str, reason: str | None) -> None:
-        outcome = await self._hub.services.dispatch.decline(self.account_id, offer_id, reason)
+        outcome = await self._parts.dispatch.decline(self.account_id, offer_id, reason)
         if isinstance(outcome, Refused):
             self._refuse(outcome, offer_id)
 
@@ -227,7 +242,7 @@ class MechanicConnection(Connection):
         self.error(code, refused.detail, offer_id)
 
     async def _set_on_duty(self, on_duty: bool) -> None:
-        state = await self._hub.services.dispatch.set_on_duty(self.account_id, on_duty)
+        state = await self._parts.dispatch.set_on_duty(self.account_id, on_duty)
         if isinstance(state, Refused):
             self.error(state.code, state.detail)
         elif self._follow(state, is_answer=True):
@@ -236,20 +251,20 @@ class MechanicConnection(Connection):
     async def _settle(self) -> None:
         """Bring this socket in line with what SQL says of its mechanic, now or once SQL can be read."""
         try:
-            state = await self._hub.services.reading.mechanic_state(self.account_id)
+            state = await self._parts.reading.mechanic_state(self.account_id)
             if state is None:
                 self._leave_unknown()
             elif self._follow(state, is_answer=False):
                 await self._send_open_offers()
         except UNAVAILABLE as error:
             log.warning("not_settled_yet", account_id=self.account_id, error=str(error))
-            self._hub.refresh_soon(self)
+            self._node.mark_stale(self)
 
     async def _send_open_offers(self) -> None:
-        self._show_all(await self._hub.services.reading.offers_for(self.account_id))
+        self._show_all(await self._parts.reading.offers_for(self.account_id))
 
     async def _tell_delivered(self, offer_id: str) -> None:
-        await self._hub.services.dispatch.acknowledge(self.account_id, offer_id)
+        await self._parts.dispatch.acknowledge(self.account_id, offer_id)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -273,27 +288,27 @@ class MechanicConnection(Connection):
         if shown is not None and shown.unacknowledged.pop(self, None) is not None and shown.is_priority:
             self.submit(partial(self._tell_delivered, offer_id), offer_id)
 
-    def _opened(self, open_offer: "OpenOffer") -> "ShownOffer[MechanicConnection] | None":
-        return self._hub.offers.opened(open_offer.offer, open_offer.expires_at_ms)
+    def _opened(self, open_offer: OpenOffer) -> ShownOffer["MechanicConnection"] | None:
+        return self._parts.offers.opened(open_offer.offer, open_offer.expires_at_ms)
 
-    def _show_all(self, offers: "list[OpenOffer]") -> None:
-        now_s, now_ms = monotonic(), self._hub.services.clock.now_ms()
+    def _show_all(self, offers: list[OpenOffer]) -> None:
+        now_s, now_ms = monotonic(), self._node.clock.now_ms()
         for offer in offers:
             shown = self._opened(offer)
             if shown is not None:
                 self.show(shown, shown.frame(now_ms), now_s)
 
-    def _remember(self, shown: "ShownOffer[MechanicConnection]", now_s: float) -> bool:
+    def _remember(self, shown: ShownOffer["MechanicConnection"], now_s: float) -> bool:
         """Note that this socket shows the offer; ``False`` if it did already, or its mechanic does not want it."""
         if self._shown is None:
             self._shown = {}
         offer_id = shown.offer.offer_id
-        if offer_id in self._shown or self._hub.offers.is_declined(offer_id, self.account_id):
+        if offer_id in self._shown or self._parts.offers.is_declined(offer_id, self.account_id):
             return False
         if len(self._shown) >= SHOWN_MAX:
             self._forget(next(iter(self._shown)))
         self._shown[offer_id] = shown
-        self._hub.offers.sent(shown, self, now_s)
+        self._parts.offers.sent(shown, self, now_s)
         return True
 
     def _forget(self, offer_id: str) -> bool:

@@ -26,8 +26,9 @@ from accounts.accounts import Accounts, NewAccount
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts
 from dispatch.outbox import Outbox
+from dispatch.snapshots import Snapshots
 from http_api.auth import Identity, Tickets, Tokens
-from http_api.services import Services
+from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
 from http_api.sockets.protocol import uvicorn_options
 from infra import migrations
@@ -138,13 +139,16 @@ class Node:
 
     port: int
     hub: Hub
-    services: Services
+    link: RedisLink
+    clock: RedisClock
     bus: Bus
+    presence: Presence
+    tickets: Tickets
     outbox: Outbox
     server: uvicorn.Server
 
     def token(self, account_id: str, role: str = "mechanic", *, lifetime_s: int = 3600) -> str:
-        now_s = self.services.clock.now_ms() // 1000
+        now_s = self.clock.now_ms() // 1000
         return Tokens(SECRET_KEY, lifetime_s).issue(account_id, role, now_s=now_s)[0]
 
     def url(self, kind: str, query: str = "") -> str:
@@ -198,11 +202,11 @@ class Node:
 
     async def tell(self, delivery: deliveries.Delivery) -> None:
         """Publish as a node's dispatch would."""
-        await self.bus.publish(deliveries.channel(self.services.link), deliveries.encode(delivery))
+        await self.bus.publish(deliveries.channel(self.link), deliveries.encode(delivery))
 
     async def ticket(self, account_id: str, role: Any = "mechanic") -> str:
-        expires_at_s = self.services.clock.now_ms() // 1000 + 3600
-        return await self.services.tickets.issue(Identity(account_id, role, expires_at_s, "bearer"))
+        expires_at_s = self.clock.now_ms() // 1000 + 3600
+        return await self.tickets.issue(Identity(account_id, role, expires_at_s, "bearer"))
 
 
 @dataclass
@@ -252,23 +256,19 @@ class Town:
             secret_key=SECRET_KEY,
             contact=ORIGIN,
         )
-        parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
-        parts |= {
-            "settings": settings,
-            "database": self.database,
-            "link": link,
-            "bus": bus,
-            "clock": clock,
-            "presence": presence,
-            "dispatch": dispatching.dispatch,
-            "reading": dispatching.reading,
-            "push": dispatching.push,
-            "node_id": node_id,
-            "tokens": Tokens(SECRET_KEY, settings.token_lifetime_s),
-            "tickets": Tickets(link, settings.ticket_lifetime_s),
-        }
-        services = Services(**parts)
-        hub = Hub(services, resend_interval_ms=resend_interval_ms)
+        tickets = Tickets(link, settings.ticket_lifetime_s)
+        hub = Hub(
+            settings=settings,
+            clock=clock,
+            bus=bus,
+            channel=deliveries.channel(link),
+            presence=presence,
+            dispatch=dispatching.dispatch,
+            reading=dispatching.reading,
+            snapshots=Snapshots(self.database, clock),
+            handshakes=Handshakes(clock, Tokens(SECRET_KEY, settings.token_lifetime_s), tickets, settings),
+            resend_interval_ms=resend_interval_ms,
+        )
         server = Server(
             uvicorn.Config(
                 Starlette(routes=hub.routes),
@@ -291,7 +291,7 @@ class Town:
                     serving.start_soon(server.serve)
                     await eventually(lambda: server.started, "the server listens")
                     port = server.servers[0].sockets[0].getsockname()[1]
-                    yield Node(port, hub, services, bus, dispatching.outbox, server)
+                    yield Node(port, hub, link, clock, bus, presence, tickets, dispatching.outbox, server)
                     server.should_exit = True
                 under.cancel_scope.cancel()
         finally:

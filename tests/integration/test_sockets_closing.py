@@ -134,7 +134,7 @@ async def test_who_answers_pings_stays_and_who_says_nothing_is_closed_with_4408(
                 tasks.cancel_scope.cancel()
             assert closed_after_s >= 0.44
             assert [one.account_id for one in node.hub.mechanics.all()] == [quiet]
-            statuses = await node.services.presence.status_of([quiet])
+            statuses = await node.presence.status_of([quiet])
             assert statuses[quiet].is_online
 
 
@@ -164,10 +164,10 @@ async def test_pings_of_the_client_keep_it_too(redis_url, tmp_path):
 async def test_a_token_that_expires_closes_with_4401_within_a_second(redis_url, tmp_path):
     async with town(redis_url, tmp_path) as here, here.node() as node:
         mechanic = await here.add_mechanic()
-        expires_at_ms = (node.services.clock.now_ms() // 1000 + 2) * 1000
+        expires_at_ms = (node.clock.now_ms() // 1000 + 2) * 1000
         async with node.mechanic(mechanic, lifetime_s=2) as phone:
             assert await phone.closed_with() == 4401
-            assert 0 <= node.services.clock.now_ms() - expires_at_ms < 1_500
+            assert 0 <= node.clock.now_ms() - expires_at_ms < 1_500
 
 
 async def test_a_stop_of_the_server_sends_1012_and_is_prompt(redis_url, tmp_path):
@@ -206,6 +206,6 @@ async def test_a_connection_cut_without_a_word_is_forgotten_at_once(redis_url, t
             await eventually(lambda: len(node.hub.mechanics) == 0, "forgotten")
 
         async def is_offline() -> bool:
-            return not (await node.services.presence.status_of([mechanic]))[mechanic].is_online
+            return not (await node.presence.status_of([mechanic]))[mechanic].is_online
 
         await eventually(is_offline, "offline after the grace")

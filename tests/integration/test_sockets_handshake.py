@@ -59,8 +59,8 @@ async def test_a_token_that_has_expired_opens_nothing_nor_does_a_ticket_that_out
         mechanic = await here.add_mechanic()
         old = node.token(mechanic, lifetime_s=0)
         assert await refused(node, "mechanic", Authorization=f"Bearer {old}") == (401, "unauthenticated")
-        now_s = node.services.clock.now_ms() // 1000
-        ticket = await node.services.tickets.issue(Identity(mechanic, "mechanic", now_s - 1, "bearer"))
+        now_s = node.clock.now_ms() // 1000
+        ticket = await node.tickets.issue(Identity(mechanic, "mechanic", now_s - 1, "bearer"))
         assert await refused(node, "mechanic", query=f"?ticket={ticket}") == (401, "unauthenticated")
 
 

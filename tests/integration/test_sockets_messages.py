@@ -16,7 +16,7 @@ from tests.unit.connection_stage import a_request
 
 
 def offered(node: Node, offer_id: str = "o1", *, left_ms: int = 60_000, to: str | None = None) -> OfferTo:
-    expires_at_ms = node.services.clock.now_ms() + left_ms
+    expires_at_ms = node.clock.now_ms() + left_ms
     kind = "broadcast" if to is None else "priority"
     view = OfferView(offer_id, "r1", kind, "John Doe", "quick_chat", "text", 10, "2026-11-22T09:30:00.000Z", left_ms)
     return OfferTo(view, expires_at_ms, to, [])

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import anyio
 from anyio.abc import TaskGroup
 
+from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.money.stripe_api import StripeApi
 from dispatch.service import Dispatch
-from http_api.auth import Tokens
-from http_api.services import Services
+from dispatch.snapshots import Snapshots
+from http_api.auth import Tickets, Tokens
 from http_api.sockets.connection import UNAVAILABLE
+from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
 from infra.bus import Bus
 from infra.clock import RedisClock
@@ -106,20 +108,20 @@ class Node:
             base_url=BASE_URL,
         )
         self.payments, self.checkouts = money.payments, money.checkouts
-        parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
-        parts |= {
-            "settings": door_settings(),
-            "database": database,
-            "link": link,
-            "bus": bus,
-            "clock": clock,
-            "presence": presence,
-            "dispatch": self.dispatch,
-            "reading": self.reading,
-            "node_id": self.life.name,
-            "tokens": Tokens(SECRET_KEY, door_settings().token_lifetime_s),
-        }
-        self.hub = Hub(Services(**parts), resend_interval_ms=settings.resend_interval_ms)
+        doors = door_settings()
+        self.tokens = Tokens(SECRET_KEY, doors.token_lifetime_s)
+        self.hub = Hub(
+            settings=doors,
+            clock=clock,
+            bus=bus,
+            channel=deliveries.channel(link),
+            presence=presence,
+            dispatch=self.dispatch,
+            reading=self.reading,
+            snapshots=Snapshots(database, clock),
+            handshakes=Handshakes(clock, self.tokens, Tickets(link, doors.ticket_lifetime_s), doors),
+            resend_interval_ms=settings.resend_interval_ms,
+        )
         self.clock = clock
         # Nobody is reachable by push here.
         loops = {**dispatching.loops, **money.loops}

@@ -76,7 +76,7 @@ class Line:
         async def receive() -> dict[str, Any]:
             return {"type": "websocket.connect"}
 
-        token, _ = self.node.hub.services.tokens.issue(account_id, kind, now_s=int(self._world.redis.now_ms() / 1000))
+        token, _ = self.node.tokens.issue(account_id, kind, now_s=int(self._world.redis.now_ms() / 1000))
         scope = {
             "type": "websocket",
             "path": f"/ws/{kind}",

@@ -177,8 +177,9 @@ class World:
             stack.enter_context(patch("models.ids.ULID", self._next_id))
             for constant, value in ROOMY.items():
                 stack.enter_context(patch(constant, value))
-            for module in ("hub", "connection", "mechanic"):
+            for module in ("hub", "inbox", "connection", "mechanic"):
                 stack.enter_context(patch(f"http_api.sockets.{module}.monotonic", self.loop.time))
+            stack.enter_context(patch("infra.slices.monotonic", self.loop.time))
             structlog.configure(processors=[self._take_log], cache_logger_on_first_use=False)
             stack.callback(structlog.configure, **before)
             yield

@@ -18,20 +18,21 @@ from anyio.abc import TaskGroup
 from msgspec import Raw
 
 from dispatch import deliveries
-from dispatch.reading import MechanicState, OpenOffer
+from dispatch.reading import MechanicState, OpenOffer, Reading
+from dispatch.service import Dispatch
 from dispatch.snapshots import MechanicSnapshot, Snapshots
 from http_api.auth import Identity
-from http_api.services import Services
 from http_api.sockets.connection import Connection
-from http_api.sockets.customer import CustomerConnection
+from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
-from http_api.sockets.mechanic import MechanicConnection
+from infra.bus import Bus
 from models import wire
 from models.errors import DatabaseUnavailable
 from models.outcomes import OfferGone, Refused
 from models.settings import Settings
 from models.timestamps import rfc3339
 from models.wire import OfferView, RequestUpdate, RequestView, StatusView
+from presence.service import Presence
 
 NOW_MS = 1_795_340_000_000
 NOW = rfc3339(NOW_MS)
@@ -110,11 +111,6 @@ class StageBus:
     def hear(self, delivery: deliveries.Delivery) -> None:
         for handler in self.handlers:
             handler(deliveries.encode(delivery).decode())
-
-
-class StageLink:
-    def key(self, tag: str, name: str) -> str:
-        return f"stage:{{{tag}}}:{name}"
 
 
 class StagePresence:
@@ -303,18 +299,18 @@ class Stage:
         self.bus = StageBus()
         self.presence = StagePresence()
         self.dispatch = StageDispatch()
-        parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
-        parts |= {
-            "settings": replace(Settings(secret_key="s" * 40, _env_file=None).doors(), **settings),
-            "clock": self.clock,
-            "bus": self.bus,
-            "presence": self.presence,
-            "dispatch": self.dispatch,
-            "reading": self.dispatch,
-            "link": StageLink(),
-            "node_id": "n1",
-        }
-        self.hub = Hub(Services(**parts), snapshots=cast(Snapshots, StageSnapshots(self.dispatch)))
+        self.hub = Hub(
+            settings=replace(Settings(secret_key="s" * 40, _env_file=None).doors(), **settings),
+            clock=self.clock,
+            bus=cast(Bus, self.bus),
+            channel="deliveries",
+            presence=cast(Presence, self.presence),
+            dispatch=cast(Dispatch, self.dispatch),
+            reading=cast(Reading, self.dispatch),
+            snapshots=cast(Snapshots, StageSnapshots(self.dispatch)),
+            # Nobody comes through the door: connections are made on the stage.
+            handshakes=cast(Handshakes, None),
+        )
         self.tasks: TaskGroup | None = None
 
     async def until(self, true: Callable[[], Any]) -> None:
@@ -330,15 +326,11 @@ class Stage:
     def open_mechanic(self, mechanic_id: str, *, on_duty: bool = True, is_busy: bool = False) -> Phone:
         """A mechanic's phone that has begun to connect."""
         self.dispatch.states.setdefault(mechanic_id, MechanicState(on_duty, is_busy))
-        connection = MechanicConnection(self.hub, Identity(mechanic_id, "mechanic", EXPIRES_AT_S, "bearer"))
-        self.hub.mechanics.add(connection)
-        return self._opening(connection)
+        return self._opening(self.hub.mechanic(Identity(mechanic_id, "mechanic", EXPIRES_AT_S, "bearer")))
 
     def open_customer(self, account_id: str) -> Phone:
         """A customer's page that has begun to connect."""
-        connection = CustomerConnection(self.hub, Identity(account_id, "customer", EXPIRES_AT_S, "bearer"))
-        self.hub.customers.add(connection)
-        return self._opening(connection)
+        return self._opening(self.hub.customer(Identity(account_id, "customer", EXPIRES_AT_S, "bearer")))
 
     async def mechanic(self, mechanic_id: str, **state: bool) -> Phone:
         """A mechanic's phone past its welcome, which is already heard."""

@@ -9,9 +9,9 @@ from openapi_spec_validator import validate
 
 from http_api.app import operations
 from http_api.rest import openapi
-from http_api.rest.login_limit import LoginLimit
 from http_api.rest.operation import Operation
 from http_api.rest.problems import PROBLEMS
+from http_api.services import Services
 from infra.redis_link import RedisLink
 from models.settings import Settings
 
@@ -56,8 +56,10 @@ CONTRACT = {
 @pytest.fixture(scope="module")
 def table() -> list[Operation]:
     settings = Settings(_env_file=None, secret_key="x" * 32).doors()
-    # Nothing connects before the first attempt.
-    return operations(LoginLimit(RedisLink("redis://127.0.0.1:1", prefix="test"), settings))
+    # Nothing behind the table is called, and nothing connects before it is.
+    parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
+    parts |= {"settings": settings, "link": RedisLink("redis://127.0.0.1:1", prefix="test")}
+    return operations(Services(**parts))
 
 
 @pytest.fixture(scope="module")

@@ -2,40 +2,50 @@
 
 from starlette.responses import Response
 
-from accounts.accounts import NewAccount
-from http_api.auth import origin_is_ours
-from http_api.auth import session_cookie as _cookie
+from accounts.accounts import Accounts, NewAccount
+from http_api.auth import Tokens, origin_is_ours, session_cookie
 from http_api.rest.login_limit import LoginLimit, TooMany
 from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, operation
 from http_api.rest.problems import problem
+from infra.clock import Clock
 from models.outcomes import Refused
 from models.rest import AccountView, LoginBody, PublicConfig, RegisterBody, SignedIn
+from models.settings import DoorSettings
 from models.tables import Account, Role
 from models.timestamps import rfc3339
 
 
-@operation(
-    "POST",
-    "/api/auth/register",
-    roles=ANYONE,
-    body=RegisterBody,
-    answers={201: SignedIn},
-    problems=("email_taken", "unavailable"),
-)
-async def register(call: Call) -> Answer | Refused:
-    """Make a customer's account and sign in.
+def operations(
+    accounts: Accounts, limit: LoginLimit, tokens: Tokens, clock: Clock, settings: DoorSettings
+) -> list[Operation]:
+    """Return this module's part of the table."""
 
-    The answer also sets the cookie `pitlane_session`.
-    """
-    body: RegisterBody = call.body
-    new = NewAccount(Role.CUSTOMER, body.email, body.name, body.password)
-    account = await call.services.accounts.add(new, now_ms=call.received_at_ms)
-    return account if isinstance(account, Refused) else _signed_in(call, account, status=201)
+    @operation(
+        "POST",
+        "/api/auth/register",
+        roles=ANYONE,
+        body=RegisterBody,
+        answers={201: SignedIn},
+        problems=("email_taken", "unavailable"),
+    )
+    async def register(call: Call) -> Answer | Refused:
+        """Make a customer's account and sign in.
 
+        The answer also sets the cookie `pitlane_session`.
+        """
+        body: RegisterBody = call.body
+        new = NewAccount(Role.CUSTOMER, body.email, body.name, body.password)
+        account = await accounts.add(new, now_ms=call.received_at_ms)
+        return account if isinstance(account, Refused) else signed_in(call, account, status=201)
 
-def login_within(limit: LoginLimit) -> Operation:
-    """Return the operation that signs in, for as long as ``limit`` lets it."""
-
+    @operation(
+        "POST",
+        "/api/auth/login",
+        roles=ANYONE,
+        body=LoginBody,
+        answers={200: SignedIn},
+        problems=("bad_credentials", "too_many_attempts", "unavailable"),
+    )
     async def login(call: Call) -> Answer | Refused | Response:
         """Sign in.
 
@@ -47,62 +57,44 @@ def login_within(limit: LoginLimit) -> Operation:
             if isinstance(attempt, TooMany):
                 detail = f"Too many attempts have failed. Please try again in {attempt.retry_after_s} s."
                 return problem("too_many_attempts", detail, headers={"Retry-After": str(attempt.retry_after_s)})
-            account = await call.services.accounts.sign_in(body.email, body.password)
+            account = await accounts.sign_in(body.email, body.password)
             attempt.succeeded = account is not None
         if account is None:
             return Refused("bad_credentials", "The e-mail address or the password is wrong.")
-        return _signed_in(call, account, status=200)
+        return signed_in(call, account, status=200)
 
-    return operation(
-        "POST",
-        "/api/auth/login",
-        roles=ANYONE,
-        body=LoginBody,
-        answers={200: SignedIn},
-        problems=("bad_credentials", "too_many_attempts", "unavailable"),
-    )(login)
+    @operation("POST", "/api/auth/logout", roles=SIGNED_IN, answers={204: None})
+    async def logout(_call: Call) -> Answer:
+        """Clear the session cookie."""
+        return Answer(204, headers={"Set-Cookie": session_cookie("", 0, settings)})
 
+    @operation("GET", "/api/me", roles=SIGNED_IN, answers={200: AccountView}, problems=("unavailable",))
+    async def me(call: Call) -> AccountView | Refused:
+        """Say whose token this is."""
+        account = await accounts.find(call.account_id)
+        return Refused("unauthenticated", "This account is gone.") if account is None else _view(account)
 
-@operation("POST", "/api/auth/logout", roles=SIGNED_IN, answers={204: None})
-async def logout(call: Call) -> Answer:
-    """Clear the session cookie."""
-    return Answer(204, headers={"Set-Cookie": _cookie("", 0, call.services.settings)})
+    @operation("GET", "/api/config", roles=ANYONE, answers={200: PublicConfig})
+    async def config(_call: Call) -> PublicConfig:
+        """Say how long the windows are, for the sentences on the pages."""
+        return PublicConfig(
+            priority_window_s=settings.priority_window_ms / 1000,
+            broadcast_window_s=settings.broadcast_window_ms / 1000,
+            heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
+            demo=settings.is_demo,
+        )
 
+    def signed_in(call: Call, account: Account, *, status: int) -> Answer:
+        now_s = clock.now_ms() // 1000
+        token, expires_at_s = tokens.issue(account.id, account.role, now_s=now_s)
+        headers = {}
+        origin = call.headers.get("origin")
+        if origin is None or origin_is_ours(origin, settings):
+            # A foreign page must not be able to sign its visitor in here as somebody else.
+            headers["Set-Cookie"] = session_cookie(token, expires_at_s - now_s, settings)
+        return Answer(status, SignedIn(_view(account), token, rfc3339(expires_at_s * 1000)), headers)
 
-@operation("GET", "/api/me", roles=SIGNED_IN, answers={200: AccountView}, problems=("unavailable",))
-async def me(call: Call) -> AccountView | Refused:
-    """Say whose token this is."""
-    account = await call.services.accounts.find(call.account_id)
-    return Refused("unauthenticated", "This account is gone.") if account is None else _view(account)
-
-
-@operation("GET", "/api/config", roles=ANYONE, answers={200: PublicConfig})
-async def config(call: Call) -> PublicConfig:
-    """Say how long the windows are, for the sentences on the pages."""
-    settings = call.services.settings
-    return PublicConfig(
-        priority_window_s=settings.priority_window_ms / 1000,
-        broadcast_window_s=settings.broadcast_window_ms / 1000,
-        heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
-        demo=settings.is_demo,
-    )
-
-
-def operations(limit: LoginLimit) -> list[Operation]:
-    """Return this module's part of the table."""
-    return [register, login_within(limit), logout, me, config]
-
-
-def _signed_in(call: Call, account: Account, *, status: int) -> Answer:
-    services = call.services
-    now_s = services.clock.now_ms() // 1000
-    token, expires_at_s = services.tokens.issue(account.id, account.role, now_s=now_s)
-    headers = {}
-    origin = call.headers.get("origin")
-    if origin is None or origin_is_ours(origin, services.settings):
-        # A foreign page must not be able to sign its visitor in here as somebody else.
-        headers["Set-Cookie"] = _cookie(token, expires_at_s - now_s, services.settings)
-    return Answer(status, SignedIn(_view(account), token, rfc3339(expires_at_s * 1000)), headers)
+    return [register, login, logout, me, config]
 
 
 def _view(account: Account) -> AccountView:

@@ -1,59 +1,62 @@
 """What can be bought, and buying it."""
 
-from http_api.rest.operation import ANYONE, CUSTOMER, Answer, Call, HeaderParameter, operation
+from dispatch.money.checkout import Checkouts
+from dispatch.money.plans import Plans
+from http_api.rest.operation import ANYONE, CUSTOMER, Answer, Call, HeaderParameter, Operation, operation
+from models import rest
 from models.outcomes import Refused
-from models.rest import CheckoutBody, CheckoutState, FreeCheckout, Plans, StripeCheckout
+from models.rest import CheckoutBody, CheckoutState, FreeCheckout, StripeCheckout
 
 IDEMPOTENCY_KEY = HeaderParameter(
     "Idempotency-Key", r"[!-~]{1,255}", "1 to 255 visible ASCII characters; the same key never buys twice."
 )
 
 
-@operation("GET", "/api/plans", roles=ANYONE, answers={200: Plans}, problems=("unavailable",))
-async def list_plans(call: Call) -> Plans:
-    """List what can be bought.
+def operations(plans: Plans, checkouts: Checkouts) -> list[Operation]:
+    """Return this module's part of the table."""
 
-    `eligible` is for whoever asks; without signing in it is for a new customer.
-    """
-    identity = call.maybe_identity
-    customer_id = identity.account_id if identity is not None and identity.role == "customer" else None
-    return Plans(await call.services.plans.of(customer_id))
+    @operation("GET", "/api/plans", roles=ANYONE, answers={200: rest.Plans}, problems=("unavailable",))
+    async def list_plans(call: Call) -> rest.Plans:
+        """List what can be bought.
 
+        `eligible` is for whoever asks; without signing in it is for a new customer.
+        """
+        identity = call.maybe_identity
+        customer_id = identity.account_id if identity is not None and identity.role == "customer" else None
+        return rest.Plans(await plans.of(customer_id))
 
-@operation(
-    "POST",
-    "/api/checkout",
-    roles=CUSTOMER,
-    body=CheckoutBody,
-    header=IDEMPOTENCY_KEY,
-    answers={201: (StripeCheckout, FreeCheckout)},
-    problems=(
-        "unknown_plan",
-        "preferred_mechanic_required",
-        "mechanic_not_found",
-        "free_session_used",
-        "idempotency_key_reused",
-        "stripe_unavailable",
-        "unavailable",
-    ),
-)
-async def create_checkout(call: Call) -> Answer | Refused:
-    """Start paying for a plan, or get the free one at once."""
-    key = call.headers.get(IDEMPOTENCY_KEY.name)
-    checkout = await call.services.checkouts.start(call.account_id, call.body, idempotency_key=key)
-    return checkout if isinstance(checkout, Refused) else Answer(201, checkout)
+    @operation(
+        "POST",
+        "/api/checkout",
+        roles=CUSTOMER,
+        body=CheckoutBody,
+        header=IDEMPOTENCY_KEY,
+        answers={201: (StripeCheckout, FreeCheckout)},
+        problems=(
+            "unknown_plan",
+            "preferred_mechanic_required",
+            "mechanic_not_found",
+            "free_session_used",
+            "idempotency_key_reused",
+            "stripe_unavailable",
+            "unavailable",
+        ),
+    )
+    async def create_checkout(call: Call) -> Answer | Refused:
+        """Start paying for a plan, or get the free one at once."""
+        key = call.headers.get(IDEMPOTENCY_KEY.name)
+        checkout = await checkouts.start(call.account_id, call.body, idempotency_key=key)
+        return checkout if isinstance(checkout, Refused) else Answer(201, checkout)
 
+    @operation(
+        "GET",
+        "/api/checkout/{checkout_id}",
+        roles=CUSTOMER,
+        answers={200: CheckoutState},
+        problems=("stripe_unavailable", "unavailable"),
+    )
+    async def read_checkout(call: Call) -> CheckoutState | Refused:
+        """Tell how far a payment is; asking after it was made fulfils it at once if the webhook is late."""
+        return await checkouts.state(call.account_id, call.path["checkout_id"])
 
-@operation(
-    "GET",
-    "/api/checkout/{checkout_id}",
-    roles=CUSTOMER,
-    answers={200: CheckoutState},
-    problems=("stripe_unavailable", "unavailable"),
-)
-async def read_checkout(call: Call) -> CheckoutState | Refused:
-    """Tell how far a payment is; asking after it was made fulfils it at once if the webhook is late."""
-    return await call.services.checkouts.state(call.account_id, call.path["checkout_id"])
-
-
-OPERATIONS = [list_plans, create_checkout, read_checkout]
+    return [list_plans, create_checkout, read_checkout]

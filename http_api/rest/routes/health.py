@@ -8,8 +8,10 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from http_api import metrics
-from http_api.rest.operation import ANYONE, Answer, Call, operation
+from http_api.rest.operation import ANYONE, Answer, Call, Operation, operation
 from http_api.rest.problems import RETRY_AFTER_S, problem
+from infra.database import Database
+from infra.redis_link import RedisLink
 from models.errors import Unavailable
 
 READY_TIMEOUT_S = 2.0
@@ -20,41 +22,41 @@ class Health(Struct):
     status: str
 
 
-@operation("GET", "/healthz", roles=ANYONE, answers={200: Health})
-async def healthz(_call: Call) -> Health:
-    """Tell that the process is alive."""
-    return Health("ok")
+def operations(database: Database, link: RedisLink) -> list[Operation]:
+    """Return this module's part of the table."""
 
+    @operation("GET", "/healthz", roles=ANYONE, answers={200: Health})
+    async def healthz(_call: Call) -> Health:
+        """Tell that the process is alive."""
+        return Health("ok")
 
-@operation("GET", "/readyz", roles=ANYONE, answers={200: Health}, problems=("unavailable",))
-async def readyz(call: Call) -> Health | Response:
-    """Tell whether the database and Redis are reachable; 503 names what is not."""
-    missing: list[str] = []
+    @operation("GET", "/readyz", roles=ANYONE, answers={200: Health}, problems=("unavailable",))
+    async def readyz(_call: Call) -> Health | Response:
+        """Tell whether the database and Redis are reachable; 503 names what is not."""
+        missing: list[str] = []
 
-    async def check(name: str, ping: Callable[[], Awaitable[object]]) -> None:
-        reached = False
-        with anyio.move_on_after(READY_TIMEOUT_S):
-            try:
-                await ping()
-                reached = True
-            except Unavailable as error:
-                _log.warning("not_ready", part=name, error=str(error))
-        if not reached:
-            missing.append(name)
+        async def check(name: str, ping: Callable[[], Awaitable[object]]) -> None:
+            reached = False
+            with anyio.move_on_after(READY_TIMEOUT_S):
+                try:
+                    await ping()
+                    reached = True
+                except Unavailable as error:
+                    _log.warning("not_ready", part=name, error=str(error))
+            if not reached:
+                missing.append(name)
 
-    async with anyio.create_task_group() as checks:
-        checks.start_soon(check, "database", call.services.database.ping)
-        checks.start_soon(check, "redis", call.services.link.ping)
-    if missing:
-        detail = f"Not reachable: {', '.join(sorted(missing))}."
-        return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
-    return Health("ok")
+        async with anyio.create_task_group() as checks:
+            checks.start_soon(check, "database", database.ping)
+            checks.start_soon(check, "redis", link.ping)
+        if missing:
+            detail = f"Not reachable: {', '.join(sorted(missing))}."
+            return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+        return Health("ok")
 
+    @operation("GET", "/metrics", roles=ANYONE, answers={200: str}, media_type=metrics.CONTENT_TYPE)
+    async def read_metrics(_call: Call) -> Answer:
+        """Give this process' numbers in Prometheus' text format."""
+        return Answer(200, metrics.exposition())
 
-@operation("GET", "/metrics", roles=ANYONE, answers={200: str}, media_type=metrics.CONTENT_TYPE)
-async def read_metrics(_call: Call) -> Answer:
-    """Give this process' numbers in Prometheus' text format."""
-    return Answer(200, metrics.exposition())
-
-
-OPERATIONS = [healthz, readyz, read_metrics]
+    return [healthz, readyz, read_metrics]

@@ -4,56 +4,57 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from http_api.rest.operation import SIGNED_IN, Call, operation
+from http_api.rest.operation import SIGNED_IN, Call, Operation, operation
 from models.outcomes import Refused
 from models.rest import AvailableCount, Statuses
 from models.wire import WATCH_MAX, Id, StatusView
+from presence.service import Presence
 
 
 class StatusQuery(Struct):
     ids: Annotated[list[Id], Meta(min_length=1, max_length=WATCH_MAX, description="Mechanics, separated by commas")]
 
 
-@operation(
-    "GET",
-    "/api/mechanics/status",
-    roles=SIGNED_IN,
-    query=StatusQuery,
-    answers={200: Statuses},
-    problems=("unavailable",),
-)
-async def mechanic_statuses(call: Call) -> Statuses:
-    """Tell what is true of several mechanics now; ids of no mechanic are left out."""
-    wanted = list(dict.fromkeys(call.query.ids))
-    statuses = await call.services.presence.status_of(wanted)
-    return Statuses([statuses[mechanic_id] for mechanic_id in wanted if mechanic_id in statuses])
+def operations(presence: Presence) -> list[Operation]:
+    """Return this module's part of the table."""
 
+    @operation(
+        "GET",
+        "/api/mechanics/status",
+        roles=SIGNED_IN,
+        query=StatusQuery,
+        answers={200: Statuses},
+        problems=("unavailable",),
+    )
+    async def mechanic_statuses(call: Call) -> Statuses:
+        """Tell what is true of several mechanics now; ids of no mechanic are left out."""
+        wanted = list(dict.fromkeys(call.query.ids))
+        statuses = await presence.status_of(wanted)
+        return Statuses([statuses[mechanic_id] for mechanic_id in wanted if mechanic_id in statuses])
 
-@operation(
-    "GET",
-    "/api/mechanics/availability",
-    roles=SIGNED_IN,
-    answers={200: AvailableCount},
-    problems=("unavailable",),
-)
-async def available_count(call: Call) -> AvailableCount:
-    """Count whom a broadcast would reach now: online, on duty and not in a session."""
-    return AvailableCount(await call.services.presence.available_count())
+    @operation(
+        "GET",
+        "/api/mechanics/availability",
+        roles=SIGNED_IN,
+        answers={200: AvailableCount},
+        problems=("unavailable",),
+    )
+    async def available_count(call: Call) -> AvailableCount:
+        """Count whom a broadcast would reach now: online, on duty and not in a session."""
+        return AvailableCount(await presence.available_count())
 
+    @operation(
+        "GET",
+        "/api/mechanics/{id}/status",
+        roles=SIGNED_IN,
+        answers={200: StatusView},
+        problems=("unavailable",),
+        unknown_id="mechanic_not_found",
+    )
+    async def mechanic_status(call: Call) -> StatusView | Refused:
+        """Tell what is true of a mechanic now."""
+        mechanic_id = call.path["id"]
+        statuses = await presence.status_of([mechanic_id])
+        return statuses.get(mechanic_id) or Refused("mechanic_not_found", "There is no such mechanic.")
 
-@operation(
-    "GET",
-    "/api/mechanics/{id}/status",
-    roles=SIGNED_IN,
-    answers={200: StatusView},
-    problems=("unavailable",),
-    unknown_id="mechanic_not_found",
-)
-async def mechanic_status(call: Call) -> StatusView | Refused:
-    """Tell what is true of a mechanic now."""
-    mechanic_id = call.path["id"]
-    statuses = await call.services.presence.status_of([mechanic_id])
-    return statuses.get(mechanic_id) or Refused("mechanic_not_found", "There is no such mechanic.")
-
-
-OPERATIONS = [mechanic_statuses, available_count, mechanic_status]
+    return [mechanic_statuses, available_count, mechanic_status]

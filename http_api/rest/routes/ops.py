@@ -1,13 +1,16 @@
 """What the operations page shows."""
 
-from http_api.rest.operation import ADMIN, Call, operation
+from dispatch.reading import Reading
+from http_api.rest.operation import ADMIN, Call, Operation, operation
 from models.rest import OpsSnapshot
 
 
-@operation("GET", "/api/ops/snapshot", roles=ADMIN, answers={200: OpsSnapshot}, problems=("unavailable",))
-async def ops_snapshot(call: Call) -> OpsSnapshot:
-    """Count and list what is open and what is owed."""
-    return await call.services.reading.ops_snapshot()
+def operations(reading: Reading) -> list[Operation]:
+    """Return this module's part of the table."""
 
+    @operation("GET", "/api/ops/snapshot", roles=ADMIN, answers={200: OpsSnapshot}, problems=("unavailable",))
+    async def ops_snapshot(call: Call) -> OpsSnapshot:
+        """Count and list what is open and what is owed."""
+        return await reading.ops_snapshot()
 
-OPERATIONS = [ops_snapshot]
+    return [ops_snapshot]

@@ -2,7 +2,9 @@
 
 from msgspec import Struct
 
-from http_api.rest.operation import MECHANIC, Answer, Call, operation
+from dispatch.push import Push
+from dispatch.reading import Reading
+from http_api.rest.operation import MECHANIC, Answer, Call, Operation, operation
 from models.outcomes import Refused
 from models.rest import PushKey, PushSubscribeBody, PushUnsubscribeBody
 
@@ -13,35 +15,35 @@ class PushSubscribed(Struct):
     endpoint: str
 
 
-@operation("GET", "/api/push/key", roles=MECHANIC, answers={200: PushKey}, problems=("unavailable",))
-async def read_push_key(call: Call) -> PushKey:
-    """Give the VAPID key that a browser needs to subscribe (`applicationServerKey`)."""
-    return PushKey(call.services.push.public_key)
+def operations(push: Push, reading: Reading) -> list[Operation]:
+    """Return this module's part of the table."""
 
+    @operation("GET", "/api/push/key", roles=MECHANIC, answers={200: PushKey}, problems=("unavailable",))
+    async def read_push_key(call: Call) -> PushKey:
+        """Give the VAPID key that a browser needs to subscribe (`applicationServerKey`)."""
+        return PushKey(push.public_key)
 
-@operation(
-    "POST",
-    PATH,
-    roles=MECHANIC,
-    body=PushSubscribeBody,
-    answers={201: PushSubscribed, 200: PushSubscribed},
-    problems=("unavailable",),
-)
-async def subscribe_push(call: Call) -> Answer | Refused:
-    """Remember where this browser can be woken; idempotent by endpoint.
+    @operation(
+        "POST",
+        PATH,
+        roles=MECHANIC,
+        body=PushSubscribeBody,
+        answers={201: PushSubscribed, 200: PushSubscribed},
+        problems=("unavailable",),
+    )
+    async def subscribe_push(call: Call) -> Answer | Refused:
+        """Remember where this browser can be woken; idempotent by endpoint.
 
-    The body is what `PushSubscription.toJSON()` gives. 201 for a new one, 200 for one that was there.
-    """
-    if await call.services.reading.mechanic_state(call.account_id) is None:
-        return Refused("unauthenticated", "This account is gone.")
-    is_new = await call.services.push.subscribe(call.account_id, call.body)
-    return Answer(201 if is_new else 200, PushSubscribed(call.body.endpoint))
+        The body is what `PushSubscription.toJSON()` gives. 201 for a new one, 200 for one that was there.
+        """
+        if await reading.mechanic_state(call.account_id) is None:
+            return Refused("unauthenticated", "This account is gone.")
+        is_new = await push.subscribe(call.account_id, call.body)
+        return Answer(201 if is_new else 200, PushSubscribed(call.body.endpoint))
 
+    @operation("DELETE", PATH, roles=MECHANIC, body=PushUnsubscribeBody, answers={204: None}, problems=("unavailable",))
+    async def unsubscribe_push(call: Call) -> None:
+        """Forget it; idempotent."""
+        await push.unsubscribe(call.account_id, call.body.endpoint)
 
-@operation("DELETE", PATH, roles=MECHANIC, body=PushUnsubscribeBody, answers={204: None}, problems=("unavailable",))
-async def unsubscribe_push(call: Call) -> None:
-    """Forget it; idempotent."""
-    await call.services.push.unsubscribe(call.account_id, call.body.endpoint)
-
-
-OPERATIONS = [read_push_key, subscribe_push, unsubscribe_push]
+    return [read_push_key, subscribe_push, unsubscribe_push]

@@ -2,7 +2,8 @@
 
 from msgspec import Struct
 
-from http_api.rest.operation import ANYONE, Call, RawBody, operation
+from dispatch.money.payments import Payments
+from http_api.rest.operation import ANYONE, Call, Operation, RawBody, operation
 from models.outcomes import Refused
 
 EVENT_LEN_MAX = 1024 * 1024
@@ -13,18 +14,20 @@ class Received(Struct):
     received: bool
 
 
-@operation(
-    "POST",
-    "/api/stripe/webhook",
-    roles=ANYONE,
-    body=RawBody(EVENT_LEN_MAX),
-    answers={200: Received},
-    problems=("bad_signature", "unavailable"),
-)
-async def stripe_webhook(call: Call) -> Received | Refused:
-    """Take an event that Stripe has signed (`Stripe-Signature`); 200 once it is safely stored, or was before."""
-    refused = await call.services.payments.receive_webhook(call.body, call.headers.get("stripe-signature"))
-    return Received(True) if refused is None else refused
+def operations(payments: Payments) -> list[Operation]:
+    """Return this module's part of the table."""
 
+    @operation(
+        "POST",
+        "/api/stripe/webhook",
+        roles=ANYONE,
+        body=RawBody(EVENT_LEN_MAX),
+        answers={200: Received},
+        problems=("bad_signature", "unavailable"),
+    )
+    async def stripe_webhook(call: Call) -> Received | Refused:
+        """Take an event that Stripe has signed (`Stripe-Signature`); 200 once it is safely stored, or was before."""
+        refused = await payments.receive_webhook(call.body, call.headers.get("stripe-signature"))
+        return Received(True) if refused is None else refused
 
-OPERATIONS = [stripe_webhook]
+    return [stripe_webhook]

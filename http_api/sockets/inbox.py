@@ -1,0 +1,139 @@
+"""What the other nodes have to say to this one's sockets: heard at any time, delivered in order.
+
+    bus ──► hear ──► queue ──► run (one loop; large fan-outs in slices) ──► connections
+
+Customers' messages skip the queue: they get nothing else from here, so none of theirs overtakes another.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Final, assert_never
+
+import anyio
+import msgspec
+import structlog
+
+from dispatch import deliveries
+from dispatch.deliveries import Facts, OfferTo, ToCustomer, Told, ToMechanic, Withdraw
+from http_api.sockets.connection import Connection
+from http_api.sockets.customer import CustomerConnection
+from http_api.sockets.frames import frame_text
+from http_api.sockets.mechanic import MechanicConnection
+from http_api.sockets.open_offers import OpenOffers
+from http_api.sockets.tables import ConnectionTable
+from infra.clock import Clock
+from infra.slices import in_slices
+from models import wire
+from models.wire import OfferWithdrawn
+
+ForMechanics = OfferTo | Withdraw | ToMechanic | Facts
+
+QUEUE_LEN_MAX: Final = 10_000
+"""Deliveries waiting; beyond it they are dropped and everybody gets a snapshot instead."""
+
+
+class Inbox:
+    """Passes on what is heard to the connections that it is for."""
+
+    def __init__(
+        self,
+        mechanics: ConnectionTable[MechanicConnection],
+        customers: ConnectionTable[CustomerConnection],
+        offers: OpenOffers[MechanicConnection],
+        clock: Clock,
+        *,
+        on_overflow: Callable[[], None],
+    ) -> None:
+        """``on_overflow`` is called when deliveries had to be dropped."""
+        self._mechanics = mechanics
+        self._customers = customers
+        self._offers = offers
+        self._clock = clock
+        self._on_overflow = on_overflow
+        self._queue: deque[ForMechanics] = deque()
+        self._has_deliveries = anyio.Event()
+        self._log = structlog.get_logger("inbox")
+
+    def hear(self, message: str) -> None:
+        """Queue one delivery; the bus calls this."""
+        try:
+            delivery = deliveries.decode(message)
+        except msgspec.DecodeError as error:
+            # A node of another version, perhaps: what it meant reaches our sockets with the next snapshot.
+            self._log.error("delivery_not_understood", error=str(error))
+            return
+        if isinstance(delivery, ToCustomer):
+            _frame_for(self._customers.of(delivery.account_id), delivery.frame, delivery.told)
+            return
+        if len(self._queue) >= QUEUE_LEN_MAX:
+            self._log.error("deliveries_dropped", count=len(self._queue))
+            self._queue.clear()
+            self._on_overflow()
+        self._queue.append(delivery)
+        self._has_deliveries.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            await self._has_deliveries.wait()
+            self._has_deliveries = anyio.Event()
+            while self._queue:
+                await self._deliver(self._queue.popleft())
+
+    async def _deliver(self, delivery: ForMechanics) -> None:
+        match delivery:
+            case OfferTo():
+                await self._offer(delivery)
+            case Withdraw():
+                await self._withdraw(delivery)
+            case ToMechanic(mechanic_id, frame, told):
+                _frame_for(self._mechanics.of(mechanic_id), frame, told)
+            case Facts(mechanic_id, on_duty, is_busy):
+                for connection in self._mechanics.of(mechanic_id):
+                    connection.take_facts(on_duty, is_busy)
+            case _:
+                assert_never(delivery)
+
+    async def _offer(self, delivery: OfferTo) -> None:
+        now_s, now_ms = monotonic(), self._clock.now_ms()
+        if delivery.mechanic_id is not None and not self._mechanics.of(delivery.mechanic_id):
+            return
+        shown = self._offers.opened(delivery.offer, delivery.expires_at_ms)
+        if shown is None or now_ms >= delivery.expires_at_ms:
+            return
+        frame = shown.frame(now_ms)
+        if delivery.mechanic_id is not None:
+            for connection in self._mechanics.of(delivery.mechanic_id):
+                connection.show(shown, frame, now_s)
+            return
+        excluded = frozenset(delivery.excluded)
+
+        def show_if_eligible(connection: MechanicConnection) -> None:
+            if connection.account_id not in excluded:
+                connection.show_if_eligible(shown, frame, now_s)
+
+        await in_slices(self._mechanics.all(), show_if_eligible)
+
+    async def _withdraw(self, delivery: Withdraw) -> None:
+        offer_id = delivery.offer_id
+        frame = frame_text(wire.encode(OfferWithdrawn(offer_id, delivery.reason)))
+        if delivery.only_mechanic_id is not None:
+            self._offers.declined(offer_id, delivery.only_mechanic_id)
+            for connection in self._mechanics.of(delivery.only_mechanic_id):
+                connection.withdraw(offer_id, frame)
+            return
+        self._offers.withdrawn(offer_id)
+
+        def withdraw(connection: MechanicConnection) -> None:
+            if connection.connection_id != delivery.except_connection_id:
+                connection.withdraw(offer_id, frame)
+
+        await in_slices(self._mechanics.all(), withdraw)
+
+
+def _frame_for(connections: Iterable[Connection], payload: msgspec.Raw, told: Told | None) -> None:
+    if connections:
+        frame = frame_text(bytes(payload))
+        for connection in connections:
+            connection.tell(frame, told)

@@ -1,0 +1,24 @@
+"""Frames that say the same to many sockets, made once for all of them."""
+
+from http_api.sockets.frames import frame_text
+from infra.clock import Clock
+from models import wire
+from models.timestamps import rfc3339
+from models.wire import HeartbeatAck
+
+
+class HeartbeatAcks:
+    """The answer to heartbeats: one frame for all those of a millisecond."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._made_at_ms = -1
+        self._frame = b""
+
+    def frame(self) -> bytes:
+        """Return the frame that answers a heartbeat now."""
+        now_ms = self._clock.now_ms()
+        if now_ms != self._made_at_ms:
+            self._made_at_ms = now_ms
+            self._frame = frame_text(wire.encode(HeartbeatAck(rfc3339(now_ms))))
+        return self._frame

@@ -1,0 +1,50 @@
+"""Connections that may have missed a change: each gets a fresh snapshot, again and again until it could be read."""
+
+from typing import Final, Protocol
+
+import anyio
+
+READERS: Final = 100
+"""How many connections wait for their snapshots side by side; read together, they are one."""
+AGAIN_AFTER_S: Final = 1.0
+"""How long to leave the database alone after a snapshot could not be read."""
+
+
+class Refreshable(Protocol):
+    """What can be brought up to date; a connection."""
+
+    async def refresh_in_turn(self) -> bool:
+        """Read and send what may have been missed; ``False`` if it could not be read."""
+
+
+class Stale:
+    """The connections that are to be brought up to date, in the order in which that was noticed."""
+
+    def __init__(self) -> None:
+        self._marked: dict[Refreshable, None] = {}
+        self._has_marked = anyio.Event()
+
+    def mark(self, *connections: Refreshable) -> None:
+        """Bring them up to date soon, as each of them may have missed a change; never waits."""
+        self._marked.update(dict.fromkeys(connections))
+        self._has_marked.set()
+
+    async def run(self) -> None:
+        """Bring them up to date, a few side by side, until cancelled."""
+        while True:
+            await self._has_marked.wait()
+            self._has_marked = anyio.Event()
+            marked, self._marked = list(self._marked), {}
+            unread: list[Refreshable] = []
+            async with anyio.create_task_group() as readers:
+                for _ in range(min(READERS, len(marked))):
+                    readers.start_soon(self._refresh, marked, unread)
+            if unread:
+                await anyio.sleep(AGAIN_AFTER_S)
+                self.mark(*unread)
+
+    async def _refresh(self, marked: list[Refreshable], unread: list[Refreshable]) -> None:
+        while marked:
+            connection = marked.pop()
+            if not await connection.refresh_in_turn():
+                unread.append(connection)

@@ -1,0 +1,27 @@
+"""Doing something with many, without keeping the event loop from everybody else."""
+
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Final, TypeVar
+
+from anyio.lowlevel import checkpoint
+
+T = TypeVar("T")
+
+SLICE_S: Final = 0.005
+"""How long one slice may keep the event loop to itself."""
+SLICE_LOOK_LEN: Final = 32
+"""How many are served between two looks at the clock."""
+
+
+async def in_slices(items: Iterable[T], act: Callable[[T], None]) -> None:
+    """Call ``act`` with each item, in order, letting everybody else have a turn every few milliseconds.
+
+    ``items`` must stay as they are meanwhile: give a copy of what others change.
+    """
+    slice_ends_s = monotonic() + SLICE_S
+    for index, item in enumerate(items):
+        act(item)
+        if index % SLICE_LOOK_LEN == 0 and monotonic() > slice_ends_s:
+            await checkpoint()
+            slice_ends_s = monotonic() + SLICE_S
