@@ -1,10 +1,12 @@
 """The promises of the layout: imports point inward only, the code is clean, and what is written down is there."""
 
+import copy
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,10 +44,9 @@ def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+TOPS = ("models", "infra", "accounts", "presence", "dispatch", "http_api", "embedded", "demo", "benchmarks")
 PACKAGES = sorted(
-    path.parent.relative_to(ROOT).as_posix()
-    for top in ("models", "infra", "accounts", "presence", "dispatch", "http_api", "embedded", "demo", "benchmarks")
-    for path in (ROOT / top).rglob("__init__.py")
+    path.parent.relative_to(ROOT).as_posix() for top in TOPS for path in (ROOT / top).rglob("__init__.py")
 )
 
 
@@ -59,3 +60,51 @@ def test_the_map_of_a_package_names_each_of_its_modules_and_nothing_else(package
     assert named - {"run.py"} == (set() if package == "models/migrations" else there)
     rooms = {path.name for path in folder.iterdir() if path.joinpath("__init__.py").exists()}
     assert {room for room in rooms if f"{room}/" not in on_the_map} == set()
+
+
+# --- circles ----------------------------------------------------------------------------------------------------------
+
+
+def circles(graph: grimp.ImportGraph) -> list[list[str]]:
+    """Return the modules that know each other in a circle, one list for each circle: Tarjan's strongly connected components."""
+    order: dict[str, int] = {}
+    reaches: dict[str, int] = {}
+    """The earliest module, by its place in ``order``, that a module leads back to."""
+    path: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = reaches[module] = len(order)
+        path.append(module)
+        for imported in sorted(graph.find_modules_directly_imported_by(module)):
+            if imported not in order:
+                visit(imported)
+            if imported in path:
+                reaches[module] = min(reaches[module], reaches[imported])
+        if reaches[module] == order[module]:
+            circle = path[path.index(module) :]
+            del path[path.index(module) :]
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for module in sorted(graph.modules):
+        if module not in order:
+            visit(module)
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """Who imports whom in all our packages, also where it is only for the types, and inside functions."""
+    return grimp.build_graph(*TOPS, exclude_type_checking_imports=False, cache_dir=None)
+
+
+def test_no_modules_know_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
+    assert circles(graph) == []
+
+
+def test_a_circle_through_several_packages_would_be_found(graph: grimp.ImportGraph) -> None:
+    planted = copy.deepcopy(graph)
+    planted.add_import(importer="models.wire", imported="http_api.app")
+    (circle,) = circles(planted)
+    assert {"models.wire", "http_api.app", "http_api.sockets.hub", "dispatch.service"} <= set(circle)
