@@ -7,7 +7,7 @@ carries has a version. Two nodes may tell of the same thing, and the one that ha
 from msgspec import Raw, Struct, json
 
 from infra.redis_link import RedisLink
-from models.wire import OfferView
+from models.wire import OfferView, WithdrawReason
 
 
 class Told(Struct):
@@ -53,7 +53,7 @@ class Withdraw(Struct, tag="withdraw"):
     """
 
     offer_id: str
-    reason: str
+    reason: WithdrawReason
     except_connection_id: str | None = None
     only_mechanic_id: str | None = None
 

@@ -7,7 +7,7 @@ address waits a moment instead of being refused.
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 
 from accounts.accounts import normal_email
-from infra.redis_link import RedisLink
+from infra.redis_link import RedisLink, Script
 from models.settings import DoorSettings
 
 BEGIN = Path(__file__).with_name("login_begin.lua")
@@ -87,7 +87,7 @@ class LoginLimit:
 
     async def _wait_for_turn(self, keys: list[str], attempt_id: str) -> TooMany | None:
         """Return ``None`` once the attempt counts as under way."""
-        arguments = [attempt_id, self._failures_max, self._window_ms, UNDER_WAY_MAX_MS]
+        arguments = (attempt_id, self._failures_max, self._window_ms, UNDER_WAY_MAX_MS)
         with anyio.move_on_after(WAIT_MAX_S):
             # The attempts waited for may be another node's, so there is nothing here to be woken by.
             while (verdict := await self._run(self._begin, keys, arguments)) == WAIT:  # noqa: ASYNC110
@@ -95,7 +95,7 @@ class LoginLimit:
             return None if verdict == GO else TooMany(max(1, -(-verdict // 1000)))
         return TooMany(1)
 
-    async def _run(self, script: object, keys: list[str], arguments: list[object]) -> int:
+    async def _run(self, script: Script, keys: list[str], arguments: Sequence[str | int]) -> int:
         return int(await script(keys=keys, args=arguments))
 
     def _keys(self, subject: str) -> tuple[str, str]:

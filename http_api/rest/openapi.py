@@ -207,7 +207,8 @@ def _schema_name(schema: dict[str, Any]) -> str:
     for several in ("oneOf", "allOf"):
         if several in schema:
             return " | ".join(filter(None, map(_schema_name, schema[several])))
-    return schema.get("$ref", "").rpartition("/")[2]
+    reference: str = schema.get("$ref", "")
+    return reference.rpartition("/")[2]
 
 
 def _text(text: str) -> str:

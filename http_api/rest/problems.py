@@ -79,8 +79,9 @@ def failure(error: Exception, *, where: str) -> Response:
     return problem("internal_error", "Something went wrong on our side. It has been logged.")
 
 
-async def on_http_exception(_request: object, error: HTTPException) -> Response:
+async def on_http_exception(_request: object, error: Exception) -> Response:
     """Starlette's own refusals (no such route, wrong method) in our shape."""
+    assert isinstance(error, HTTPException), "registered for these alone"
     code = _CODE_OF_STATUS.get(error.status_code, "not_found")
     details = {
         "method_not_allowed": "This resource does not know that method; see the Allow header.",

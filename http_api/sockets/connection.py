@@ -16,8 +16,6 @@ from typing import Any, ClassVar, Final
 import anyio
 import msgspec
 import structlog
-from redis.exceptions import RedisError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dispatch.deliveries import Told
 from http_api.auth import Identity
@@ -27,11 +25,8 @@ from http_api.sockets.jobs import Work
 from http_api.sockets.protocol import SocketLike
 from infra.clock import Clock
 from models import wire
-from models.errors import PitlaneError
+from models.errors import Unavailable
 from models.wire import ErrorMessage, RequestUpdate, RequestView
-
-UNAVAILABLE: Final = (PitlaneError, RedisError, PoolTimeout, OSError)
-"""What a broken world looks like from here; everything else that a job raises is a bug."""
 
 HELD_MAX: Final = 200
 """Deliveries kept while the snapshot is being read; whoever misses more is sent away to connect again."""
@@ -116,7 +111,7 @@ class Connection:
         raise NotImplementedError
 
     async def read_snapshot(self) -> bool:
-        """Read what ``greet`` sends; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
+        """Read what ``greet`` sends; ``False`` if there is no such account. May raise ``Unavailable``."""
         raise NotImplementedError
 
     def greet(self) -> None:
@@ -124,7 +119,7 @@ class Connection:
         raise NotImplementedError
 
     async def refresh(self) -> None:
-        """Read the snapshot again and send what may have been missed; may raise ``UNAVAILABLE``."""
+        """Read the snapshot again and send what may have been missed; may raise ``Unavailable``."""
         raise NotImplementedError
 
     # --- what the socket calls ----------------------------------------------------------------------------------------
@@ -173,7 +168,7 @@ class Connection:
     # --- what the hub calls -------------------------------------------------------------------------------------------
 
     async def prepare(self) -> bool:
-        """Get ready for the welcome; ``False`` if there is no such account. May raise ``UNAVAILABLE``."""
+        """Get ready for the welcome; ``False`` if there is no such account. May raise ``Unavailable``."""
         is_known = await self.read_snapshot()
         self._snapshot_at_ms = self._node.clock.now_ms()
         return is_known
@@ -233,7 +228,7 @@ class Connection:
             for request in await self._node.recent_requests.get(self.account_id) or ():
                 if request.id == told.request_id and request.version > told.version:
                     self.send(RequestUpdate(request))
-        except UNAVAILABLE as error:
+        except Unavailable as error:
             log.warning("not_followed_up_yet", account_id=self.account_id, error=str(error))
             self._node.mark_stale(self)
 
@@ -318,7 +313,7 @@ class Connection:
     async def _run(self, job: Work, ref: str | None) -> None:
         try:
             await job()
-        except UNAVAILABLE as error:
+        except Unavailable as error:
             log.warning("job_unavailable", account_id=self.account_id, job=_name_of(job), error=str(error))
             self.error("unavailable", "The server cannot reach its database just now; please try again.", ref)
             # It may have happened nevertheless, or half of it.
@@ -342,7 +337,7 @@ class Connection:
             try:
                 if self.is_open:
                     await self.refresh()
-            except UNAVAILABLE as error:
+            except Unavailable as error:
                 is_read = False
                 log.warning("not_refreshed_yet", account_id=self.account_id, error=str(error))
             finally:

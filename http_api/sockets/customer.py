@@ -9,8 +9,9 @@ import msgspec
 
 from http_api.auth import Identity
 from http_api.sockets.batches import Batches
-from http_api.sockets.connection import UNAVAILABLE, Connection, Node, log
+from http_api.sockets.connection import Connection, Node, log
 from models import wire
+from models.errors import Unavailable
 from models.timestamps import rfc3339
 from models.wire import (
     WATCH_MAX,
@@ -108,7 +109,7 @@ class CustomerConnection(Connection):
             return
         try:
             known = await presence.status_of(untold)
-        except UNAVAILABLE as error:
+        except Unavailable as error:
             # The watch stands, and presence sends the statuses as soon as it can.
             log.warning("watched_not_known_yet", account_id=self.account_id, error=str(error))
             return

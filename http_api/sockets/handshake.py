@@ -9,8 +9,8 @@ from starlette.websockets import WebSocket
 from http_api.auth import Identity, Tickets, Tokens, origin_is_ours, token_of
 from http_api.rest import problems
 from http_api.rest.problems import problem
-from http_api.sockets.connection import UNAVAILABLE
 from infra.clock import Clock
+from models.errors import Unavailable
 from models.settings import DoorSettings
 
 
@@ -35,7 +35,7 @@ class Handshakes:
         if ticket is not None and (carried is None or carried[1] != "bearer"):
             try:
                 identity = await self.tickets.redeem(ticket)
-            except UNAVAILABLE as error:
+            except Unavailable as error:
                 return problems.failure(error, where=websocket.scope["path"])
         elif carried is not None:
             token, via = carried

@@ -25,7 +25,7 @@ from http_api.auth import Identity
 from http_api.rest import problems
 from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
-from http_api.sockets.connection import UNAVAILABLE, Connection, Node, SocketTimes
+from http_api.sockets.connection import Connection, Node, SocketTimes
 from http_api.sockets.customer import CustomerConnection, CustomerParts
 from http_api.sockets.handshake import Handshakes, unauthenticated, unavailable
 from http_api.sockets.inbox import Inbox
@@ -39,6 +39,7 @@ from http_api.sockets.tables import ConnectionTable
 from infra.bus import Bus
 from infra.clock import Clock
 from infra.slices import in_slices
+from models.errors import Unavailable
 from models.settings import DoorSettings
 from presence.service import Presence
 
@@ -193,7 +194,7 @@ class Hub:
         """Return why this connection cannot be opened, or ``None``: then its snapshot has been read."""
         try:
             is_known = await connection.prepare()
-        except UNAVAILABLE as error:
+        except Unavailable as error:
             return problems.failure(error, where=websocket.scope["path"])
         if not is_known:
             return unauthenticated()

@@ -11,11 +11,12 @@ from dispatch.snapshots import MechanicSnapshot
 from http_api.auth import Identity
 from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
-from http_api.sockets.connection import UNAVAILABLE, Connection, Node, log
+from http_api.sockets.connection import Connection, Node, log
 from http_api.sockets.frames import frame_text
 from http_api.sockets.open_offers import OpenOffers, ShownOffer
 from http_api.sockets.protocol import SocketLike
 from models import wire
+from models.errors import Unavailable
 from models.ids import new_id
 from models.outcomes import NotFound, Refused
 from models.timestamps import rfc3339
@@ -31,6 +32,7 @@ from models.wire import (
     OfferAck,
     OfferWithdrawn,
     SetAvailability,
+    WithdrawReason,
 )
 from presence.service import Presence
 
@@ -209,7 +211,7 @@ class MechanicConnection(Connection):
         for offer_id, shown in before.items():
             if offer_id not in still_open:
                 # Nobody can tell any more which it was: past its deadline it has expired, else most likely somebody has it.
-                reason = "expired" if now_ms >= shown.expires_at_ms else "taken"
+                reason: WithdrawReason = "expired" if now_ms >= shown.expires_at_ms else "taken"
                 self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, reason))))
         self._show_all(snapshot.offers)
         if is_newly_eligible:
@@ -256,7 +258,7 @@ class MechanicConnection(Connection):
                 self._leave_unknown()
             elif self._follow(state, is_answer=False):
                 await self._send_open_offers()
-        except UNAVAILABLE as error:
+        except Unavailable as error:
             log.warning("not_settled_yet", account_id=self.account_id, error=str(error))
             self._node.mark_stale(self)
 

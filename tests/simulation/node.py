@@ -14,13 +14,12 @@ from dispatch.money.stripe_api import StripeApi
 from dispatch.service import Dispatch
 from dispatch.snapshots import Snapshots
 from http_api.auth import Tickets, Tokens
-from http_api.sockets.connection import UNAVAILABLE
 from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
 from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.redis_link import RedisLink
-from models.errors import RedisUnavailable
+from models.errors import RedisUnavailable, Unavailable
 from models.settings import DispatchSettings, DoorSettings, Settings, StripeSettings
 from presence.service import Presence
 from tests.simulation import redis, stripe
@@ -162,7 +161,7 @@ class Node:
         async def do() -> None:
             try:
                 done = await work()
-            except UNAVAILABLE:
+            except Unavailable:
                 give_up()
             else:
                 if not answer.done():
