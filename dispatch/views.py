@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from msgspec import UNSET
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -12,7 +13,7 @@ from dispatch.request import OpenWindow
 from dispatch.request_store import open_windows
 from models import tables
 from models.timestamps import rfc3339, rfc3339_or_none
-from models.wire import OfferDeadline, OfferView, Person, RefundState, RequestView
+from models.wire import OfferDeadline, OfferView, Person, RefundState, RequestView, TimelineEntryView
 
 TIMELINE_LEN_MAX = 100
 
@@ -125,11 +126,17 @@ def _view(
     )
 
 
-def _line(entry: Entry, names: dict[str, str]) -> dict[str, Any]:
-    line = {"at": rfc3339(entry.at_ms), "event": entry.event, **entry.details}
-    if (mechanic_id := entry.details.get("mechanic_id")) is not None:
-        line["mechanic_name"] = names.get(mechanic_id)
-    return line
+def _line(entry: Entry, names: dict[str, str]) -> TimelineEntryView:
+    mechanic_id = entry.details.get("mechanic_id", UNSET)
+    return TimelineEntryView(
+        at=rfc3339(entry.at_ms),
+        event=entry.event,
+        mechanic_id=mechanic_id,
+        mechanic_name=names.get(mechanic_id, UNSET),
+        reason=entry.details.get("reason", UNSET),
+        amount_cents=entry.details.get("amount_cents", UNSET),
+        cause=entry.details.get("cause", UNSET),
+    )
 
 
 def _person(account_id: str | None, names: dict[str, str]) -> Person | None:

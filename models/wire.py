@@ -3,7 +3,7 @@
 The published AsyncAPI document is generated from these. Unknown members are ignored, both ways (contract).
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import json as msgspec_json
@@ -51,6 +51,18 @@ class RefundState(Struct):
     amount_cents: int
 
 
+class TimelineEntryView(Struct):
+    """A line of a request's story; what it says besides depends on ``event``."""
+
+    at: Timestamp
+    event: str
+    mechanic_id: str | UnsetType = UNSET
+    mechanic_name: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    amount_cents: int | UnsetType = UNSET
+    cause: str | UnsetType = UNSET
+
+
 class RequestView(Struct):
     """A session request. ``version`` only grows: an older one never overwrites a newer."""
 
@@ -69,7 +81,7 @@ class RequestView(Struct):
     accepted_at: Timestamp | None
     completed_at: Timestamp | None
     refund: RefundState | None
-    timeline: list[dict[str, Any]]
+    timeline: list[TimelineEntryView]
 
 
 class OfferView(Struct):

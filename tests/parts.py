@@ -418,4 +418,4 @@ async def running_node(
 
 def events(request: RequestView) -> Sequence[str]:
     """The request's story, in words."""
-    return [line["event"] for line in request.timeline]
+    return [line.event for line in request.timeline]

@@ -45,7 +45,7 @@ async def test_asking_after_payment_fulfils_at_once_though_no_webhook_ever_comes
         assert world.webhooks == []
         view = await world.request(a, customer_id, paid.request_id)
         assert (view.status, view.preferred_mechanic.id, view.plan) == ("priority_offered", favorite, "quick_chat")
-        assert view.timeline[0]["amount_cents"] == 999
+        assert view.timeline[0].amount_cents == 999
 
 
 async def test_the_webhook_alone_fulfils_and_again_when_it_was_refused_first(database_url, redis_url, tmp_path):
