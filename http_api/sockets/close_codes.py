@@ -21,9 +21,10 @@ class Then(StrEnum):
     """What a client should do after a close."""
 
     RECONNECT = "reconnect with jittered back-off"
+    RECONNECT_SPREAD = "reconnect with jittered back-off, the first try within seconds: all were sent away together"
     RECONNECT_SLOWLY = "reconnect after a long, jittered back-off: hurrying back would only repeat it"
     SIGN_IN = "sign in again, then reconnect"
-    FIX = "do not reconnect before the client is mended: the same frame would be refused again"
+    FIX = "mend the client: the same frame would be refused again; until then reconnect only after a long, jittered back-off"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ CLOSE_CODES = (
     CloseCode(TOO_MANY, "too many frames, or too many things asked for at once", Then.RECONNECT_SLOWLY),
     CloseCode(TOO_BIG, "a message longer than 16 KiB", Then.FIX),
     CloseCode(BUG, "something went wrong on our side", Then.RECONNECT),
-    CloseCode(RESTARTING, "the server drains: it is about to restart", Then.RECONNECT),
+    CloseCode(RESTARTING, "the server drains: it is about to restart", Then.RECONNECT_SPREAD),
     CloseCode(TRY_LATER, "the snapshot could not be read; the database or Redis does not answer", Then.RECONNECT),
     CloseCode(TOKEN_EXPIRED, "the token has expired", Then.SIGN_IN),
     CloseCode(SILENT, "nothing was heard for the presence time-out", Then.RECONNECT),

@@ -102,20 +102,12 @@ function problemsOf(error) {
     const wait = error.retry_after_s ? `in ${error.retry_after_s} s` : "in a minute";
     return [{ field: null, text: `Too many attempts. Please try again ${wait}.` }];
   }
-  const fields = fieldProblems(error.errors);
+  const fields = error.errors.map(({ field, message }) => ({ field: inputOf(field), text: message }));
   return fields.length ? fields : [{ field: null, text: error.message }];
 }
 
 /**
- * @param {unknown} errors  the `errors` of a 422
- * @returns {FormProblem[]}
+ * @param {string} field  what a problem names
+ * @returns {FormProblem["field"]}
  */
-function fieldProblems(errors) {
-  if (!Array.isArray(errors)) return [];
-  return errors.flatMap((one) => {
-    const where = String(one?.field ?? one?.path ?? one?.pointer ?? one?.name ?? "");
-    const field = /** @type {const} */ (["name", "email", "password"]).find((name) => where.includes(name));
-    const text = one?.message ?? one?.detail;
-    return typeof text === "string" ? [{ field: field ?? null, text }] : [];
-  });
-}
+const inputOf = (field) => /** @type {const} */ (["name", "email", "password"]).find((name) => name === field) ?? null;

@@ -5,7 +5,7 @@ import { RequestTimeline } from "./request-timeline.js";
 import { planLength, planName } from "./words.js";
 
 /**
- * @import {Plan} from "./wire.js"
+ * @import {PlanView} from "./wire.js"
  * @import {TrackedRequest} from "./requests.js"
  */
 
@@ -49,7 +49,7 @@ export class ActiveRequest extends Part {
   /**
    * @param {object} props
    * @param {TrackedRequest | null} props.request
-   * @param {readonly Plan[] | null} props.plans
+   * @param {readonly PlanView[] | null} props.plans
    * @param {string | undefined} props.acting
    * @param {string | undefined} props.problem
    */

@@ -3,7 +3,9 @@
 import { hearServerTime } from "./clock.js";
 
 /**
- * @import {Account, Checkout, CheckoutState, Config, Favorite, MechanicStatus, Plan, RoutingType, SessionRequest} from "./wire.js"
+ * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FieldError, FreeCheckout,
+ *   LoginBody, Plans, Problem, PublicConfig, RegisterBody, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
+ *   StripeCheckout} from "./wire.js"
  */
 
 const TIMEOUT_MS = 10_000;
@@ -17,9 +19,9 @@ export class ApiError extends Error {
   /**
    * @param {string} code
    * @param {string} message  fit to be shown
-   * @param {{status?: number, retry_after_s?: number | null, errors?: unknown}} [more]  status 0: no answer
+   * @param {{status?: number, retry_after_s?: number | null, errors?: FieldError[]}} [more]  status 0: no answer
    */
-  constructor(code, message, { status = 0, retry_after_s = null, errors = null } = {}) {
+  constructor(code, message, { status = 0, retry_after_s = null, errors = [] } = {}) {
     super(message);
     this.name = "ApiError";
     this.code = code;
@@ -69,7 +71,7 @@ async function call(method, path, { body, headers = {}, signal, timeout_ms = TIM
         ...(body === undefined ? {} : { "content-type": "application/json" }),
         ...headers,
       },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined ? null : JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
     text = await response.text();
@@ -79,18 +81,10 @@ async function call(method, path, { body, headers = {}, signal, timeout_ms = TIM
     throw new ApiError("network", "We cannot reach the server. Check your connection and try again.");
   }
   hearServerTime(response.headers.get("date"));
+  if (!response.ok) throw refusal(response, text);
   const data = parsed(text);
-  if (response.ok) {
-    if (data === undefined)
-      throw new ApiError("unreadable", "The server's answer could not be read. Please try again.");
-    return data;
-  }
-  const retry_after = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
-  throw new ApiError(String(data?.code ?? `http_${response.status}`), problemText(response.status, data), {
-    status: response.status,
-    retry_after_s: Number.isFinite(retry_after) ? retry_after : null,
-    errors: data?.errors ?? null,
-  });
+  if (data === undefined) throw new ApiError("unreadable", "The server's answer could not be read. Please try again.");
+  return data;
 }
 
 /**
@@ -107,59 +101,72 @@ function parsed(text) {
 }
 
 /**
- * @param {number} status
- * @param {any} problem  RFC 9457, or nothing readable (a proxy's page)
+ * @param {Response} response
+ * @param {string} text
  */
-function problemText(status, problem) {
-  const said = problem?.detail ?? problem?.title;
-  if (typeof said === "string" && said) return said;
-  return status >= 500
-    ? "The server has a problem just now. Please try again."
-    : `The server refused this (${status}).`;
+function refusal({ status, headers }, text) {
+  // Anything else is not our server's: a proxy's page.
+  const is_ours = headers.get("content-type")?.startsWith("application/problem+json");
+  /** @type {Problem | undefined} */
+  const problem = is_ours ? parsed(text) : undefined;
+  const unexplained =
+    status >= 500 ? "The server has a problem just now. Please try again." : `The server refused this (${status}).`;
+  const retry_after_s = Number.parseInt(headers.get("retry-after") ?? "", 10);
+  return new ApiError(problem?.code ?? `http_${status}`, problem?.detail ?? unexplained, {
+    status,
+    retry_after_s: Number.isFinite(retry_after_s) ? retry_after_s : null,
+    errors: problem?.errors ?? [],
+  });
 }
 
 const id = encodeURIComponent;
 
-/** @returns {Promise<Config>} */
+/** @returns {Promise<PublicConfig>} */
 export const getConfig = () => call("GET", "/api/config");
-/** @returns {Promise<Account>} */
+/** @returns {Promise<AccountView>} */
 export const getMe = () => call("GET", "/api/me");
 
 /**
- * @param {{email: string, password: string}} credentials
- * @returns {Promise<{account: Account}>}
+ * @param {LoginBody} credentials
+ * @returns {Promise<SignedIn>}
  */
 export const login = (credentials) => call("POST", "/api/auth/login", { body: credentials });
 /**
- * @param {{email: string, password: string, name: string}} account
- * @returns {Promise<{account: Account}>}
+ * @param {RegisterBody} account
+ * @returns {Promise<SignedIn>}
  */
 export const register = (account) => call("POST", "/api/auth/register", { body: account });
 /** @returns {Promise<null>} */
 export const logout = () => call("POST", "/api/auth/logout");
 
-/** @returns {Promise<{favorites: Favorite[]}>} */
+/** @returns {Promise<Favorites>} */
 export const getFavorites = () => call("GET", "/api/favorites");
-/** @param {string} mechanic_id */
+/**
+ * @param {string} mechanic_id
+ * @returns {Promise<FavoriteAdded>}
+ */
 export const addFavorite = (mechanic_id) => call("PUT", `/api/favorites/${id(mechanic_id)}`);
-/** @param {string} mechanic_id */
+/**
+ * @param {string} mechanic_id
+ * @returns {Promise<null>}
+ */
 export const removeFavorite = (mechanic_id) => call("DELETE", `/api/favorites/${id(mechanic_id)}`);
 
 /**
  * @param {string} mechanic_id
  * @param {AbortSignal} signal
- * @returns {Promise<MechanicStatus>}
+ * @returns {Promise<StatusView>}
  */
 export const getStatus = (mechanic_id, signal) => call("GET", `/api/mechanics/${id(mechanic_id)}/status`, { signal });
-/** @returns {Promise<{available_count: number}>} */
+/** @returns {Promise<AvailableCount>} */
 export const getAvailability = () => call("GET", "/api/mechanics/availability");
-/** @returns {Promise<{plans: Plan[]}>} */
+/** @returns {Promise<Plans>} */
 export const getPlans = () => call("GET", "/api/plans");
 
 /**
- * @param {{plan: string, routing_type: RoutingType, preferred_mechanic_id?: string}} choice
+ * @param {CheckoutBody} choice
  * @param {string} idempotency_key  the same for every try of one choice, so that retrying is safe
- * @returns {Promise<Checkout>}
+ * @returns {Promise<StripeCheckout | FreeCheckout>}
  */
 export const makeCheckout = (choice, idempotency_key) =>
   call("POST", "/api/checkout", {
@@ -174,23 +181,18 @@ export const makeCheckout = (choice, idempotency_key) =>
 export const getCheckout = (checkout_id) => call("GET", `/api/checkout/${id(checkout_id)}`);
 
 /**
- * @param {string | null} [cursor]
- * @returns {Promise<{requests: SessionRequest[], next_cursor: string | null}>}
+ * @param {string | null} cursor  null: the newest
+ * @returns {Promise<Requests>}
  */
-export const getRequests = (cursor = null) =>
-  call("GET", `/api/requests?limit=10${cursor ? `&cursor=${id(cursor)}` : ""}`);
+export const getRequests = (cursor) => call("GET", `/api/requests?limit=10${cursor ? `&cursor=${id(cursor)}` : ""}`);
 /**
  * @param {string} request_id
- * @returns {Promise<SessionRequest>}
+ * @returns {Promise<RequestView>}
  */
-export const getRequest = (request_id) => call("GET", `/api/requests/${id(request_id)}`).then(unwrapped);
+export const getRequest = (request_id) => call("GET", `/api/requests/${id(request_id)}`);
 /**
  * @param {string} request_id
  * @param {"skip-wait" | "cancel" | "start" | "complete" | "release"} action
- * @returns {Promise<SessionRequest>}
+ * @returns {Promise<RequestAnswer>}
  */
-export const actOnRequest = (request_id, action) =>
-  call("POST", `/api/requests/${id(request_id)}/${action}`).then(unwrapped);
-
-/** @param {any} answer  a request, or `{request}` */
-const unwrapped = (answer) => answer.request ?? answer;
+export const actOnRequest = (request_id, action) => call("POST", `/api/requests/${id(request_id)}/${action}`);

@@ -5,7 +5,7 @@ import { StatusLine } from "./status-line.js";
 import { availableText, notificationNotes, shortName, span } from "./words.js";
 
 /**
- * @import {Config, MechanicStatus, ProviderType} from "./wire.js"
+ * @import {PublicConfig, StatusView, ProviderType} from "./wire.js"
  * @import {AvailabilityModalState} from "./store.js"
  */
 
@@ -83,9 +83,9 @@ export class AvailabilityModal extends Part {
    * @param {object} props
    * @param {AvailabilityModalState | null} props.modal  null: closed
    * @param {{name: string, type: ProviderType} | null} props.mechanic
-   * @param {MechanicStatus | undefined} props.status
+   * @param {StatusView | undefined} props.status
    * @param {number | null} props.available_count
-   * @param {Config | null} props.config
+   * @param {PublicConfig | null} props.config
    */
   update({ modal, mechanic, status, available_count, config }) {
     if (!modal || !mechanic) {

@@ -1,6 +1,9 @@
 /** What must outlive a trip to the payment page and back, and a lost answer. */
 
-/** @import {Booking} from "./store.js" */
+/**
+ * @import {CheckoutBody} from "./wire.js"
+ * @import {Booking} from "./store.js"
+ */
 
 const STORAGE_KEY = "pitlane.booking";
 
@@ -63,7 +66,7 @@ export class CheckoutKey {
   #key = "";
 
   /**
-   * @param {object} choice
+   * @param {CheckoutBody} choice
    * @returns {string}
    */
   for(choice) {

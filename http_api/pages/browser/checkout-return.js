@@ -2,9 +2,9 @@
 
 import { Part, glyph, h, setAttribute, setText } from "./elements.js";
 
-/** @import {CheckoutReturn as Returned} from "./store.js" */
+/** @import {CheckoutReturnState} from "./store.js" */
 
-/** @type {Record<Returned["phase"], [title: string, text: string]>} */
+/** @type {Record<CheckoutReturnState["phase"], [title: string, text: string]>} */
 const WORDS = {
   confirming: ["Confirming your payment…", "This usually takes a moment. You can stay on this page."],
   slow: [
@@ -46,7 +46,7 @@ export class CheckoutReturn extends Part {
     this.hidden = true;
   }
 
-  /** @param {Returned | null} returned */
+  /** @param {CheckoutReturnState | null} returned */
   update(returned) {
     this.hidden = !returned;
     if (!returned) return;

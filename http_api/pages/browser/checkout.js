@@ -4,7 +4,8 @@ import { ApiError, getCheckout, getRequest, makeCheckout, messageOf } from "./ap
 import { CheckoutKey } from "./booking.js";
 
 /**
- * @import {CheckoutReturn, Store} from "./store.js"
+ * @import {CheckoutBody} from "./wire.js"
+ * @import {CheckoutReturnState, Store} from "./store.js"
  * @import {Loader} from "./loading.js"
  */
 
@@ -27,10 +28,11 @@ export function createCheckout(store, load, onBooked) {
   async function pay() {
     const { booking, checkout } = store.state;
     if (checkout.phase !== "idle" || !booking.plan) return;
+    /** @type {CheckoutBody} */
     const choice = {
       plan: booking.plan,
       routing_type: booking.routing_type,
-      ...(booking.favorite ? { preferred_mechanic_id: booking.favorite.id } : {}),
+      preferred_mechanic_id: booking.favorite?.id ?? null,
     };
     store.dispatch({ type: "checkout_moved", phase: "sending" });
     try {
@@ -146,7 +148,7 @@ export function createCheckout(store, load, onBooked) {
     return false;
   }
 
-  /** @param {CheckoutReturn | null} returned  null: nothing to say */
+  /** @param {CheckoutReturnState | null} returned  null: nothing to say */
   function settle(returned) {
     store.dispatch({ type: "return_moved", returned });
     // A reload must not ask about this payment again.

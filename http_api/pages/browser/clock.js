@@ -3,16 +3,27 @@
  * and one shared tick for everything that counts down.
  */
 
-/** @type {{server_ms: number, heard_at_ms: number} | null} */
-let heard = null;
+/**
+ * What the server's clock said, and when that was on the `performance.now()` scale.
+ * @typedef {{server_ms: number, heard_at_ms: number}} ClockReading
+ */
 
 /**
- * Remember what the server's clock said; anything unreadable is ignored.
  * @param {string | null | undefined} time  RFC 3339, or an HTTP `Date` header (whole seconds)
+ * @param {number} heard_at_ms
+ * @returns {ClockReading | null}  null: unreadable
  */
-export function hearServerTime(time) {
+export function clockReading(time, heard_at_ms) {
   const server_ms = Date.parse(time ?? "");
-  if (Number.isFinite(server_ms)) heard = { server_ms, heard_at_ms: performance.now() };
+  return Number.isFinite(server_ms) ? { server_ms, heard_at_ms } : null;
+}
+
+/** @type {ClockReading | null} */
+let heard = null;
+
+/** @param {string | null | undefined} time  as `clockReading` takes it */
+export function hearServerTime(time) {
+  heard = clockReading(time, performance.now()) ?? heard;
 }
 
 /** The server's time in ms since the epoch; our own clock's until the server has been heard. */
@@ -46,7 +57,8 @@ export function onTick(signal, tick) {
 /**
  * Milliseconds until `deadline_ms` (on the `performance.now()` scale), never below zero.
  * @param {number} deadline_ms
+ * @param {number} [now_ms]
  */
-export function msLeft(deadline_ms) {
-  return Math.max(0, deadline_ms - performance.now());
+export function msLeft(deadline_ms, now_ms = performance.now()) {
+  return Math.max(0, deadline_ms - now_ms);
 }

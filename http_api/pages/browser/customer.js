@@ -23,16 +23,16 @@ import { SessionLauncher } from "./session-launcher.js";
 import { SignIn } from "./sign-in.js";
 import { LiveSocket } from "./socket.js";
 import { createStore } from "./store.js";
+import { WATCH_MAX } from "./wire.js";
 import { availabilityText, customerStory, shortName } from "./words.js";
 
 /**
- * @import {Named} from "./wire.js"
+ * @import {Person} from "./wire.js"
  * @import {State} from "./store.js"
  * @import {TrackedRequest} from "./requests.js"
  */
 
 const { ApiError, messageOf } = api;
-const WATCH_MAX = 100;
 const RECOUNT_MS = 10_000;
 const store = createStore();
 const load = createLoader(store);
@@ -261,7 +261,7 @@ function closeModal() {
   store.dispatch({ type: "modal_closed" });
 }
 
-/** @param {Named | null} favorite  null: anyone */
+/** @param {Person | null} favorite  null: anyone */
 function choose(favorite) {
   closeModal();
   store.dispatch({ type: "booking_chosen", routing_type: favorite ? "priority_broadcast" : "broadcast", favorite });
@@ -292,11 +292,8 @@ async function act(request_id, action) {
   if (store.state.acting[request_id]) return;
   store.dispatch({ type: "action_sent", request_id, action });
   try {
-    store.dispatch({
-      type: "request_loaded",
-      request: await api.actOnRequest(request_id, action),
-      received_ms: performance.now(),
-    });
+    const { request } = await api.actOnRequest(request_id, action);
+    store.dispatch({ type: "request_loaded", request, received_ms: performance.now() });
     store.dispatch({ type: "action_answered", request_id });
   } catch (error) {
     if (load.signedOutBy(error)) return;
@@ -348,7 +345,7 @@ async function acceptPrompt(request_id) {
   }
 }
 
-/** @param {Named} mechanic */
+/** @param {Person} mechanic */
 async function addFavorite(mechanic) {
   try {
     await api.addFavorite(mechanic.id);

@@ -137,7 +137,7 @@ export function found(selector, kind) {
 }
 
 /** True while the visitor asks for less motion. */
-export function prefersStill() {
+function prefersStill() {
   return matchMedia("(prefers-reduced-motion: reduce)").matches;
 }
 

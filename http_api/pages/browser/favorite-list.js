@@ -4,15 +4,15 @@ import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
 import { StatusLine } from "./status-line.js";
 import { money, providerType } from "./words.js";
 
-/** @import {Favorite, MechanicStatus} from "./wire.js" */
-/** @typedef {Favorite & {removed: boolean}} ShownFavorite */
+/** @import {FavoriteView, StatusView} from "./wire.js" */
+/** @typedef {FavoriteView & {removed: boolean}} ShownFavorite */
 
 /**
  * @fires book-again  mechanic id
  * @fires remove-favorite  mechanic id
  * @fires restore-favorite  mechanic id
  */
-export class FavoriteCard extends Part {
+class FavoriteCard extends Part {
   #name = h("h3", {});
   #type = h("span", {});
   #typeGlyph = glyph("wrench", "🔧");
@@ -62,7 +62,7 @@ export class FavoriteCard extends Part {
     });
   }
 
-  /** @param {{favorite: ShownFavorite, status: MechanicStatus | undefined}} props */
+  /** @param {{favorite: ShownFavorite, status: StatusView | undefined}} props */
   update({ favorite, status }) {
     this.#id = favorite.provider_id;
     const workshop = favorite.provider_type === "workshop";
@@ -129,7 +129,7 @@ export class FavoriteList extends Part {
    * @param {object} props
    * @param {readonly ShownFavorite[] | null} props.favorites  null: not loaded yet
    * @param {string | null} props.problem
-   * @param {Readonly<Record<string, MechanicStatus>>} props.statuses
+   * @param {Readonly<Record<string, StatusView>>} props.statuses
    */
   update({ favorites, problem, statuses }) {
     this.#skeleton.hidden = favorites !== null || problem !== null;

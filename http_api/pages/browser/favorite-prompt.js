@@ -3,13 +3,13 @@
 import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
 import { shortName } from "./words.js";
 
-/** @import {FavoritePrompt as Prompt} from "./store.js" */
+/** @import {FavoritePromptState} from "./store.js" */
 
 /**
  * @fires accept-prompt  request id
  * @fires dismiss-prompt  request id
  */
-class FavoritePrompt extends Part {
+class FavoritePromptCard extends Part {
   #id = "";
   #title = h("p", { class: "prompt-title" });
   #problem = h("p", { class: "prompt-problem", role: "alert" });
@@ -37,7 +37,7 @@ class FavoritePrompt extends Part {
     this.#later.addEventListener("click", () => this.say("dismiss-prompt", this.#id));
   }
 
-  /** @param {Prompt} prompt */
+  /** @param {FavoritePromptState} prompt */
   update({ request_id, mechanic, phase, problem }) {
     this.#id = request_id;
     setAttribute(this, "data-mechanic-id", mechanic.id);
@@ -48,17 +48,17 @@ class FavoritePrompt extends Part {
     setText(this.#problem, problem ?? "");
   }
 }
-customElements.define("favorite-prompt", FavoritePrompt);
+customElements.define("favorite-prompt", FavoritePromptCard);
 
 export class FavoritePrompts extends Part {
-  /** @param {readonly Prompt[]} prompts */
+  /** @param {readonly FavoritePromptState[]} prompts */
   update(prompts) {
     this.hidden = prompts.length === 0;
     keyed(
       this,
       [...prompts],
       ({ request_id }) => request_id,
-      () => new FavoritePrompt(),
+      () => new FavoritePromptCard(),
       (element, prompt) => element.update(prompt),
     );
   }

@@ -22,7 +22,7 @@ import { planName, withdrawnText } from "./words.js";
 
 /**
  * @import {State} from "./store.js"
- * @import {OfferCard, TrackedRequest} from "./requests.js"
+ * @import {TrackedOffer, TrackedRequest} from "./requests.js"
  */
 
 const { ApiError, messageOf } = api;
@@ -53,8 +53,7 @@ const socket = new LiveSocket("/ws/mechanic", {
     store.dispatch(message);
     // Every time, also for an offer we have: it came again because our first word did not arrive.
     if (message.type === "offer") acknowledge(message.offer.offer_id);
-    if (message.type === "welcome" && "offers" in message)
-      message.offers.forEach((offer) => acknowledge(offer.offer_id));
+    if (message.type === "welcome") message.offers.forEach((offer) => acknowledge(offer.offer_id));
   },
   state: (state) => store.dispatch({ type: "connection_changed", state }),
   signedOut: () => store.dispatch({ type: "signed_out" }),
@@ -106,8 +105,8 @@ function render(state) {
 
 /**
  * Those who asked for this mechanic first, then whoever runs out soonest.
- * @param {OfferCard} a
- * @param {OfferCard} b
+ * @param {TrackedOffer} a
+ * @param {TrackedOffer} b
  */
 function byUrgency(a, b) {
   if (a.kind !== b.kind) return a.kind === "priority" ? -1 : 1;
@@ -139,7 +138,7 @@ function react(state, before) {
   for (const offer of Object.values(state.offers)) {
     const old = before.offers[offer.offer_id];
     if (!old) announceOffer(state, offer);
-    if (offer.ended && !old?.ended) leaveSoon(offer);
+    if (offer.ended && !old?.ended) leaveSoon(offer, offer.problem ?? withdrawnText(offer.ended));
   }
   for (const request of Object.values(state.requests)) {
     const old = before.requests[request.id];
@@ -156,7 +155,7 @@ function react(state, before) {
 
 /**
  * @param {State} state
- * @param {OfferCard} offer
+ * @param {TrackedOffer} offer
  */
 function announceOffer(state, offer) {
   const what = planName(state.plans, offer.plan);
@@ -167,12 +166,15 @@ function announceOffer(state, offer) {
   );
 }
 
-/** @param {OfferCard} offer */
-function leaveSoon(offer) {
-  announce(`${offer.customer_name}: ${offer.problem ?? withdrawnText(offer.ended ?? "")}`);
+/**
+ * @param {TrackedOffer} offer
+ * @param {string} why
+ */
+function leaveSoon({ offer_id, customer_name }, why) {
+  announce(`${customer_name}: ${why}`);
   setTimeout(() => {
     // It may have been offered anew meanwhile.
-    if (store.state.offers[offer.offer_id]?.ended) store.dispatch({ type: "offer_left", offer_id: offer.offer_id });
+    if (store.state.offers[offer_id]?.ended) store.dispatch({ type: "offer_left", offer_id });
   }, GOODBYE_MS);
 }
 
@@ -234,7 +236,7 @@ async function act(request_id, action) {
   if (store.state.acting[request_id]) return;
   store.dispatch({ type: "action_sent", request_id, action });
   try {
-    const request = await api.actOnRequest(request_id, action);
+    const { request } = await api.actOnRequest(request_id, action);
     store.dispatch({ type: "request_loaded", request, received_ms: performance.now() });
     if (action === "release") store.dispatch({ type: "request_lost", request_id });
     store.dispatch({ type: "action_answered", request_id });

@@ -6,15 +6,15 @@ import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
 import { countdown, planLength, planName, withdrawnText } from "./words.js";
 
 /**
- * @import {Config, Plan} from "./wire.js"
- * @import {OfferCard as Card} from "./requests.js"
+ * @import {PublicConfig, PlanView} from "./wire.js"
+ * @import {TrackedOffer} from "./requests.js"
  */
 
 /**
  * @typedef {object} OfferProps
- * @property {Card} offer
- * @property {readonly Plan[] | null} plans
- * @property {Config | null} config
+ * @property {TrackedOffer} offer
+ * @property {readonly PlanView[] | null} plans
+ * @property {PublicConfig | null} config
  * @property {boolean} live  answers can be sent
  */
 

@@ -3,7 +3,7 @@
 import { Part, glyph, h, setAttribute, setText } from "./elements.js";
 
 /**
- * @import {Account} from "./wire.js"
+ * @import {AccountView} from "./wire.js"
  * @import {ConnectionState} from "./socket.js"
  */
 
@@ -41,7 +41,7 @@ export class PageHeader extends Part {
     this.#signOut.addEventListener("click", () => this.say("sign-out"));
   }
 
-  /** @param {{me: Account | null | undefined, connection: ConnectionState}} props */
+  /** @param {{me: AccountView | null | undefined, connection: ConnectionState}} props */
   update({ me, connection }) {
     this.#account.hidden = !me;
     // Shown late, by a transition: most interruptions are over before anybody has read it.

@@ -1,25 +1,26 @@
 /** Requests that are over: one line each, the story on demand. */
 
+import { serverNow } from "./clock.js";
 import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
 import { RequestTimeline } from "./request-timeline.js";
 import { dateAndTime, planName, refundText, shortName, shortStatus } from "./words.js";
 
 /**
- * @import {Named, Plan} from "./wire.js"
+ * @import {Person, PlanView} from "./wire.js"
  * @import {TrackedRequest} from "./requests.js"
  */
 
 /**
  * @typedef {object} RecentProps
  * @property {TrackedRequest} request
- * @property {readonly Plan[] | null} plans
+ * @property {readonly PlanView[] | null} plans
  * @property {"customer" | "mechanic"} side  whose list this is
  * @property {boolean} may_add  the mechanic could become a favourite
  */
 
 /** @fires add-favorite  `{id, name}` */
 class RecentRequest extends Part {
-  /** @type {Named | null} */
+  /** @type {Person | null} */
   #mechanic = null;
   #title = h("span", { class: "recent-title" });
   #when = h("time", { class: "recent-when" });
@@ -51,7 +52,7 @@ class RecentRequest extends Part {
     setAttribute(this, "data-status", request.status);
     setText(this.#title, other ? `${planName(plans, request.plan)} with ${other}` : planName(plans, request.plan));
     setAttribute(this.#when, "datetime", request.created_at);
-    setText(this.#when, dateAndTime(request.created_at));
+    setText(this.#when, dateAndTime(request.created_at, serverNow()));
     setText(
       this.#state,
       request.refund?.status === "succeeded" ? `${shortStatus(request)}, refunded` : shortStatus(request),

@@ -1,9 +1,10 @@
 /** A request's story, oldest first. */
 
+import { serverNow } from "./clock.js";
 import { Part, h, keyed, setAttribute, setText } from "./elements.js";
 import { dateAndTime, timeOfDay, timelineText } from "./words.js";
 
-/** @import {SessionRequest, TimelineEntry} from "./wire.js" */
+/** @import {RequestView, TimelineEntryView} from "./wire.js" */
 
 export class RequestTimeline extends Part {
   #list = h("ol", { class: "timeline" });
@@ -14,7 +15,7 @@ export class RequestTimeline extends Part {
   }
 
   /**
-   * @param {SessionRequest} request
+   * @param {RequestView} request
    * @param {"customer" | "mechanic"} side  who reads it
    */
   update(request, side) {
@@ -31,8 +32,8 @@ customElements.define("request-timeline", RequestTimeline);
 
 /**
  * @param {HTMLLIElement} line
- * @param {TimelineEntry} entry
- * @param {SessionRequest} request
+ * @param {TimelineEntryView} entry
+ * @param {RequestView} request
  * @param {"customer" | "mechanic"} side
  */
 function draw(line, entry, request, side) {
@@ -40,7 +41,7 @@ function draw(line, entry, request, side) {
   if (!time || !text) return;
   setAttribute(line, "data-event", entry.event);
   setAttribute(time, "datetime", entry.at);
-  setAttribute(time, "title", dateAndTime(entry.at));
+  setAttribute(time, "title", dateAndTime(entry.at, serverNow()));
   setText(time, timeOfDay(entry.at));
   setText(text, timelineText(entry, request, side));
 }

@@ -8,16 +8,16 @@ import { isCancellable, isOpen } from "./requests.js";
 import { countdown, customerStory, money, planLength, planName, refundText, shortName } from "./words.js";
 
 /**
- * @import {Config, MechanicStatus, Plan, ProviderType} from "./wire.js"
+ * @import {PublicConfig, StatusView, PlanView, ProviderType} from "./wire.js"
  * @import {TrackedRequest} from "./requests.js"
  */
 
 /**
  * @typedef {object} TrackerProps
  * @property {TrackedRequest} request
- * @property {readonly Plan[] | null} plans
- * @property {Config | null} config
- * @property {MechanicStatus | undefined} status  of the favourite
+ * @property {readonly PlanView[] | null} plans
+ * @property {PublicConfig | null} config
+ * @property {StatusView | undefined} status  of the favourite
  * @property {number | null} available_count
  * @property {ProviderType | undefined} preferred_type
  * @property {string | undefined} acting  the action on its way
@@ -29,7 +29,7 @@ import { countdown, customerStory, money, planLength, planName, refundText, shor
  * @fires cancel-request  `{request_id, paid}`
  * @fires close-request  request id
  */
-export class RequestTracker extends Part {
+class RequestTracker extends Part {
   #id = "";
   #paid = true;
   /** @type {number | null} */

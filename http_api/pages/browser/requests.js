@@ -1,11 +1,11 @@
 /** Requests and offers as the page keeps them. Pure: values in, values out; `received_ms` is `performance.now()` at receipt. */
 
-/** @import {Offer, RequestStatus, SessionRequest} from "./wire.js" */
+/** @import {OfferView, RequestStatus, RequestView, WithdrawReason} from "./wire.js" */
 
 /**
  * A request with its own deadline: `deadline_ms` on the `performance.now()` scale, null while nothing is offered.
  * `unsure` after a reconnect whose welcome no longer names it: it ended while we were away.
- * @typedef {SessionRequest & {deadline_ms: number | null, unsure: boolean}} TrackedRequest
+ * @typedef {RequestView & {deadline_ms: number | null, unsure: boolean}} TrackedRequest
  */
 
 /** @type {RequestStatus[]} */
@@ -20,7 +20,7 @@ export const isCancellable = (request) => isOpen(request) && request.status !== 
 /**
  * Take in a request unless a newer version is known already.
  * @param {Readonly<Record<string, TrackedRequest>>} known
- * @param {SessionRequest} request
+ * @param {RequestView} request
  * @param {number} received_ms
  * @returns {Readonly<Record<string, TrackedRequest>>}
  */
@@ -38,7 +38,7 @@ export function withRequest(known, request, received_ms) {
 /**
  * Take in the open requests of a welcome; open ones that it no longer names become `unsure`.
  * @param {Readonly<Record<string, TrackedRequest>>} known
- * @param {SessionRequest[]} requests
+ * @param {RequestView[]} requests
  * @param {number} received_ms
  */
 export function withSnapshot(known, requests, received_ms) {
@@ -64,14 +64,15 @@ export const newestFirst = (items) => [...items].sort((a, b) => (a.id < b.id ? 1
 /**
  * An offer on the mechanic's page. `pending` while our answer is on its way; `problem` what the server said to it;
  * `ended` why the offer is gone, while the card still says so.
- * @typedef {Offer & {deadline_ms: number, pending: "accept" | "decline" | null, problem: string | null, ended: string | null}} OfferCard
+ * @typedef {OfferView & {deadline_ms: number, pending: "accept" | "decline" | null, problem: string | null,
+ *   ended: WithdrawReason | "offer_gone" | null}} TrackedOffer
  */
 
 /**
- * @param {Readonly<Record<string, OfferCard>>} known
- * @param {Offer} offer  may be one we have: offers are sent again until acknowledged
+ * @param {Readonly<Record<string, TrackedOffer>>} known
+ * @param {OfferView} offer  may be one we have: offers are sent again until acknowledged
  * @param {number} received_ms
- * @returns {Readonly<Record<string, OfferCard>>}
+ * @returns {Readonly<Record<string, TrackedOffer>>}
  */
 export function withOffer(known, offer, received_ms) {
   const old = known[offer.offer_id];
@@ -84,9 +85,9 @@ export function withOffer(known, offer, received_ms) {
 
 /**
  * Change one offer, if it is still known.
- * @param {Readonly<Record<string, OfferCard>>} known
+ * @param {Readonly<Record<string, TrackedOffer>>} known
  * @param {string} offer_id
- * @param {Partial<OfferCard>} change
+ * @param {Partial<TrackedOffer>} change
  */
 export function changeOffer(known, offer_id, change) {
   const old = known[offer_id];

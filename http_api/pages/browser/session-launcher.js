@@ -4,7 +4,7 @@ import { Part, bringIntoView, glyph, h, keyed, setAttribute, setText } from "./e
 import { availableText, money, planLength } from "./words.js";
 
 /**
- * @import {Plan, RoutingType} from "./wire.js"
+ * @import {PlanView, RoutingType} from "./wire.js"
  * @import {CheckoutProgress} from "./store.js"
  */
 
@@ -31,7 +31,7 @@ class PlanOption extends Part {
     this.#radio.addEventListener("change", () => this.say("plan-chosen", this.#radio.value));
   }
 
-  /** @param {{plan: Plan, chosen: boolean, locked: boolean}} props */
+  /** @param {{plan: PlanView, chosen: boolean, locked: boolean}} props */
   update({ plan, chosen, locked }) {
     setAttribute(this, "data-plan-id", plan.id);
     this.#radio.value = plan.id;
@@ -120,7 +120,7 @@ export class SessionLauncher extends Part {
    * @param {string | null} props.preferredMechanicName  null: nobody in particular
    * @param {RoutingType} props.routingType
    * @param {number | null} props.availableMechanics
-   * @param {readonly Plan[] | null} props.plans
+   * @param {readonly PlanView[] | null} props.plans
    * @param {string | null} props.plans_problem
    * @param {string | null} props.chosen
    * @param {CheckoutProgress} props.checkout
@@ -172,7 +172,7 @@ export class SessionLauncher extends Part {
 }
 customElements.define("session-launcher", SessionLauncher);
 
-/** @param {Plan} plan */
+/** @param {PlanView} plan */
 function summaryText(plan) {
   return plan.price_cents === 0
     ? `${plan.name}: nothing to pay.`

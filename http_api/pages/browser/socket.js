@@ -3,23 +3,17 @@
  * and full jitter, so that a thousand pages do not come back in the same second after a restart.
  */
 
+import { backoffMs, thenAfter } from "./backoff.js";
 import { hearServerTime } from "./clock.js";
 
-/** @import {ServerMessage} from "./wire.js" */
+/** @import {Channels, Heartbeat} from "./wire.js" */
 /** @typedef {"connecting" | "live" | "reconnecting" | "offline" | "closed"} ConnectionState */
+/**
+ * A message, stamped with when it was received on the `performance.now()` scale.
+ * @template Sent
+ * @typedef {Sent & {received_ms: number}} Received
+ */
 
-const CLOSE_TOKEN_EXPIRED = 4401;
-const CLOSE_POLICY = 1008;
-const CLOSE_RESTARTING = 1012;
-/** A frame too big or of the wrong kind: our own fault, which hurrying back would only repeat. */
-const CLOSE_OUR_FAULT = [1003, 1009];
-
-const BACKOFF_BASE_MS = 500;
-const BACKOFF_CAP_MS = 20_000;
-const BACKOFF_SLOW_BASE_MS = 15_000;
-const BACKOFF_SLOW_CAP_MS = 120_000;
-/** A draining server sends everyone away at once; even the first try back is spread over this. */
-const BACKOFF_RESTART_BASE_MS = 2_000;
 /** A connection that lived this long has earned a fresh backoff. */
 const STABLE_AFTER_MS = 10_000;
 const WELCOME_TIMEOUT_MS = 10_000;
@@ -27,23 +21,9 @@ const PROBE_TIMEOUT_MS = 4_000;
 const HEARTBEAT_FALLBACK_S = 20;
 
 /**
- * How long to wait before a try: anything from zero to the doubled bound ("full jitter").
- * @param {number} attempt  0 for the first
- * @param {number | undefined} close_code  of the connection that ended; undefined if none
- * @param {number} random  from 0 to 1
+ * The path says what may be sent and what is received.
+ * @template {keyof Channels} Path
  */
-export function backoffMs(attempt, close_code, random) {
-  const slow = close_code === CLOSE_POLICY || CLOSE_OUR_FAULT.includes(close_code ?? 0);
-  const base = slow
-    ? BACKOFF_SLOW_BASE_MS
-    : close_code === CLOSE_RESTARTING
-      ? BACKOFF_RESTART_BASE_MS
-      : BACKOFF_BASE_MS;
-  const bound = Math.min(slow ? BACKOFF_SLOW_CAP_MS : BACKOFF_CAP_MS, base * 2 ** Math.min(attempt, 16));
-  // "Slow" means at least half of it: a server that throttles us must not be hit again at once by a lucky draw.
-  return slow ? bound / 2 + (random * bound) / 2 : random * bound;
-}
-
 export class LiveSocket {
   /** @type {WebSocket | null} */
   #socket = null;
@@ -66,9 +46,9 @@ export class LiveSocket {
   #on;
 
   /**
-   * @param {string} path  `/ws/customer` or `/ws/mechanic`
+   * @param {Path} path
    * @param {object} on
-   * @param {(message: ServerMessage & {received_ms: number}) => void} on.message  stamped on the `performance.now()` scale
+   * @param {(message: Received<Channels[Path]["to_client"]>) => void} on.message
    * @param {(state: ConnectionState) => void} on.state
    * @param {() => void} on.signedOut  the server said that our token has expired; the socket has stopped
    * @param {() => void} on.refused  the handshake keeps failing; a browser does not tell why, so ask `/api/me`
@@ -108,7 +88,7 @@ export class LiveSocket {
 
   /**
    * Send a message, if the line is up.
-   * @param {object} message
+   * @param {Channels[Path]["to_server"] | Heartbeat} message
    * @returns {boolean}  false: not sent; the welcome after reconnecting brings the state anew
    */
   send(message) {
@@ -130,7 +110,7 @@ export class LiveSocket {
 
   /** @param {unknown} data */
   #received(data) {
-    /** @type {ServerMessage} */
+    /** @type {Channels[Path]["to_client"]} */
     let message;
     try {
       message = JSON.parse(String(data));
@@ -180,7 +160,7 @@ export class LiveSocket {
     if (this.#welcomed) this.#probe();
     else if (this.#reconnectTimer !== undefined) {
       this.#attempt = Math.min(this.#attempt, 1);
-      this.#retryIn(backoffMs(0, undefined, Math.random()));
+      this.#retryIn(backoffMs(0, "reconnect", Math.random()));
     }
   }
 
@@ -189,7 +169,8 @@ export class LiveSocket {
     const had_welcome = this.#welcomed;
     this.#drop();
     if (this.#stopped) return;
-    if (code === CLOSE_TOKEN_EXPIRED) {
+    const then = thenAfter(code);
+    if (then === "sign_in") {
       this.stop();
       this.#on.signedOut();
       return;
@@ -198,7 +179,7 @@ export class LiveSocket {
     // Rarely: asking is a database look-up, and a restart makes every page fail its handshake at once.
     if (!had_welcome && this.#attempt % 4 === 1) this.#on.refused();
     if (this.#stopped) return;
-    this.#retryIn(backoffMs(this.#attempt, code, Math.random()));
+    this.#retryIn(backoffMs(this.#attempt, then, Math.random()));
     this.#attempt += 1;
   }
 

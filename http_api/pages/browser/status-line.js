@@ -4,10 +4,10 @@ import { onTick, serverNow } from "./clock.js";
 import { Part, h, setAttribute, setText } from "./elements.js";
 import { availabilityText, lastSeenText } from "./words.js";
 
-/** @import {MechanicStatus} from "./wire.js" */
+/** @import {StatusView} from "./wire.js" */
 
 export class StatusLine extends Part {
-  /** @type {MechanicStatus | null} */
+  /** @type {StatusView | null} */
   #status = null;
   #text = h("span", { class: "status-text" });
   #seen = h("span", { class: "status-seen", "aria-live": "off" });
@@ -22,7 +22,7 @@ export class StatusLine extends Part {
     onTick(signal, () => setText(this.#seen, lastSeenText(this.#status, serverNow())));
   }
 
-  /** @param {MechanicStatus | null | undefined} status */
+  /** @param {StatusView | null | undefined} status */
   update(status) {
     this.#status = status ?? null;
     setAttribute(this, "data-availability", status?.availability ?? "unknown");

@@ -8,72 +8,73 @@
 import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } from "./requests.js";
 
 /**
- * @import {Account, Config, Favorite, MechanicStatus, Named, Plan, RoutingType, ServerMessage, SessionRequest} from "./wire.js"
- * @import {ConnectionState} from "./socket.js"
- * @import {OfferCard, TrackedRequest} from "./requests.js"
+ * @import {AccountView, CustomerWelcome, ErrorMessage, FavoriteView, MechanicWelcome, Person, PlanView, PublicConfig,
+ *   RequestView, RoutingType, StatusView, ToCustomer, ToMechanic, WithdrawReason} from "./wire.js"
+ * @import {ConnectionState, Received} from "./socket.js"
+ * @import {TrackedOffer, TrackedRequest} from "./requests.js"
  */
 
 /**
  * How far the visitor got with the choice of whom to book.
- * @typedef {{routing_type: RoutingType, favorite: Named | null, plan: string | null}} Booking
+ * @typedef {{routing_type: RoutingType, favorite: Person | null, plan: string | null}} Booking
  */
 /** @typedef {{mechanic_id: string, phase: "checking" | "known" | "failed", problem: string | null}} AvailabilityModalState */
 /** @typedef {{phase: "idle" | "sending" | "leaving", problem: string | null}} CheckoutProgress */
 /**
  * Coming back from the payment page.
- * @typedef {{checkout_id: string, phase: "confirming" | "slow" | "expired" | "failed" | "left", problem: string | null}} CheckoutReturn
+ * @typedef {{checkout_id: string, phase: "confirming" | "slow" | "expired" | "failed" | "left", problem: string | null}} CheckoutReturnState
  */
-/** @typedef {{request_id: string, mechanic: Named, phase: "asking" | "adding", problem: string | null}} FavoritePrompt */
+/** @typedef {{request_id: string, mechanic: Person, phase: "asking" | "adding", problem: string | null}} FavoritePromptState */
 
 /**
  * @typedef {object} State
- * @property {Account | null | undefined} me  undefined: not asked yet; null: signed out
+ * @property {AccountView | null | undefined} me  undefined: not asked yet; null: signed out
  * @property {ConnectionState} connection
- * @property {Config | null} config
- * @property {readonly (Favorite & {removed: boolean})[] | null} favorites  null: not loaded yet
+ * @property {PublicConfig | null} config
+ * @property {readonly (FavoriteView & {removed: boolean})[] | null} favorites  null: not loaded yet
  * @property {string | null} favorites_problem
- * @property {Readonly<Record<string, MechanicStatus>>} statuses
+ * @property {Readonly<Record<string, StatusView>>} statuses
  * @property {AvailabilityModalState | null} modal
  * @property {number | null} available_count
- * @property {readonly Plan[] | null} plans
+ * @property {readonly PlanView[] | null} plans
  * @property {string | null} plans_problem
  * @property {Booking} booking
  * @property {CheckoutProgress} checkout
- * @property {CheckoutReturn | null} returned
+ * @property {CheckoutReturnState | null} returned
  * @property {Readonly<Record<string, TrackedRequest>>} requests
  * @property {Readonly<Record<string, boolean>>} followed  finished requests that keep their card: seen open on this page
  * @property {string | null} next_cursor  of the list of past requests
  * @property {Readonly<Record<string, string>>} acting  request id → the action on its way
  * @property {Readonly<Record<string, string>>} problems  request id → why the last action failed
- * @property {readonly FavoritePrompt[]} prompts
+ * @property {readonly FavoritePromptState[]} prompts
  * @property {Readonly<Record<string, boolean>>} prompted  request ids asked about already: messages may come twice
  * @property {boolean | null} on_duty  null: not known yet
  * @property {boolean | null} duty_wanted  what the switch was set to, until the server answers
- * @property {Readonly<Record<string, OfferCard>>} offers
+ * @property {Readonly<Record<string, TrackedOffer>>} offers
  */
 
 /**
- * @typedef {{type: "signed_in", me: Account}
+ * @typedef {{type: "signed_in", me: AccountView}
  *   | {type: "signed_out"}
  *   | {type: "connection_changed", state: ConnectionState}
- *   | {type: "config_loaded", config: Config}
- *   | {type: "favorites_loaded", favorites: Favorite[]}
+ *   | {type: "config_loaded", config: PublicConfig}
+ *   | {type: "favorites_loaded", favorites: FavoriteView[]}
  *   | {type: "favorites_failed", problem: string}
  *   | {type: "favorite_marked", mechanic_id: string, removed: boolean}
  *   | {type: "modal_opened", mechanic_id: string}
  *   | {type: "modal_failed", mechanic_id: string, problem: string}
  *   | {type: "modal_closed"}
- *   | {type: "status_fetched", status: MechanicStatus}
+ *   | {type: "status_fetched", status: StatusView}
  *   | {type: "availability_counted", available_count: number}
- *   | {type: "plans_loaded", plans: Plan[]}
+ *   | {type: "plans_loaded", plans: PlanView[]}
  *   | {type: "plans_failed", problem: string}
- *   | {type: "booking_chosen", routing_type: RoutingType, favorite: Named | null}
+ *   | {type: "booking_chosen", routing_type: RoutingType, favorite: Person | null}
  *   | {type: "booking_restored", booking: Booking}
  *   | {type: "plan_chosen", plan: string}
  *   | {type: "checkout_moved", phase: CheckoutProgress["phase"], problem?: string | null}
- *   | {type: "return_moved", returned: CheckoutReturn | null}
- *   | {type: "request_loaded", request: SessionRequest, received_ms: number, follow?: boolean}
- *   | {type: "requests_loaded", requests: SessionRequest[], next_cursor: string | null, received_ms: number}
+ *   | {type: "return_moved", returned: CheckoutReturnState | null}
+ *   | {type: "request_loaded", request: RequestView, received_ms: number, follow?: boolean}
+ *   | {type: "requests_loaded", requests: RequestView[], next_cursor: string | null, received_ms: number}
  *   | {type: "request_closed", request_id: string}
  *   | {type: "request_lost", request_id: string}
  *   | {type: "action_sent", request_id: string, action: string}
@@ -85,7 +86,7 @@ import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } fr
  *   | {type: "offer_left", offer_id: string}} LocalMessage
  */
 
-/** @typedef {(ServerMessage & {received_ms: number}) | LocalMessage} Message */
+/** @typedef {Received<ToCustomer | ToMechanic> | LocalMessage} Message */
 
 /** @type {Readonly<State>} */
 export const initialState = {
@@ -265,7 +266,7 @@ export function reduce(state, message) {
 
 /**
  * @param {State} state
- * @param {import("./wire.js").CustomerWelcome & {received_ms: number}} welcome
+ * @param {Received<CustomerWelcome>} welcome
  */
 function welcomeCustomer(state, { requests, received_ms }) {
   const next = { ...state, requests: withSnapshot(state.requests, requests, received_ms) };
@@ -274,7 +275,7 @@ function welcomeCustomer(state, { requests, received_ms }) {
 
 /**
  * @param {State} state
- * @param {import("./wire.js").MechanicWelcome & {received_ms: number}} welcome
+ * @param {Received<MechanicWelcome>} welcome
  * @returns {State}
  */
 function welcomeMechanic(state, { on_duty, offers, request, received_ms }) {
@@ -297,7 +298,7 @@ function welcomeMechanic(state, { on_duty, offers, request, received_ms }) {
 
 /**
  * @param {State} state
- * @param {SessionRequest} request
+ * @param {RequestView} request
  * @param {number} received_ms
  * @returns {State}
  */
@@ -318,7 +319,7 @@ function followed(state, request_id) {
 /**
  * Take in a request, and keep showing it from now on if it is open.
  * @param {State} state
- * @param {SessionRequest} request
+ * @param {RequestView} request
  * @param {number} received_ms
  */
 function followOpen(state, request, received_ms) {
@@ -328,7 +329,7 @@ function followOpen(state, request, received_ms) {
 
 /**
  * @param {State} state
- * @param {MechanicStatus} status
+ * @param {StatusView} status
  * @returns {State}
  */
 function withStatus(state, status) {
@@ -340,7 +341,7 @@ function withStatus(state, status) {
 
 /**
  * @param {State} state
- * @param {Favorite[]} favorites
+ * @param {FavoriteView[]} favorites
  * @returns {State}
  */
 function withFavorites(state, favorites) {
@@ -350,7 +351,7 @@ function withFavorites(state, favorites) {
     favorites_problem: null,
     favorites: favorites.map((favorite) => ({ ...favorite, removed: false })),
   };
-  return favorites.reduce((all, { status }) => (status ? withStatus(all, status) : all), next);
+  return favorites.reduce((all, { status }) => withStatus(all, status), next);
 }
 
 /**
@@ -384,7 +385,7 @@ function withValidPlan(state) {
 /**
  * @param {State} state
  * @param {string} request_id
- * @param {Named} mechanic
+ * @param {Person} mechanic
  * @returns {State}
  */
 function withPrompt(state, request_id, mechanic) {
@@ -401,7 +402,7 @@ function withPrompt(state, request_id, mechanic) {
 /**
  * @param {State} state
  * @param {string} offer_id
- * @param {import("./wire.js").WithdrawReason} reason
+ * @param {WithdrawReason} reason
  * @returns {State}
  */
 function withdrawn(state, offer_id, reason) {
@@ -423,15 +424,17 @@ function withoutRequest(offers, request_id) {
 
 /**
  * @param {State} state
- * @param {{code: string, message: string, ref?: string | null}} error
+ * @param {ErrorMessage} error
  * @returns {State}
  */
 function refused(state, { code, message, ref }) {
   const next = state.duty_wanted === null ? state : { ...state, duty_wanted: null };
   if (!ref) return next;
-  const change =
-    code === "offer_gone" ? { pending: null, problem: message, ended: code } : { pending: null, problem: message };
-  return { ...next, offers: changeOffer(next.offers, ref, change) };
+  const change = { pending: null, problem: message };
+  return {
+    ...next,
+    offers: changeOffer(next.offers, ref, code === "offer_gone" ? { ...change, ended: code } : change),
+  };
 }
 
 /**

@@ -1,58 +1,447 @@
 /**
- * The words on the wire, as the pages read them. Types only: the server's `/openapi.json` and `/asyncapi.json`
- * are the source; unknown members are ignored, so a newer server may say more.
+ * What travels between the pages and the server. Written by `python -m http_api.pages.wire_js`, from `models/wire.py`,
+ * `models/rest.py` and `http_api/sockets/close_codes.py`: change those and never this file.
+ *
+ * Unknown members are to be ignored: a newer server may say more than is written here.
  */
 
-/** @typedef {"available" | "busy" | "off_duty" | "offline"} Availability */
-/** @typedef {"socket" | "push" | "none"} Reachable */
-/** @typedef {"priority_broadcast" | "broadcast"} RoutingType */
-/** @typedef {"independent" | "workshop"} ProviderType */
-/** @typedef {"priority_offered" | "broadcasting" | "accepted" | "in_progress" | "completed" | "unfilled" | "cancelled"} RequestStatus */
+// ---- words ----
 
-/** @typedef {{id: string, name: string}} Named */
+/** @typedef {"declined" | "expired" | "skipped"} FallbackReason */
+
+/** @typedef {"priority" | "broadcast"} OfferKind */
 
 /**
- * @typedef {object} Account
+ * @typedef {"priority_offered"
+ *   | "broadcasting"
+ *   | "accepted"
+ *   | "in_progress"
+ *   | "completed"
+ *   | "unfilled"
+ *   | "cancelled"} RequestStatus
+ */
+
+/** RFC 3339 UTC @typedef {string} Timestamp */
+
+/** @typedef {"available" | "busy" | "off_duty" | "offline"} Availability */
+
+/** @typedef {"socket" | "push" | "none"} Reachable */
+
+/** @typedef {"taken" | "expired" | "cancelled" | "skipped" | "declined"} WithdrawReason */
+
+/** @typedef {"priority_broadcast" | "broadcast"} RoutingType */
+
+/** @typedef {"independent" | "workshop"} ProviderType */
+
+// ---- objects and messages of the sockets ----
+
+/**
+ * A mechanic as others see them.
+ * @typedef {object} Person
+ * @property {string} id
+ * @property {string} name
+ */
+
+/**
+ * The open offer of a request, as its customer sees it.
+ * @typedef {object} OfferDeadline
+ * @property {string} id
+ * @property {OfferKind} kind
+ * @property {Timestamp} expires_at
+ * @property {number} expires_in_ms
+ */
+
+/**
+ * Where the money is on its way back.
+ * @typedef {object} RefundState
+ * @property {"pending" | "succeeded" | "failed"} status
+ * @property {number} amount_cents
+ */
+
+/**
+ * A line of a request's story; what it says besides depends on `event`.
+ * @typedef {object} TimelineEntryView
+ * @property {Timestamp} at
+ * @property {string} event
+ * @property {string} [mechanic_id]
+ * @property {string} [mechanic_name]
+ * @property {string} [reason]
+ * @property {number} [amount_cents]
+ * @property {string} [cause]
+ */
+
+/**
+ * A session request. `version` only grows: an older one never overwrites a newer.
+ * @typedef {object} RequestView
+ * @property {string} id
+ * @property {number} version
+ * @property {string} plan
+ * @property {string} session_type
+ * @property {RoutingType} routing_type
+ * @property {RequestStatus} status
+ * @property {string} customer_name
+ * @property {Person | null} preferred_mechanic
+ * @property {Person | null} assigned_mechanic
+ * @property {OfferDeadline | null} offer
+ * @property {FallbackReason | null} fallback_reason
+ * @property {Timestamp} created_at
+ * @property {Timestamp | null} accepted_at
+ * @property {Timestamp | null} completed_at
+ * @property {RefundState | null} refund
+ * @property {TimelineEntryView[]} timeline
+ */
+
+/**
+ * An offer as the mechanic sees it; `offer_id` is the key, it may arrive more than once.
+ * @typedef {object} OfferView
+ * @property {string} offer_id
+ * @property {string} request_id
+ * @property {OfferKind} kind
+ * @property {string} customer_name
+ * @property {string} plan
+ * @property {string} session_type
+ * @property {number} duration_min
+ * @property {Timestamp} expires_at
+ * @property {number} expires_in_ms
+ */
+
+/**
+ * What is true of a mechanic at `as_of`. `last_seen` is `null` if never seen.
+ * @typedef {object} StatusView
+ * @property {string} mechanic_id
+ * @property {boolean} is_online
+ * @property {Timestamp | null} last_seen
+ * @property {Availability} availability
+ * @property {Reachable} reachable
+ * @property {Timestamp} as_of
+ * @property {number} version
+ */
+
+/**
+ * I am here. Any other frame and the pong to the server's ping say so, too.
+ * @typedef {object} Heartbeat
+ * @property {"heartbeat"} type
+ */
+
+/**
+ * Go on or off duty; remembered across connections and restarts.
+ * @typedef {object} SetAvailability
+ * @property {"set_availability"} type
+ * @property {boolean} on_duty
+ */
+
+/**
+ * The offer reached the app; it need not be sent again.
+ * @typedef {object} OfferAck
+ * @property {"offer_ack"} type
+ * @property {string} offer_id
+ */
+
+/**
+ * Take the request that this offer is for.
+ * @typedef {object} Accept
+ * @property {"accept"} type
+ * @property {string} offer_id
+ */
+
+/**
+ * Do not offer this request to me again.
+ * @typedef {object} Decline
+ * @property {"decline"} type
+ * @property {string} offer_id
+ * @property {string | null} [reason]
+ */
+
+/**
+ * The snapshot after every (re)connect.
+ * @typedef {object} MechanicWelcome
+ * @property {"welcome"} type
+ * @property {number} protocol
+ * @property {string} mechanic_id
+ * @property {string} connection_id
+ * @property {Timestamp} server_time
+ * @property {number} heartbeat_interval_s
+ * @property {boolean} on_duty
+ * @property {OfferView[]} offers
+ * @property {RequestView | null} request
+ */
+
+/**
+ * @typedef {object} HeartbeatAck
+ * @property {"heartbeat_ack"} type
+ * @property {Timestamp} server_time
+ */
+
+/**
+ * The answer to `set_availability`.
+ * @typedef {object} AvailabilityChanged
+ * @property {"availability"} type
+ * @property {boolean} on_duty
+ * @property {Availability} availability
+ */
+
+/**
+ * Sent again every five seconds until acknowledged, while it is open.
+ * @typedef {object} OfferMade
+ * @property {"offer"} type
+ * @property {OfferView} offer
+ */
+
+/**
+ * You have it.
+ * @typedef {object} OfferAccepted
+ * @property {"offer_accepted"} type
+ * @property {string} offer_id
+ * @property {RequestView} request
+ */
+
+/**
+ * The offer is no longer open to you.
+ * @typedef {object} OfferWithdrawn
+ * @property {"offer_withdrawn"} type
+ * @property {string} offer_id
+ * @property {WithdrawReason} reason
+ */
+
+/**
+ * A request of yours has changed.
+ * @typedef {object} RequestUpdate
+ * @property {"request_update"} type
+ * @property {RequestView} request
+ */
+
+/**
+ * Something you sent was not done; `ref` is the id it was about.
+ * @typedef {object} ErrorMessage
+ * @property {"error"} type
+ * @property {string} code
+ * @property {string} message
+ * @property {string} [ref]
+ */
+
+/**
+ * Tell me about these mechanics: now, and at every change. Adds to what is watched.
+ * @typedef {object} Watch
+ * @property {"watch"} type
+ * @property {string[]} mechanic_ids
+ */
+
+/**
+ * No longer about these.
+ * @typedef {object} Unwatch
+ * @property {"unwatch"} type
+ * @property {string[]} mechanic_ids
+ */
+
+/**
+ * The snapshot after every (re)connect; `requests` are the open ones.
+ * @typedef {object} CustomerWelcome
+ * @property {"welcome"} type
+ * @property {number} protocol
+ * @property {string} account_id
+ * @property {Timestamp} server_time
+ * @property {number} heartbeat_interval_s
+ * @property {RequestView[]} requests
+ */
+
+/**
+ * `StatusView` as a message: the current one after `watch`, then every change.
+ * @typedef {object} StatusChanged
+ * @property {"status"} type
+ * @property {string} mechanic_id
+ * @property {boolean} is_online
+ * @property {Timestamp | null} last_seen
+ * @property {Availability} availability
+ * @property {Reachable} reachable
+ * @property {Timestamp} as_of
+ * @property {number} version
+ */
+
+/**
+ * The session is completed and the mechanic not yet a favourite: would you like them to be?
+ * @typedef {object} FavoritePrompt
+ * @property {"favorite_prompt"} type
+ * @property {string} request_id
+ * @property {Person} mechanic
+ */
+
+/** @typedef {Heartbeat | SetAvailability | OfferAck | Accept | Decline} MechanicMessage */
+
+/**
+ * @typedef {MechanicWelcome
+ *   | HeartbeatAck
+ *   | AvailabilityChanged
+ *   | OfferMade
+ *   | OfferAccepted
+ *   | OfferWithdrawn
+ *   | RequestUpdate
+ *   | ErrorMessage} ToMechanic
+ */
+
+/** @typedef {Heartbeat | Watch | Unwatch} CustomerMessage */
+
+/**
+ * @typedef {CustomerWelcome
+ *   | HeartbeatAck
+ *   | StatusChanged
+ *   | RequestUpdate
+ *   | FavoritePrompt
+ *   | ErrorMessage} ToCustomer
+ */
+
+/**
+ * What travels on each socket, by its path.
+ * @typedef {{
+ *   "/ws/mechanic": {to_server: MechanicMessage, to_client: ToMechanic},
+ *   "/ws/customer": {to_server: CustomerMessage, to_client: ToCustomer},
+ * }} Channels
+ */
+
+/** How many mechanics one socket may watch. */
+export const WATCH_MAX = 100;
+
+// ---- why a socket was closed ----
+
+/**
+ * What to do after a close.
+ * - `reconnect`: reconnect with jittered back-off
+ * - `reconnect_spread`: reconnect with jittered back-off, the first try within seconds: all were sent away together
+ * - `reconnect_slowly`: reconnect after a long, jittered back-off: hurrying back would only repeat it
+ * - `sign_in`: sign in again, then reconnect
+ * - `fix`: mend the client: the same frame would be refused again; until then reconnect only after a long, jittered back-off
+ * @typedef {"reconnect" | "reconnect_spread" | "reconnect_slowly" | "sign_in" | "fix"} Then
+ */
+
+/**
+ * What to do after a close, by its code.
+ * @type {Readonly<Record<number, Then>>}
+ */
+export const CLOSE_CODES = {
+  /** a frame broke RFC 6455 */
+  1002: "fix",
+  /** a binary frame; messages are JSON in text frames */
+  1003: "fix",
+  /** a text frame that is not UTF-8 */
+  1007: "fix",
+  /** too many frames, or too many things asked for at once */
+  1008: "reconnect_slowly",
+  /** a message longer than 16 KiB */
+  1009: "fix",
+  /** something went wrong on our side */
+  1011: "reconnect",
+  /** the server drains: it is about to restart */
+  1012: "reconnect_spread",
+  /** the snapshot could not be read; the database or Redis does not answer */
+  1013: "reconnect",
+  /** the token has expired */
+  4401: "sign_in",
+  /** nothing was heard for the presence time-out */
+  4408: "reconnect",
+};
+
+// ---- bodies and answers of REST ----
+
+/**
+ * @typedef {object} RegisterBody
+ * @property {string} email
+ * @property {string} password
+ * @property {string} name
+ */
+
+/**
+ * @typedef {object} LoginBody
+ * @property {string} email
+ * @property {string} password
+ */
+
+/**
+ * @typedef {object} CheckoutBody
+ * @property {string} plan
+ * @property {RoutingType} routing_type
+ * @property {string | null} [preferred_mechanic_id]
+ */
+
+/**
+ * @typedef {object} DeclineBody
+ * @property {string | null} [reason]
+ */
+
+/**
+ * @typedef {object} PushKeys
+ * @property {string} p256dh
+ * @property {string} auth
+ */
+
+/**
+ * What `PushSubscription.toJSON()` gives in a browser.
+ * @typedef {object} PushSubscribeBody
+ * @property {string} endpoint
+ * @property {PushKeys} keys
+ * @property {number | null} [expirationTime]
+ */
+
+/**
+ * @typedef {object} PushUnsubscribeBody
+ * @property {string} endpoint
+ */
+
+/**
+ * `has_used_free_session` is there for customers only.
+ * @typedef {object} AccountView
  * @property {string} id
  * @property {"customer" | "mechanic" | "admin"} role
  * @property {string} name
  * @property {string} email
+ * @property {boolean} [has_used_free_session]
  */
 
 /**
- * What every visitor may know of the server's settings.
- * @typedef {object} Config
- * @property {number} priority_window_s
- * @property {number} broadcast_window_s
- * @property {number} heartbeat_interval_s
- * @property {boolean} demo
+ * @typedef {object} SignedIn
+ * @property {AccountView} account
+ * @property {string} token
+ * @property {Timestamp} expires_at
  */
 
 /**
- * @typedef {object} MechanicStatus
- * @property {string} mechanic_id
- * @property {boolean} is_online
- * @property {string | null} last_seen  RFC 3339; null if never seen
- * @property {Availability} availability
- * @property {Reachable} reachable
- * @property {string} as_of
- * @property {number} version  only grows
+ * @typedef {object} Ticket
+ * @property {string} ticket
+ * @property {number} expires_in_s
  */
 
 /**
- * @typedef {object} Favorite
+ * @typedef {object} Statuses
+ * @property {StatusView[]} statuses
+ */
+
+/**
+ * @typedef {object} AvailableCount
+ * @property {number} available_count
+ */
+
+/**
+ * @typedef {object} FavoriteView
  * @property {string} provider_id
  * @property {string} provider_name
  * @property {ProviderType} provider_type
  * @property {number} services_count
  * @property {number} total_spent_cents
  * @property {string} currency
- * @property {string | null} last_service_at
- * @property {MechanicStatus | null} status
+ * @property {Timestamp | null} last_service_at
+ * @property {StatusView} status
  */
 
 /**
- * @typedef {object} Plan
+ * @typedef {object} Favorites
+ * @property {FavoriteView[]} favorites
+ */
+
+/**
+ * @typedef {object} FavoriteAdded
+ * @property {FavoriteView} favorite
+ */
+
+/**
+ * @typedef {object} PlanView
  * @property {string} id
  * @property {string} name
  * @property {number} price_cents
@@ -63,83 +452,86 @@
  * @property {boolean} eligible
  */
 
-/** @typedef {{id: string, kind: "priority" | "broadcast", expires_at: string, expires_in_ms: number}} RequestOffer */
-/** @typedef {{status: "pending" | "succeeded" | "failed", amount_cents: number}} Refund */
-/** @typedef {{at: string, event: string, [extra: string]: unknown}} TimelineEntry */
-
 /**
- * @typedef {object} SessionRequest
- * @property {string} id
- * @property {number} version  only grows
- * @property {string} plan
- * @property {string} session_type
- * @property {RoutingType} routing_type
- * @property {RequestStatus} status
- * @property {string} customer_name
- * @property {Named | null} preferred_mechanic
- * @property {Named | null} assigned_mechanic
- * @property {RequestOffer | null} offer
- * @property {"declined" | "expired" | "skipped" | null} fallback_reason
- * @property {string} created_at
- * @property {string | null} accepted_at
- * @property {string | null} completed_at
- * @property {Refund | null} refund
- * @property {TimelineEntry[]} timeline
+ * @typedef {object} Plans
+ * @property {PlanView[]} plans
  */
 
 /**
- * @typedef {object} Offer
- * @property {string} offer_id
- * @property {string} request_id
- * @property {"priority" | "broadcast"} kind
- * @property {string} customer_name
- * @property {string} plan
- * @property {string} session_type
- * @property {number} duration_min
- * @property {string} expires_at
- * @property {number} expires_in_ms
+ * @typedef {object} StripeCheckout
+ * @property {string} checkout_id
+ * @property {"stripe"} kind
+ * @property {string} url
+ * @property {Timestamp} expires_at
  */
 
-/** @typedef {"taken" | "expired" | "cancelled" | "skipped" | "declined"} WithdrawReason */
-
 /**
- * @typedef {{checkout_id: string, kind: "stripe", url: string, expires_at: string}
- *   | {checkout_id: string, kind: "free", request: SessionRequest}} Checkout
+ * @typedef {object} FreeCheckout
+ * @property {string} checkout_id
+ * @property {"free"} kind
+ * @property {RequestView} request
  */
-/** @typedef {{checkout_id: string, status: "open" | "paid" | "expired" | "failed", request_id?: string | null}} CheckoutState */
 
 /**
- * @typedef {object} CustomerWelcome
- * @property {"welcome"} type
- * @property {string} account_id
- * @property {string} server_time
+ * @typedef {object} CheckoutState
+ * @property {string} checkout_id
+ * @property {"open" | "paid" | "expired" | "failed"} status
+ * @property {string} [request_id]
+ */
+
+/**
+ * @typedef {object} RequestAnswer
+ * @property {RequestView} request
+ */
+
+/**
+ * @typedef {object} Requests
+ * @property {RequestView[]} requests
+ * @property {string | null} next_cursor
+ */
+
+/**
+ * @typedef {object} Offers
+ * @property {OfferView[]} offers
+ */
+
+/**
+ * @typedef {object} PushKey
+ * @property {string} public_key
+ */
+
+/**
+ * What the pages need to say true sentences.
+ * @typedef {object} PublicConfig
+ * @property {number} priority_window_s
+ * @property {number} broadcast_window_s
  * @property {number} heartbeat_interval_s
- * @property {SessionRequest[]} requests
- */
-/**
- * @typedef {object} MechanicWelcome
- * @property {"welcome"} type
- * @property {string} mechanic_id
- * @property {string} connection_id
- * @property {string} server_time
- * @property {number} heartbeat_interval_s
- * @property {boolean} on_duty
- * @property {Offer[]} offers
- * @property {SessionRequest | null} request
+ * @property {boolean} demo
  */
 
 /**
- * @typedef {CustomerWelcome
- *   | MechanicWelcome
- *   | {type: "heartbeat_ack", server_time?: string}
- *   | ({type: "status"} & MechanicStatus)
- *   | {type: "request_update", request: SessionRequest}
- *   | {type: "favorite_prompt", request_id: string, mechanic: Named}
- *   | {type: "availability", on_duty: boolean, availability: Availability}
- *   | {type: "offer", offer: Offer}
- *   | {type: "offer_accepted", offer_id: string, request: SessionRequest}
- *   | {type: "offer_withdrawn", offer_id: string, reason: WithdrawReason}
- *   | {type: "error", code: string, message: string, ref?: string | null}} ServerMessage
+ * @typedef {object} FieldError
+ * @property {string} field
+ * @property {string} message
  */
 
-export {};
+/**
+ * RFC 9457; `code` is the stable word to switch on.
+ * @typedef {object} Problem
+ * @property {string} type
+ * @property {string} title
+ * @property {number} status
+ * @property {string} code
+ * @property {string} detail
+ * @property {FieldError[]} [errors]
+ */
+
+/**
+ * Counts and lists behind the operations page.
+ * @typedef {object} OpsSnapshot
+ * @property {Timestamp} at
+ * @property {Record<string, number>} counts
+ * @property {RequestView[]} open_requests
+ * @property {Record<string, unknown>[]} refunds_owed
+ * @property {Record<string, unknown>} node
+ */

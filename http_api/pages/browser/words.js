@@ -1,6 +1,11 @@
-/** What the page says, as pure functions of what it knows. */
+/**
+ * What the page says, as pure functions of what it knows. A word that only a newer server has is said as well as can be.
+ */
 
-/** @import {Availability, Config, MechanicStatus, Plan, ProviderType, Reachable, SessionRequest, TimelineEntry} from "./wire.js" */
+/**
+ * @import {Availability, FallbackReason, PlanView, ProviderType, PublicConfig, Reachable, RequestStatus, RequestView,
+ *   StatusView, TimelineEntryView, WithdrawReason} from "./wire.js"
+ */
 
 const LOCALE = "en-US";
 
@@ -17,9 +22,10 @@ export function money(cents, currency = "usd") {
  * @param {number} seconds
  */
 export function span(seconds) {
-  if (seconds < 60) return `${Number(seconds.toFixed(1))} s`;
-  const rest = Math.round(seconds % 60);
-  const minutes = Math.floor(seconds / 60);
+  if (seconds < 59.95) return `${Number(seconds.toFixed(1))} s`;
+  const whole = Math.round(seconds);
+  const rest = whole % 60;
+  const minutes = Math.floor(whole / 60);
   if (minutes >= 120 && rest === 0 && minutes % 60 === 0) return `${minutes / 60} hours`;
   return rest ? `${minutes} min ${rest} s` : `${minutes} min`;
 }
@@ -67,11 +73,15 @@ const longAgo = new Intl.DateTimeFormat(LOCALE, { ...day, year: "numeric" });
 
 /** @param {string} at  RFC 3339 */
 export const timeOfDay = (at) => (Number.isNaN(Date.parse(at)) ? "" : clock.format(new Date(at)));
-/** @param {string} at  RFC 3339; the year is told only where it is not this one */
-export function dateAndTime(at) {
+/**
+ * The day, with its time in this year and with the year in others.
+ * @param {string} at  RFC 3339
+ * @param {number} now_ms  the server's time
+ */
+export function dateAndTime(at, now_ms) {
   const when = new Date(at);
   if (Number.isNaN(when.getTime())) return "";
-  return (when.getFullYear() === new Date().getFullYear() ? thisYear : longAgo).format(when);
+  return (when.getFullYear() === new Date(now_ms).getFullYear() ? thisYear : longAgo).format(when);
 }
 
 const BUSINESS = /'s\b|’s\b|&|\d|garage|auto|motor|work|service|repair|tire|tyre|shop|center|centre|\b(inc|llc|ltd)\b/i;
@@ -97,13 +107,13 @@ const AVAILABILITY = {
   offline: "Currently Offline",
 };
 
-/** @param {MechanicStatus | null | undefined} status */
+/** @param {StatusView | null | undefined} status */
 export const availabilityText = (status) =>
   status ? (AVAILABILITY[status.availability] ?? "Status unknown") : "Checking status…";
 
 /**
  * The second line of a status; empty where there is nothing to add.
- * @param {MechanicStatus | null | undefined} status
+ * @param {StatusView | null | undefined} status
  * @param {number} now_ms
  */
 export function lastSeenText(status, now_ms) {
@@ -114,7 +124,7 @@ export function lastSeenText(status, now_ms) {
 /**
  * What happens after choosing the favourite, in the sentences of the flow.
  * @param {string} name  the short one
- * @param {MechanicStatus} status
+ * @param {StatusView} status
  * @param {string} window  how long the favourite is asked alone, such as "10 min"
  * @returns {string[]}
  */
@@ -138,16 +148,12 @@ export function availableText(count) {
   return count === 1 ? "1 mechanic available now" : `${count} mechanics available now`;
 }
 
-/** @type {Record<string, string>} */
-const SESSION_TYPES = { text: "text", video: "video", diagnostic: "diagnostic" };
-
 /** @param {{duration_min: number, session_type: string}} plan */
-export const planLength = (plan) =>
-  `${plan.duration_min} min ${SESSION_TYPES[plan.session_type] ?? plan.session_type.replaceAll("_", " ")}`;
+export const planLength = (plan) => `${plan.duration_min} min ${plan.session_type.replaceAll("_", " ")}`;
 
 /**
  * The name of a plan, or its id made readable while the plans are not known.
- * @param {readonly Plan[] | null} plans
+ * @param {readonly PlanView[] | null} plans
  * @param {string} id
  */
 export function planName(plans, id) {
@@ -170,11 +176,11 @@ function sentence(word) {
  */
 
 /**
- * @param {SessionRequest} request
+ * @param {RequestView} request
  * @param {object} know
  * @param {string} know.preferred  short name of the favourite, or ""
- * @param {Config | null} know.config
- * @param {MechanicStatus | undefined} know.status  of the favourite
+ * @param {PublicConfig | null} know.config
+ * @param {StatusView | undefined} know.status  of the favourite
  * @param {number | null} know.available_count
  * @returns {Story}
  */
@@ -211,22 +217,24 @@ export function customerStory(request, { preferred, config, status, available_co
       };
     case "cancelled":
       return { tone: "calm", headline: "Cancelled", detail: refundText(request) || "You have not been charged." };
-    default:
-      return { tone: "calm", headline: sentence(request.status), detail: "" };
+    default: {
+      /** @type {never} */
+      const unknown = request.status;
+      return { tone: "calm", headline: sentence(unknown), detail: "" };
+    }
   }
 }
 
 /**
- * @param {SessionRequest} request
+ * @param {RequestView} request
  * @param {string} preferred
- * @param {MechanicStatus | undefined} status
- * @param {Config | null} config
+ * @param {StatusView | undefined} status
+ * @param {PublicConfig | null} config
  */
 function waitingDetail(request, preferred, status, config) {
-  const last = request.timeline.findLast(({ event }) => event === "seen" || event === "delivered");
   const then = "If there is no answer in time, we'll find you another mechanic.";
-  if (last?.event === "seen") return `${preferred} has seen your request. ${then}`;
-  if (last?.event === "delivered") return `Your request has reached ${preferred}. ${then}`;
+  if (request.timeline.some(({ event }) => event === "delivered"))
+    return `Your request has reached ${preferred}. ${then}`;
   if (status?.reachable === "none") {
     const window = config ? ` within ${span(config.priority_window_s)}` : "";
     return `${preferred} cannot be reached right now, but will see your request if they open the app${window}.`;
@@ -235,39 +243,29 @@ function waitingDetail(request, preferred, status, config) {
 }
 
 /**
- * @param {SessionRequest} request
+ * @param {RequestView} request
  * @param {string} preferred
  * @param {number | null} available_count
  */
 function broadcastDetail(request, preferred, available_count) {
-  const count = offeredTo(request.timeline.findLast(({ event }) => event === "broadcast")) ?? available_count;
   const who =
-    count === 0
-      ? "Nobody is free this minute; whoever comes on duty gets your request at once."
-      : count
-        ? `Offered to ${count} available ${count === 1 ? "mechanic" : "mechanics"}; the first to accept gets it.`
-        : "Every available mechanic is asked; the first to accept gets it.";
-  /** @type {Record<string, string>} */
+    available_count === null
+      ? "Every available mechanic is asked; the first to accept gets it."
+      : available_count === 0
+        ? "Nobody is free this minute; whoever comes on duty gets your request at once."
+        : `Offered to ${available_count} available ${available_count === 1 ? "mechanic" : "mechanics"}; the first to accept gets it.`;
+  /** @type {Record<FallbackReason, string>} */
   const because = {
     declined: `${preferred || "Your favorite"} could not take it. `,
     expired: `${preferred || "Your favorite"} did not answer in time. `,
     skipped: "You skipped the wait. ",
   };
-  return (because[request.fallback_reason ?? ""] ?? "") + who;
-}
-
-/**
- * @param {TimelineEntry | undefined} entry
- * @returns {number | null}
- */
-function offeredTo(entry) {
-  const count = entry?.offered_to ?? entry?.mechanics ?? entry?.count ?? entry?.reached;
-  return typeof count === "number" && count > 0 ? count : null;
+  return request.fallback_reason ? (because[request.fallback_reason] ?? "") + who : who;
 }
 
 /**
  * Where the money is; empty if none is owed.
- * @param {SessionRequest} request
+ * @param {RequestView} request
  */
 export function refundText({ refund }) {
   if (!refund) return "";
@@ -278,7 +276,7 @@ export function refundText({ refund }) {
   return `Your refund of ${amount} is on its way.`;
 }
 
-/** @type {Record<string, string>} */
+/** @type {Record<RequestStatus, string>} */
 const SHORT_STATUS = {
   priority_offered: "Waiting",
   broadcasting: "Finding a mechanic",
@@ -289,31 +287,27 @@ const SHORT_STATUS = {
   cancelled: "Cancelled",
 };
 
-/** @param {SessionRequest} request */
+/** @param {RequestView} request */
 export const shortStatus = (request) => SHORT_STATUS[request.status] ?? sentence(request.status);
 
 /**
  * One line of a request's story.
- * @param {TimelineEntry} entry
- * @param {SessionRequest} request
+ * @param {TimelineEntryView} entry
+ * @param {RequestView} request
  * @param {"customer" | "mechanic"} side  who reads it
  */
 export function timelineText(entry, request, side) {
-  const who = mechanicOf(entry, request);
   const favorite = request.preferred_mechanic?.name ?? "The favorite";
-  const count = offeredTo(entry);
+  const who = entry.mechanic_name;
   switch (entry.event) {
-    case "created":
     case "requested":
       return "Request made";
     case "paid":
       return "Payment received";
     case "offered":
-      return request.routing_type === "priority_broadcast" ? `Offered to ${favorite} first` : "Offered to mechanics";
+      return `Offered to ${who ?? favorite} first`;
     case "delivered":
       return `Reached ${who ?? favorite}`;
-    case "seen":
-      return `${who ?? favorite} has seen it`;
     case "declined":
       return `${who ?? favorite} declined`;
     case "expired":
@@ -321,9 +315,7 @@ export function timelineText(entry, request, side) {
     case "skipped":
       return side === "customer" ? "You skipped the wait" : "The customer chose not to wait";
     case "broadcast":
-      return count
-        ? `Offered to ${count} ${count === 1 ? "mechanic" : "mechanics"}`
-        : "Offered to every available mechanic";
+      return "Offered to every available mechanic";
     case "accepted":
       return `${who ?? request.assigned_mechanic?.name ?? "A mechanic"} accepted`;
     case "started":
@@ -348,26 +340,11 @@ export function timelineText(entry, request, side) {
 }
 
 /**
- * @param {TimelineEntry} entry
- * @param {SessionRequest} request
- * @returns {string | null}  null: the entry does not say, or names somebody whose name we were not told
- */
-function mechanicOf(entry, request) {
-  const { mechanic, mechanic_name, mechanic_id } = /** @type {Record<string, any>} */ (entry);
-  if (typeof mechanic?.name === "string") return mechanic.name;
-  if (typeof mechanic_name === "string") return mechanic_name;
-  const id = mechanic?.id ?? mechanic_id;
-  return (
-    [request.preferred_mechanic, request.assigned_mechanic].find((named) => named && named.id === id)?.name ?? null
-  );
-}
-
-/**
  * Why an offer left the mechanic's list.
- * @param {string} reason
+ * @param {WithdrawReason | "offer_gone"} reason
  */
 export function withdrawnText(reason) {
-  /** @type {Record<string, string>} */
+  /** @type {Record<WithdrawReason | "offer_gone", string>} */
   const texts = {
     taken: "Another mechanic was faster.",
     expired: "The time for this offer ran out.",
