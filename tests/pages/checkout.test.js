@@ -1,0 +1,313 @@
+/** Paying and coming back, over real HTTP: what is asked for, under which key, and what the page makes of the answers. */
+
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { after, beforeEach, test } from "node:test";
+
+import { createCheckout } from "../../http_api/pages/browser/checkout.js";
+import { createLoader } from "../../http_api/pages/browser/loading.js";
+import { createStore } from "../../http_api/pages/browser/store.js";
+import { AT, aPlan, aRequest } from "./samples.js";
+
+/**
+ * @import {AddressInfo} from "node:net"
+ * @import {CheckoutState, FreeCheckout, StripeCheckout} from "../../http_api/pages/browser/wire.js"
+ */
+
+/** @typedef {{call: string, key: string | undefined, body: any}} Asked */
+/** What the server does with a call; "lost": it hears the call and its answer does not arrive. */
+/** @typedef {{status: number, body: unknown, type?: string} | "lost"} Answer */
+
+/** @type {Asked[]} */
+let asked = [];
+/** @type {Record<string, Answer[]>} */
+let answers = {};
+
+const server = createServer((request, response) => {
+  let text = "";
+  request.on("data", (part) => (text += part));
+  request.on("end", () => {
+    const call = `${request.method} ${request.url}`;
+    const key = request.headers["idempotency-key"];
+    asked.push({ call, key: typeof key === "string" ? key : undefined, body: text ? JSON.parse(text) : null });
+    const answer = answers[call]?.shift();
+    assert.ok(answer, `nobody expected ${call}`);
+    if (answer === "lost") {
+      request.socket.destroy();
+      return;
+    }
+    const type = answer.type ?? (answer.status < 400 ? "application/json" : "application/problem+json");
+    response.writeHead(answer.status, { "content-type": type });
+    response.end(typeof answer.body === "string" ? answer.body : JSON.stringify(answer.body));
+  });
+});
+await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
+after(() => server.close());
+
+const base = `http://127.0.0.1:${/** @type {AddressInfo} */ (server.address()).port}`;
+const { fetch } = globalThis;
+globalThis.fetch = (/** @type {any} */ path, /** @type {RequestInit | undefined} */ options) =>
+  fetch(new URL(path, base), options);
+Math.random = () => 0;
+
+/** The parts of a browser's address bar. */
+const bar = { href: base, pathname: "/", assign: (/** @type {string} */ url) => void (bar.href = url) };
+Object.defineProperty(globalThis, "location", { value: bar });
+Object.defineProperty(globalThis, "history", {
+  value: {
+    replaceState: (/** @type {unknown} */ _state, /** @type {string} */ _title, /** @type {string} */ path) =>
+      void (bar.href = base + path),
+  },
+});
+
+beforeEach(() => {
+  asked = [];
+  answers = {};
+  bar.href = `${base}/`;
+});
+
+const ME = /** @type {const} */ ({ id: "c1", role: "customer", name: "John Doe", email: "driver@example.com" });
+
+/** A page whose visitor has chosen a plan. */
+function page() {
+  const store = createStore();
+  /** @type {string[]} */
+  const booked = [];
+  store.dispatch({ type: "signed_in", me: ME });
+  store.dispatch({ type: "plans_loaded", plans: [aPlan(), aPlan({ id: "quick_chat" })] });
+  return { store, booked, checkout: createCheckout(store, createLoader(store), (id) => void booked.push(id)) };
+}
+
+/** @type {FreeCheckout} */
+const FREE = { checkout_id: "k1", kind: "free", request: aRequest() };
+/** @type {StripeCheckout} */
+const STRIPE = { checkout_id: "k1", kind: "stripe", url: "https://pay.example/k1", expires_at: AT };
+
+/** @param {string} code */
+const refusal = (code, status = 409) => ({
+  status,
+  body: { type: "", title: "", status, code, detail: `It is ${code}.` },
+});
+/** @param {...Answer} expected */
+const toCheckout = (...expected) => void (answers["POST /api/checkout"] = expected);
+const keys = () => asked.filter(({ call }) => call === "POST /api/checkout").map(({ key }) => key);
+
+test("what was chosen is what is asked for", async () => {
+  const { store, checkout } = page();
+  toCheckout({ status: 201, body: FREE }, { status: 201, body: FREE });
+  await checkout.pay();
+  const favorite = { id: "m1", name: "Mike's Garage" };
+  store.dispatch({ type: "booking_chosen", routing_type: "priority_broadcast", favorite });
+  await checkout.pay();
+  assert.deepEqual(
+    asked.map(({ body }) => body),
+    [
+      { plan: "expert_video", routing_type: "broadcast", preferred_mechanic_id: null },
+      { plan: "expert_video", routing_type: "priority_broadcast", preferred_mechanic_id: "m1" },
+    ],
+  );
+});
+
+test("a free session is booked, and its request shown", async () => {
+  const { store, booked, checkout } = page();
+  toCheckout({ status: 201, body: FREE });
+  await checkout.pay();
+  assert.deepEqual(booked, ["r1"]);
+  assert.equal(store.state.requests["r1"]?.status, "priority_offered");
+  assert.deepEqual([store.state.followed, store.state.checkout], [{ r1: true }, { phase: "idle", problem: null }]);
+});
+
+test("to the payment page the page leaves, once", async () => {
+  const { store, booked, checkout } = page();
+  toCheckout({ status: 201, body: STRIPE });
+  await Promise.all([checkout.pay(), checkout.pay()]);
+  await checkout.pay();
+  assert.equal(asked.length, 1);
+  assert.equal(bar.href, STRIPE.url);
+  assert.deepEqual([store.state.checkout.phase, booked], ["leaving", []]);
+});
+
+test("without a plan nothing is asked", async () => {
+  const store = createStore();
+  await createCheckout(store, createLoader(store), assert.fail).pay();
+  assert.deepEqual(asked, []);
+});
+
+test("while nobody knows whether it was done, it is tried again under the same key", async () => {
+  const { store, checkout } = page();
+  const proxy = { status: 504, body: "<h1>Gateway time-out</h1>", type: "text/html" };
+  toCheckout("lost", refusal("stripe_unavailable", 502), proxy, refusal("too_many_attempts", 429), {
+    status: 201,
+    body: FREE,
+  });
+  const problems = [];
+  for (let tries = 0; tries < 5; tries += 1) {
+    await checkout.pay();
+    problems.push(store.state.checkout.problem);
+  }
+  assert.equal(new Set(keys()).size, 1);
+  assert.match(keys()[0] ?? "", /./);
+  assert.deepEqual(problems, [
+    "We cannot reach the server. Check your connection and try again.",
+    "The payment service does not answer just now. Nothing was charged; please try again.",
+    "The server has a problem just now. Please try again.",
+    "It is too_many_attempts.",
+    null,
+  ]);
+});
+
+test("once it was done, the same again is something new", async () => {
+  const { checkout } = page();
+  toCheckout({ status: 201, body: FREE }, { status: 201, body: FREE });
+  await checkout.pay();
+  await checkout.pay();
+  assert.equal(new Set(keys()).size, 2);
+});
+
+test("back from the payment page by the browser's own button, the same again is something new", async () => {
+  const { store, checkout } = page();
+  toCheckout({ status: 201, body: STRIPE }, { status: 201, body: STRIPE });
+  await checkout.pay();
+  store.dispatch({ type: "checkout_moved", phase: "idle" });
+  await checkout.pay();
+  assert.equal(new Set(keys()).size, 2);
+});
+
+test("after a definite no, the same again is something new", async () => {
+  const { store, checkout } = page();
+  toCheckout(refusal("idempotency_key_reused"), { status: 201, body: FREE });
+  await checkout.pay();
+  assert.equal(store.state.checkout.problem, "Your choice changed on the way. Please try again.");
+  await checkout.pay();
+  assert.equal(new Set(keys()).size, 2);
+});
+
+test("an answer that cannot be read is no answer", async () => {
+  const { store, checkout } = page();
+  toCheckout({ status: 201, body: "{" }, { status: 201, body: FREE });
+  await checkout.pay();
+  assert.equal(store.state.checkout.problem, "The server's answer could not be read. Please try again.");
+  await checkout.pay();
+  assert.equal(new Set(keys()).size, 1);
+});
+
+for (const [code, problem] of [
+  ["free_session_used", "You have already used your free diagnostic. Please choose another plan."],
+  ["unknown_plan", "This plan is no longer offered. Please choose another."],
+]) {
+  test(`${code}: the plans are asked for anew`, async () => {
+    const { store, checkout } = page();
+    toCheckout(refusal(/** @type {string} */ (code)));
+    answers["GET /api/plans"] = [{ status: 200, body: { plans: [aPlan({ id: "quick_chat" })] } }];
+    await checkout.pay();
+    assert.equal(store.state.checkout.problem, problem);
+    await until(() => store.state.booking.plan === "quick_chat");
+  });
+}
+
+for (const code of ["mechanic_not_found", "preferred_mechanic_required"]) {
+  test(`${code}: whoever cannot be booked is not asked for again`, async () => {
+    const { store, checkout } = page();
+    const favorite = { id: "m1", name: "Mike's Garage" };
+    store.dispatch({ type: "booking_chosen", routing_type: "priority_broadcast", favorite });
+    toCheckout(refusal(code, 404));
+    await checkout.pay();
+    assert.deepEqual([store.state.booking.routing_type, store.state.booking.favorite], ["broadcast", null]);
+    assert.match(store.state.checkout.problem ?? "", /any available mechanic instead/);
+  });
+}
+
+test("whoever is not signed in any more is sent to sign in", async () => {
+  const { store, checkout } = page();
+  toCheckout(refusal("unauthenticated", 401));
+  await checkout.pay();
+  assert.equal(store.state.me, null);
+  assert.equal(store.state.checkout.problem, null);
+});
+
+// ---- coming back --------------------------------------------------------------------------------------------------
+
+/** @param {...(Omit<CheckoutState, "checkout_id"> | Answer)} states */
+function become(...states) {
+  answers["GET /api/checkout/k1"] = states.map((state) =>
+    state === "lost" || "body" in state ? state : { status: 200, body: { checkout_id: "k1", ...state } },
+  );
+}
+
+/** @param {() => boolean} fact */
+async function until(fact) {
+  while (!fact()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+test("whoever comes back from paying is followed until the request is there", async () => {
+  const { store, booked, checkout } = page();
+  bar.href = `${base}/?checkout=k1`;
+  become({ status: "open" }, { status: "paid", request_id: "r1" });
+  answers["GET /api/requests/r1"] = [{ status: 200, body: aRequest() }];
+  const done = checkout.followReturn();
+  assert.equal(store.state.returned?.phase, "confirming");
+  await checkout.followReturn();
+  await done;
+  assert.deepEqual(booked, ["r1"]);
+  assert.deepEqual([store.state.returned, store.state.followed], [null, { r1: true }]);
+  assert.equal(bar.href, `${base}/`, "a reload does not ask again");
+  assert.equal(asked.length, 3, "the second call found the first one at work");
+});
+
+test("an address that names no checkout is nothing to follow", async () => {
+  const { store, checkout } = page();
+  await checkout.followReturn();
+  assert.deepEqual([asked, store.state.returned], [[], null]);
+});
+
+for (const status of /** @type {const} */ (["expired", "failed"])) {
+  test(`a checkout that has ${status} says so`, async () => {
+    const { store, booked, checkout } = page();
+    bar.href = `${base}/?checkout=k1`;
+    become({ status });
+    await checkout.followReturn();
+    assert.deepEqual([store.state.returned?.phase, booked, bar.href], [status, [], `${base}/`]);
+    checkout.dismissReturn();
+    assert.equal(store.state.returned, null);
+  });
+}
+
+test("whoever says they left is believed only if nothing was paid", async () => {
+  const left = page();
+  bar.href = `${base}/?checkout=k1&cancelled=1`;
+  become({ status: "open" });
+  await left.checkout.followReturn();
+  assert.equal(left.store.state.returned?.phase, "left");
+
+  const paid = page();
+  bar.href = `${base}/?checkout=k1&cancelled=1`;
+  become({ status: "paid", request_id: "r1" });
+  answers["GET /api/requests/r1"] = [{ status: 200, body: aRequest() }];
+  await paid.checkout.followReturn();
+  assert.deepEqual(paid.booked, ["r1"]);
+});
+
+test("a checkout that is not ours is not spoken of", async () => {
+  const { store, checkout } = page();
+  bar.href = `${base}/?checkout=k1`;
+  become(refusal("not_found", 404));
+  await checkout.followReturn();
+  assert.deepEqual([store.state.returned, bar.href], [null, `${base}/`]);
+});
+
+test("a server that is away for a moment is asked again", async () => {
+  const { store, checkout } = page();
+  bar.href = `${base}/?checkout=k1`;
+  become("lost", refusal("unavailable", 503), { status: "expired" });
+  await checkout.followReturn();
+  assert.equal(store.state.returned?.phase, "expired");
+});
+
+test("nobody is followed who has been signed out", async () => {
+  const { store, checkout } = page();
+  bar.href = `${base}/?checkout=k1`;
+  become(refusal("unauthenticated", 401));
+  await checkout.followReturn();
+  assert.equal(store.state.me, null);
+  assert.equal(asked.length, 1);
+});

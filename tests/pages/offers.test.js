@@ -1,0 +1,182 @@
+/** Offers on the mechanic's page. The server's newest word on an offer counts; nothing of our own brings one back. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { forEverySeed } from "./chance.js";
+import { aMechanicWelcome, aRequest, after, anOffer, received } from "./samples.js";
+
+/**
+ * @import {Message} from "../../http_api/pages/browser/store.js"
+ * @import {Chance} from "./chance.js"
+ */
+
+const BROADCAST = anOffer({ offer_id: "o2", kind: "broadcast" });
+const OTHERS = anOffer({ offer_id: "o3", request_id: "r9", kind: "broadcast" });
+
+/** @param {import("../../http_api/pages/browser/wire.js").OfferView[]} offers */
+const offered = (...offers) => after(offers.map((offer) => received({ type: "offer", offer })));
+
+test("an offer that comes again is one card, with our answer to it and the earlier deadline", () => {
+  const state = after(
+    [
+      { type: "offer_answered", offer_id: "o1", answer: "accept" },
+      received({ type: "offer", offer: anOffer({ expires_in_ms: 59_700 }) }, 1_500),
+    ],
+    offered(anOffer()),
+  );
+  assert.deepEqual(Object.keys(state.offers), ["o1"]);
+  assert.equal(state.offers["o1"]?.pending, "accept");
+  assert.equal(state.offers["o1"]?.deadline_ms, 61_000);
+});
+
+test("a withdrawn offer says why until it has left", () => {
+  const ended = after([received({ type: "offer_withdrawn", offer_id: "o1", reason: "taken" })], offered(anOffer()));
+  assert.equal(ended.offers["o1"]?.ended, "taken");
+  assert.equal(ended.offers["o1"]?.pending, null);
+  assert.deepEqual(after([{ type: "offer_left", offer_id: "o1" }], ended).offers, {});
+});
+
+test("what we declined goes without a word", () => {
+  const state = after([received({ type: "offer_withdrawn", offer_id: "o1", reason: "declined" })], offered(anOffer()));
+  assert.deepEqual(state.offers, {});
+});
+
+/**
+ * What the page itself or an answer of the server may still say of an offer.
+ * @param {Chance} chance
+ * @param {string} offer_id
+ * @returns {Message}
+ */
+const afterword = (chance, offer_id) =>
+  chance.oneOf([
+    { type: "offer_answered", offer_id, answer: chance.oneOf(["accept", "decline"]) },
+    { type: "offer_unanswered", offer_id, problem: "No answer." },
+    { type: "offer_left", offer_id },
+    received({ type: "error", code: "offer_gone", message: "Gone.", ref: offer_id }),
+    received({ type: "error", code: "unavailable", message: "Try again.", ref: offer_id }),
+    received({ type: "offer_withdrawn", offer_id, reason: chance.oneOf(["taken", "expired", "cancelled"]) }),
+    received({ type: "availability", on_duty: true, availability: "available" }),
+    received(aMechanicWelcome()),
+  ]);
+
+test("a withdrawn offer never returns by what is said of it afterwards", () => {
+  forEverySeed((chance) => {
+    let state = offered(anOffer(), OTHERS);
+    state = after([received({ type: "offer_withdrawn", offer_id: "o1", reason: "taken" })], state);
+    for (let count = chance.below(8); count > 0; count -= 1) {
+      state = after([afterword(chance, "o1")], state);
+      assert.ok(!state.offers["o1"] || state.offers["o1"].ended, "the card is gone, or still says goodbye");
+    }
+  });
+});
+
+test("an offer that is not known is not made up by what is said of it", () => {
+  forEverySeed((chance) => assert.equal(after([afterword(chance, "o1")]).offers["o1"], undefined));
+});
+
+test("an offer that the server makes again is open again", () => {
+  const ended = after([received({ type: "offer_withdrawn", offer_id: "o1", reason: "taken" })], offered(anOffer()));
+  assert.equal(after([received({ type: "offer", offer: anOffer() })], ended).offers["o1"]?.ended, null);
+});
+
+test("whoever has a request loses every card of it, and no other", () => {
+  // A late tap names the priority offer while the broadcast's card is shown as well.
+  const state = after(
+    [received({ type: "offer_accepted", offer_id: "o1", request: aRequest({ status: "accepted" }) })],
+    offered(anOffer(), BROADCAST, OTHERS),
+  );
+  assert.deepEqual(Object.keys(state.offers), ["o3"]);
+  assert.equal(state.requests["r1"]?.status, "accepted");
+  assert.equal(state.followed["r1"], true);
+});
+
+test("a welcome shows the offers that are open, and lets those go that are not", () => {
+  const before = after(
+    [
+      received({ type: "offer_withdrawn", offer_id: "o3", reason: "expired" }),
+      { type: "offer_answered", offer_id: "o2", answer: "accept" },
+      { type: "duty_wanted", on_duty: false },
+    ],
+    offered(anOffer(), BROADCAST, OTHERS),
+  );
+  const fresh = anOffer({ offer_id: "o4" });
+  const state = after([received(aMechanicWelcome({ offers: [BROADCAST, fresh], on_duty: true }))], before);
+  assert.deepEqual(Object.keys(state.offers).sort(), ["o2", "o3", "o4"]);
+  assert.equal(state.offers["o2"]?.pending, null, "an answer on its way got lost with the old connection");
+  assert.equal(state.offers["o3"]?.ended, "expired", "it may finish saying goodbye");
+  assert.deepEqual([state.on_duty, state.duty_wanted], [true, null]);
+});
+
+test("a welcome in the middle of a session brings the session and keeps its card", () => {
+  const state = after([received(aMechanicWelcome({ request: aRequest({ status: "in_progress" }) }))]);
+  assert.equal(state.requests["r1"]?.status, "in_progress");
+  assert.equal(state.followed["r1"], true);
+});
+
+test("an answer that nobody answers may be given again", () => {
+  const pending = after([{ type: "offer_answered", offer_id: "o1", answer: "decline" }], offered(anOffer()));
+  assert.deepEqual([pending.offers["o1"]?.pending, pending.offers["o1"]?.problem], ["decline", null]);
+  const state = after([{ type: "offer_unanswered", offer_id: "o1", problem: "No answer." }], pending);
+  assert.deepEqual([state.offers["o1"]?.pending, state.offers["o1"]?.problem], [null, "No answer."]);
+});
+
+test("the time for an answer that has come means nothing any more", () => {
+  const state = offered(anOffer());
+  assert.equal(after([{ type: "offer_unanswered", offer_id: "o1", problem: "No answer." }], state), state);
+});
+
+test("a second try takes the first one's problem away", () => {
+  const state = after(
+    [
+      { type: "offer_answered", offer_id: "o1", answer: "accept" },
+      { type: "offer_unanswered", offer_id: "o1", problem: "No answer." },
+      { type: "offer_answered", offer_id: "o1", answer: "accept" },
+    ],
+    offered(anOffer()),
+  );
+  assert.deepEqual([state.offers["o1"]?.pending, state.offers["o1"]?.problem], ["accept", null]);
+});
+
+test("an accept that lost ends the card with the server's own words", () => {
+  const state = after(
+    [
+      { type: "offer_answered", offer_id: "o1", answer: "accept" },
+      received({ type: "error", code: "offer_gone", message: "Another mechanic was faster.", ref: "o1" }),
+    ],
+    offered(anOffer(), OTHERS),
+  );
+  const { pending, problem, ended } = /** @type {NonNullable<typeof state.offers[string]>} */ (state.offers["o1"]);
+  assert.deepEqual(
+    { pending, problem, ended },
+    {
+      pending: null,
+      problem: "Another mechanic was faster.",
+      ended: "offer_gone",
+    },
+  );
+  assert.equal(state.offers["o3"]?.problem, null);
+});
+
+test("any other refusal leaves the card open, with what was said", () => {
+  const state = after(
+    [
+      { type: "offer_answered", offer_id: "o1", answer: "accept" },
+      received({ type: "error", code: "already_in_session", message: "You have a session.", ref: "o1" }),
+    ],
+    offered(anOffer()),
+  );
+  assert.deepEqual(
+    [state.offers["o1"]?.pending, state.offers["o1"]?.problem, state.offers["o1"]?.ended],
+    [null, "You have a session.", null],
+  );
+});
+
+test("the switch shows what was wished for until the server has answered, also with no", () => {
+  const wished = after([{ type: "duty_wanted", on_duty: false }], after([received(aMechanicWelcome())]));
+  assert.deepEqual([wished.on_duty, wished.duty_wanted], [true, false]);
+  const done = after([received({ type: "availability", on_duty: false, availability: "off_duty" })], wished);
+  assert.deepEqual([done.on_duty, done.duty_wanted], [false, null]);
+  const refused = after([received({ type: "error", code: "unavailable", message: "Try again." })], wished);
+  assert.deepEqual([refused.on_duty, refused.duty_wanted], [true, null]);
+});

@@ -1,0 +1,62 @@
+"""The pages' own tests, in Deno: it knows TypeScript, and runs their modules without a browser.
+
+One file:  .venv/bin/deno test --no-check --allow-net=127.0.0.1 tests/pages/store.test.js
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from deno import find_deno_bin
+
+from http_api.pages.serving import BROWSER
+
+HERE = Path(__file__).parent
+LOCAL = ["--quiet", "--no-lock", "--no-remote", "--no-npm"]
+"""Nothing is fetched, and nothing is written beside the files."""
+
+
+@pytest.fixture
+def deno(request: pytest.FixtureRequest) -> "Deno":
+    assert request.config.cache is not None
+    return Deno(request.config.cache.mkdir("deno"))
+
+
+class Deno:
+    """The program, with what it has compiled kept for the next time."""
+
+    def __init__(self, cache: Path) -> None:
+        self._variables = {
+            **os.environ,
+            "DENO_DIR": str(cache),
+            "DENO_NO_UPDATE_CHECK": "1",
+            "NO_COLOR": "1",
+            "TZ": "UTC",
+        }
+
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [find_deno_bin(), *map(str, arguments)]
+        return subprocess.run(
+            command,
+            env=self._variables,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def test_the_types_of_the_pages_and_of_their_tests_hold(deno: Deno) -> None:
+    # The tests hold deliberate mistakes: that a check finds nothing says little unless it would find something.
+    files = [*sorted(BROWSER.glob("*.js")), *sorted(HERE.glob("*.js"))]
+    checked = deno("check", *LOCAL, "--config", BROWSER / "jsconfig.json", *files)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("file", sorted(HERE.glob("*.test.js")), ids=lambda file: file.name)
+def test_the_pages_keep_their_promises(deno: Deno, file: Path) -> None:
+    ran = deno("test", *LOCAL, "--no-config", "--no-check", "--allow-net=127.0.0.1", file)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "| 0 passed" not in ran.stdout
