@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -19,8 +18,9 @@ from infra.database import Database
 from models.errors import ConfigurationError, PitlaneError
 from models.ids import new_id
 from models.outcomes import Refused
-from models.rest import Email, Name, Password, ProviderType
-from models.tables import Account, Mechanic, Role
+from models.rest import Email, Name, Password
+from models.tables import Account, Mechanic
+from models.words import ProviderType, Role
 
 _hasher = PasswordHasher()
 
@@ -49,7 +49,7 @@ class NewAccount:
     email: str
     name: str
     password: str | None = None
-    provider_type: str | None = None
+    provider_type: ProviderType | None = None
 
     @classmethod
     def checked(cls, row: Mapping[str, str | None], where: str) -> "NewAccount":
@@ -63,13 +63,13 @@ class NewAccount:
         except ValidationError as error:
             what, _, member = str(error).partition(" - at `$.")
             raise ConfigurationError(f"{where}: {member.rstrip('`')}: {what}.") from error
-        if fields.provider_type is not None and fields.role != "mechanic":
+        if fields.provider_type is not None and fields.role is not Role.MECHANIC:
             raise ConfigurationError(f"{where}: only a mechanic has a provider type.")
-        return cls(Role(fields.role), fields.email, fields.name, fields.password, fields.provider_type)
+        return cls(fields.role, fields.email, fields.name, fields.password, fields.provider_type)
 
 
 class _OperatorsRow(Struct):
-    role: Literal["customer", "mechanic", "admin"]
+    role: Role
     email: Email
     name: Name
     password: Password | None
@@ -91,7 +91,7 @@ class Accounts:
             async with self._database.write() as session:
                 session.add(account)
                 await session.flush()
-                if account.role == Role.MECHANIC:
+                if account.role is Role.MECHANIC:
                     session.add(Mechanic(id=account.id, provider_type=new.provider_type or "independent"))
         except IntegrityError:
             return Refused("email_taken", "There is already an account with this e-mail address.")
@@ -112,7 +112,7 @@ class Accounts:
         mechanics = [
             Mechanic(id=account.id, provider_type=new.provider_type or "independent")
             for account, new in zip(accounts, news, strict=True)
-            if account.role == Role.MECHANIC
+            if account.role is Role.MECHANIC
         ]
         async with self._database.write(within_s=IMPORT_TIMEOUT_S) as session:
             if (taken := await _first_taken(session, [account.email for account in accounts])) is not None:

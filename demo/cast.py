@@ -15,7 +15,8 @@ from demo.characters import Character
 from demo.history import Service
 from infra.database import Database
 from models.errors import ConfigurationError
-from models.tables import Account, Favorite, Mechanic, Role
+from models.tables import Account, Favorite, Mechanic
+from models.words import ProviderType, Role
 
 _HOUR_MS = 3_600_000
 _JOINED_AGO_MS = 900 * 24 * _HOUR_MS
@@ -29,7 +30,7 @@ class MechanicMember:
 
     slug: str
     name: str
-    provider_type: str
+    provider_type: ProviderType
     character: Character | None
 
     role = Role.MECHANIC

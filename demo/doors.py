@@ -12,7 +12,7 @@ from http_api.auth import Tokens, session_cookie
 from http_api.rest.problems import problem
 from infra.clock import Clock
 from models.settings import DoorSettings
-from models.tables import Role
+from models.words import Role
 
 PAGES = {Role.CUSTOMER: "/", Role.MECHANIC: "/mechanic"}
 

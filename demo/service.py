@@ -17,7 +17,7 @@ from http_api.auth import Tokens
 from infra.clock import Clock
 from infra.database import Database
 from models.settings import DoorSettings
-from models.tables import Role
+from models.words import Role
 
 REST_TIMEOUT_S = 10.0
 SEED_BITS = 32

@@ -7,7 +7,8 @@ carries has a version. Two nodes may tell of the same thing, and the one that ha
 from msgspec import Raw, Struct, json
 
 from infra.redis_link import RedisLink
-from models.wire import OfferView, WithdrawReason
+from models.wire import OfferView
+from models.words import WithdrawReason
 
 
 class Told(Struct):

@@ -17,7 +17,7 @@ from models.outcomes import NotFound, Refused
 from models.rest import OpsSnapshot, Requests
 from models.timestamps import rfc3339
 from models.wire import OfferView, RequestView
-from models.words import RequestStatus
+from models.words import RequestStatus, Role
 from presence.service import Presence
 
 OPEN_REQUESTS_MAX = 50
@@ -89,9 +89,7 @@ class Reading:
     ) -> Requests | Refused:
         """Return a page of one's own requests, newest first; ``cursor`` is the page before's ``next_cursor``."""
         owner = (
-            tables.SessionRequest.assigned_mechanic_id
-            if role == tables.Role.MECHANIC
-            else tables.SessionRequest.customer_id
+            tables.SessionRequest.assigned_mechanic_id if role == Role.MECHANIC else tables.SessionRequest.customer_id
         )
         query = select(tables.SessionRequest).where(owner == account_id)
         if status is not None:

@@ -20,10 +20,10 @@ The core cannot see other processes; that only one of two racing transitions hap
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 from models.outcomes import NotFound, OfferGone, Refused
-from models.words import FallbackReason, OfferKind, RequestStatus
+from models.words import ExclusionReason, FallbackReason, OfferKind, RequestStatus, WithdrawReason
 
 ACCEPT_LEEWAY_MS = 250
 """How long a broadcast outlives its deadline, for accepts that reached a server in time and are still on their way to SQL."""
@@ -161,8 +161,7 @@ class OpenOffer:
 @dataclass(frozen=True)
 class CloseOffer:
     offer_id: str
-    reason: str
-    """A word of the wire's ``offer_withdrawn``."""
+    reason: WithdrawReason
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class WithdrawFrom:
 @dataclass(frozen=True)
 class Exclude:
     mechanic_id: str
-    because: str
+    because: ExclusionReason
 
 
 @dataclass(frozen=True)
@@ -279,22 +278,31 @@ def step(request: Request, event: Event, *, now_ms: int, next_offer_id: str, win
                 return _wrong_state(request, "start")
             if event.mechanic_id != request.assigned_mechanic_id:
                 return _not_theirs()
-            return _next(request, status=RequestStatus.IN_PROGRESS, started_at_ms=now_ms), [Record("started")]
+            started = replace(
+                request, version=request.version + 1, status=RequestStatus.IN_PROGRESS, started_at_ms=now_ms
+            )
+            return started, [Record("started")]
         case SessionCompleted():
             if request.status is not RequestStatus.IN_PROGRESS:
                 return _wrong_state(request, "complete")
             if event.mechanic_id != request.assigned_mechanic_id:
                 return _not_theirs()
-            completed = _next(request, status=RequestStatus.COMPLETED, completed_at_ms=now_ms, settled_at_ms=now_ms)
+            completed = replace(
+                request,
+                version=request.version + 1,
+                status=RequestStatus.COMPLETED,
+                completed_at_ms=now_ms,
+                settled_at_ms=now_ms,
+            )
             return completed, [Free(event.mechanic_id), Record("completed"), PromptFavorite(event.mechanic_id)]
         case MechanicReleased():
             return _release(request, event, now_ms, next_offer_id, windows)
+        case _:
+            assert_never(event)
 
 
-def why_gone(request: Request, *, closed_because: str | None = None) -> OfferGone:
+def why_gone(request: Request) -> OfferGone:
     """Say why an offer of this request cannot be taken (any more)."""
-    if closed_because == "declined":
-        return OfferGone(detail="You declined this request.")
     match request.status:
         case RequestStatus.CANCELLED:
             return OfferGone(detail="The customer cancelled the request.")
@@ -302,14 +310,16 @@ def why_gone(request: Request, *, closed_because: str | None = None) -> OfferGon
             return OfferGone(detail="The offer expired before anyone accepted.")
         case RequestStatus.PRIORITY_OFFERED | RequestStatus.BROADCASTING:
             return OfferGone(detail="This offer has expired.")
-        case _:
+        case RequestStatus.ACCEPTED | RequestStatus.IN_PROGRESS | RequestStatus.COMPLETED:
             return OfferGone(detail="Another mechanic was faster.")
+        case _:
+            assert_never(request.status)
 
 
 def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transition | OfferGone:
     window = request.offer
     if event.mechanic_id in request.excluded:
-        return why_gone(request, closed_because="declined")
+        return _declined_before()
     if window is None or request.status not in (RequestStatus.PRIORITY_OFFERED, RequestStatus.BROADCASTING):
         return why_gone(request)
     if not _is_about(event, window, request):
@@ -318,8 +328,9 @@ def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transitio
         return OfferGone(detail="This offer is for another mechanic.")
     if window.kind is OfferKind.BROADCAST and event.received_at_ms >= window.expires_at_ms:
         return OfferGone(detail="This offer has expired.")
-    accepted = _next(
+    accepted = replace(
         request,
+        version=request.version + 1,
         status=RequestStatus.ACCEPTED,
         assigned_mechanic_id=event.mechanic_id,
         offer=None,
@@ -327,7 +338,7 @@ def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transitio
     )
     return accepted, [
         Assign(event.mechanic_id),
-        CloseOffer(window.offer_id, "taken"),
+        CloseOffer(window.offer_id, WithdrawReason.TAKEN),
         Record("accepted", {"mechanic_id": event.mechanic_id}),
     ]
 
@@ -346,7 +357,7 @@ def _decline(
     if window is None or not _is_about(event, window, request):
         return why_gone(request)
     if event.mechanic_id in request.excluded:
-        return why_gone(request, closed_because="declined")
+        return _declined_before()
     if window.mechanic_id not in (None, event.mechanic_id):
         return OfferGone(detail="This offer is for another mechanic.")
     excluded = replace(request, excluded=request.excluded | {event.mechanic_id})
@@ -372,8 +383,10 @@ def _elapse(
         return Refused("wrong_state", "The window has not ended yet.")
     if window.kind is OfferKind.PRIORITY:
         return _widen(request, FallbackReason.EXPIRED, now_ms, next_offer_id, windows)
-    unfilled = _next(request, status=RequestStatus.UNFILLED, offer=None, settled_at_ms=now_ms)
-    return unfilled, [CloseOffer(window.offer_id, "expired"), Record("unfilled"), OweRefund("unfilled")]
+    unfilled = replace(
+        request, version=request.version + 1, status=RequestStatus.UNFILLED, offer=None, settled_at_ms=now_ms
+    )
+    return unfilled, [CloseOffer(window.offer_id, WithdrawReason.EXPIRED), Record("unfilled"), OweRefund("unfilled")]
 
 
 def _cancel(request: Request, now_ms: int) -> Transition | Refused:
@@ -381,10 +394,12 @@ def _cancel(request: Request, now_ms: int) -> Transition | Refused:
         return _wrong_state(request, "cancel")
     commands: list[Command] = []
     if request.offer is not None:
-        commands.append(CloseOffer(request.offer.offer_id, "cancelled"))
+        commands.append(CloseOffer(request.offer.offer_id, WithdrawReason.CANCELLED))
     if request.assigned_mechanic_id is not None:
         commands.append(Free(request.assigned_mechanic_id))
-    cancelled = _next(request, status=RequestStatus.CANCELLED, offer=None, settled_at_ms=now_ms)
+    cancelled = replace(
+        request, version=request.version + 1, status=RequestStatus.CANCELLED, offer=None, settled_at_ms=now_ms
+    )
     return cancelled, [*commands, Record("cancelled"), OweRefund("cancelled")]
 
 
@@ -411,7 +426,7 @@ def _release(
 def _widen(request: Request, because: FallbackReason, now_ms: int, next_offer_id: str, windows: Windows) -> Transition:
     """End the priority window and offer the request to everyone."""
     assert request.offer is not None and request.offer.kind is OfferKind.PRIORITY
-    close = CloseOffer(request.offer.offer_id, because.value)
+    close = CloseOffer(request.offer.offer_id, WithdrawReason(because))
     broadcasting, commands = _broadcast(replace(request, fallback=because), next_offer_id, now_ms, windows)
     # That somebody declined is in the timeline already.
     record = [] if because is FallbackReason.DECLINED else [Record(because.value)]
@@ -420,12 +435,12 @@ def _widen(request: Request, because: FallbackReason, now_ms: int, next_offer_id
 
 def _broadcast(request: Request, offer_id: str, now_ms: int, windows: Windows) -> Transition:
     window = OpenWindow(offer_id, OfferKind.BROADCAST, None, now_ms, now_ms + windows.broadcast_ms)
-    broadcasting = _next(request, status=RequestStatus.BROADCASTING, offer=window)
+    broadcasting = replace(request, version=request.version + 1, status=RequestStatus.BROADCASTING, offer=window)
     return broadcasting, [OpenOffer(window), Record("broadcast")]
 
 
-def _next(request: Request, **changes: Any) -> Request:
-    return replace(request, version=request.version + 1, **changes)
+def _declined_before() -> OfferGone:
+    return OfferGone(detail="You declined this request.")
 
 
 def _not_theirs() -> Refused:

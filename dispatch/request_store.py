@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import tuple_, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -22,8 +23,9 @@ from dispatch.request import (
     OpenWindow,
     Request,
 )
+from infra.database import rows_of
 from models import tables
-from models.words import FallbackReason, OfferKind, RequestStatus
+from models.words import RequestStatus
 
 
 class LostRace(Exception):
@@ -71,10 +73,10 @@ async def load(session: AsyncSession, request_ids: Collection[str], *, skip_lock
         row.id: Request(
             id=row.id,
             version=row.version,
-            status=RequestStatus(row.status),
+            status=row.status,
             preferred_mechanic_id=row.preferred_mechanic_id,
             assigned_mechanic_id=row.assigned_mechanic_id,
-            fallback=FallbackReason(row.fallback_reason) if row.fallback_reason else None,
+            fallback=row.fallback_reason,
             offer=windows.get(row.id),
             priority_offer_id=row.priority_offer_id,
             excluded=frozenset(excluded[row.id]),
@@ -93,13 +95,21 @@ async def open_windows(session: AsyncSession, request_ids: Collection[str]) -> d
     Which offers are closed is looked at here and not asked in SQL: a planner whose statistics are from a quiet hour, or that has
     none, believes that hardly any is open, and reads all those of a rush hour to find a few.
     """
-    table = tables.Offer
-    columns = (table.request_id, table.closed_at_ms)
-    window = (table.id, table.kind, table.mechanic_id, table.opened_at_ms, table.expires_at_ms)
-    found = await session.exec(select(*columns, *window).where(col(table.request_id).in_(request_ids)))
+    offer = tables.Offer
+    query = sqlalchemy.select(
+        col(offer.request_id),
+        col(offer.closed_at_ms),
+        col(offer.id),
+        col(offer.kind),
+        col(offer.mechanic_id),
+        col(offer.opened_at_ms),
+        col(offer.expires_at_ms),
+    ).where(col(offer.request_id).in_(request_ids))
     return {
-        request_id: OpenWindow(offer_id, OfferKind(kind), mechanic_id, opened_at_ms, expires_at_ms)
-        for request_id, closed_at_ms, offer_id, kind, mechanic_id, opened_at_ms, expires_at_ms in found
+        request_id: OpenWindow(offer_id, kind, mechanic_id, opened_at_ms, expires_at_ms)
+        for request_id, closed_at_ms, offer_id, kind, mechanic_id, opened_at_ms, expires_at_ms in await rows_of(
+            session, query
+        )
         if closed_at_ms is None
     }
 
@@ -145,7 +155,7 @@ async def create(
             currency=checkout.currency,
             routing_type=checkout.routing_type,
             preferred_mechanic_id=checkout.preferred_mechanic_id,
-            status=request.status.value,
+            status=request.status,
             priority_offer_id=request.priority_offer_id,
             created_at_ms=now_ms,
         )
@@ -185,19 +195,19 @@ async def record(session: AsyncSession, request_id: str, event: str, details: di
 
 async def _move(session: AsyncSession, moves: Sequence[Move]) -> None:
     """Let the requests' rows follow: one conditional update for all those that go from and to the same."""
-    alike: defaultdict[tuple[str, tuple[tuple[str, Any], ...]], list[tuple[str, int]]] = defaultdict(list)
+    alike: defaultdict[tuple[RequestStatus, tuple[tuple[str, Any], ...]], list[tuple[str, int]]] = defaultdict(list)
     for before, after in ((move.before, move.after) for move in moves):
         assert after.version == before.version + 1, "a step that can be seen is one version"
         values = {
-            "status": after.status.value,
+            "status": after.status,
             "assigned_mechanic_id": after.assigned_mechanic_id,
-            "fallback_reason": after.fallback.value if after.fallback else None,
+            "fallback_reason": after.fallback,
             "accepted_at_ms": after.accepted_at_ms,
             "started_at_ms": after.started_at_ms,
             "completed_at_ms": after.completed_at_ms,
             "settled_at_ms": after.settled_at_ms,
         }
-        alike[before.status.value, tuple(values.items())].append((before.id, before.version))
+        alike[before.status, tuple(values.items())].append((before.id, before.version))
     row = tables.SessionRequest
     for (status_before, values_after), versions in alike.items():
         moved = await session.exec(

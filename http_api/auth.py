@@ -18,12 +18,12 @@ from jwt.exceptions import PyJWTError
 from infra.redis_link import RedisLink
 from models.ids import is_id
 from models.settings import DoorSettings
+from models.words import Role
 
 COOKIE = "pitlane_session"
 ALGORITHM = "HS256"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-Role = Literal["customer", "mechanic", "admin"]
 Via = Literal["bearer", "cookie", "ticket"]
 
 
@@ -74,7 +74,7 @@ class Tokens:
         self._jws.register_algorithm(ALGORITHM, _HS256(HMACAlgorithm.SHA256))
         self._claims = msgspec.json.Decoder(_Claims)
 
-    def issue(self, account_id: str, role: str, *, now_s: int) -> tuple[str, int]:
+    def issue(self, account_id: str, role: Role, *, now_s: int) -> tuple[str, int]:
         """Return a token and when it expires, in seconds since the epoch."""
         expires_at_s = now_s + self._lifetime_s
         claims = {"sub": account_id, "role": role, "iat": now_s, "exp": expires_at_s}

@@ -7,7 +7,7 @@ from infra.metrics import REGISTRY
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # Who counts restarts has the process' start time; a second series per label set would only double the page.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()
 ProcessCollector(registry=REGISTRY)
 
 HTTP_REQUESTS = Counter(

@@ -7,11 +7,11 @@ order, instead of failing half-way with SQLITE_BUSY when a reading transaction w
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVarTuple
 
 import anyio
 import asyncpg
-from sqlalchemy import event, insert, text
+from sqlalchemy import Row, Select, Table, event, insert, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -20,6 +20,8 @@ from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from models.errors import DatabaseUnavailable
+
+Columns = TypeVarTuple("Columns")
 
 BUSY_TIMEOUT_MS = 10_000
 POOL_SIZE = 10
@@ -78,13 +80,31 @@ class Database:
     async def ping(self) -> None:
         """Raise ``DatabaseUnavailable`` unless the database answers."""
         async with self.read() as session:
-            await session.exec(text("SELECT 1"))
+            connection = await session.connection()
+            await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
         await self.writer.dispose()
         if self.is_sqlite:
             await self.reader.dispose()
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """Return the table behind a model, for statements that go past the session's unit of work."""
+    table = inspect(model).local_table
+    assert isinstance(table, Table)
+    return table
+
+
+async def rows_of(session: AsyncSession, query: Select[*Columns]) -> Sequence[Row[*Columns]]:
+    """Return the rows of a query for columns that is written with SQLAlchemy's own ``select``.
+
+    SQLModel's knows the types of up to four columns, SQLAlchemy's of up to ten. Nothing that the session still holds back is
+    flushed before.
+    """
+    connection = await session.connection()
+    return (await connection.execute(query)).all()
 
 
 async def insert_rows(session: AsyncSession, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
@@ -94,7 +114,7 @@ async def insert_rows(session: AsyncSession, table: type[SQLModel], rows: Sequen
     """
     if rows:
         connection = await session.connection()
-        await connection.execute(insert(table.__table__), rows)
+        await connection.execute(insert(table_of(table)), rows)
 
 
 def async_url(url: str) -> URL:

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from models.wire import Id, OfferView, RequestView, RoutingType, StatusView, Timestamp
+from models.wire import Id, OfferView, RequestView, StatusView, Timestamp
+from models.words import CheckoutStatus, ProviderType, Role, RoutingType
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
 Password = Annotated[str, Meta(min_length=8, max_length=256)]
-ProviderType = Literal["independent", "workshop"]
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ class AccountView(Struct):
     """``has_used_free_session`` is there for customers only."""
 
     id: str
-    role: Literal["customer", "mechanic", "admin"]
+    role: Role
     name: str
     email: str
     has_used_free_session: bool | UnsetType = UNSET
@@ -137,7 +137,7 @@ class FreeCheckout(Struct):
 
 class CheckoutState(Struct):
     checkout_id: str
-    status: Literal["open", "paid", "expired", "failed"]
+    status: CheckoutStatus
     request_id: str | UnsetType = UNSET
 
 

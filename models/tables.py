@@ -7,8 +7,21 @@ one request per checkout, one open offer per request, one session per mechanic, 
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, text
+from sqlalchemy import JSON, BigInteger, Column, Enum, Index, MetaData, String, text
 from sqlmodel import Field, SQLModel
+
+from models.words import (
+    CheckoutStatus,
+    ExclusionReason,
+    FallbackReason,
+    OfferKind,
+    ProviderType,
+    RefundStatus,
+    RequestStatus,
+    Role,
+    RoutingType,
+    WithdrawReason,
+)
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -25,10 +38,9 @@ def instant(**options: Any) -> Any:
     return Field(sa_type=BigInteger, **options)
 
 
-class Role(StrEnum):
-    CUSTOMER = "customer"
-    MECHANIC = "mechanic"
-    ADMIN = "admin"
+def text_of(words: type[StrEnum]) -> Enum:
+    """The type of a column that keeps ``words`` as plain text and reads them back as members."""
+    return Enum(words, native_enum=False, length=None, values_callable=lambda kind: [word.value for word in kind])
 
 
 class Account(SQLModel, table=True):
@@ -37,7 +49,7 @@ class Account(SQLModel, table=True):
     __tablename__ = "accounts"
 
     id: str = Field(primary_key=True)
-    role: str
+    role: Role = Field(sa_type=text_of(Role))
     email: str = Field(unique=True)
     """Lower-case."""
     name: str
@@ -56,7 +68,7 @@ class Mechanic(SQLModel, table=True):
     __tablename__ = "mechanics"
 
     id: str = Field(primary_key=True, foreign_key="accounts.id")
-    provider_type: str
+    provider_type: ProviderType = Field(sa_type=String)
     on_duty: bool = True
     active_request_id: str | None = None
     """The one session they are in. Set only by an update that requires it to be empty."""
@@ -103,10 +115,9 @@ class Checkout(SQLModel, table=True):
     currency: str
     duration_min: int
     session_type: str
-    routing_type: str
+    routing_type: RoutingType = Field(sa_type=String)
     preferred_mechanic_id: str | None = None
-    status: str = "open"
-    """``open`` | ``paid`` | ``expired`` | ``failed``, as in the contract."""
+    status: CheckoutStatus = Field(default="open", sa_type=String)
     stripe_session_id: str | None = Field(default=None, unique=True)
     url: str | None = None
     expires_at_ms: int | None = instant(default=None, index=True)
@@ -142,11 +153,11 @@ class SessionRequest(SQLModel, table=True):
     duration_min: int
     price_cents: int
     currency: str
-    routing_type: str
+    routing_type: RoutingType = Field(sa_type=String)
     preferred_mechanic_id: str | None = Field(default=None, foreign_key="accounts.id")
     assigned_mechanic_id: str | None = Field(default=None, foreign_key="accounts.id")
-    status: str = Field(index=True)
-    fallback_reason: str | None = None
+    status: RequestStatus = Field(sa_type=text_of(RequestStatus), index=True)
+    fallback_reason: FallbackReason | None = Field(default=None, sa_type=text_of(FallbackReason))
     priority_offer_id: str | None = Field(default=None, unique=True)
     """The favourite's offer, also after its window: a late accept of it counts as one of the broadcast."""
     created_at_ms: int = instant()
@@ -178,13 +189,13 @@ class Offer(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     request_id: str = Field(foreign_key="session_requests.id", index=True)
-    kind: str
+    kind: OfferKind = Field(sa_type=text_of(OfferKind))
     mechanic_id: str | None = None
     """Whom a priority offer is for; ``None`` for a broadcast."""
     opened_at_ms: int = instant()
     expires_at_ms: int = instant()
     closed_at_ms: int | None = instant(default=None)
-    close_reason: str | None = None
+    close_reason: WithdrawReason | None = Field(default=None, sa_type=text_of(WithdrawReason))
     delivered_at_ms: int | None = instant(default=None)
     """When the favourite's app first acknowledged a priority offer."""
 
@@ -196,7 +207,7 @@ class Exclusion(SQLModel, table=True):
 
     request_id: str = Field(primary_key=True, foreign_key="session_requests.id")
     mechanic_id: str = Field(primary_key=True)
-    because: str
+    because: ExclusionReason = Field(sa_type=String)
 
 
 class TimelineEntry(SQLModel, table=True):
@@ -251,8 +262,7 @@ class Refund(SQLModel, table=True):
     amount_cents: int
     currency: str
     cause: str
-    status: str = "pending"
-    """``pending`` | ``succeeded`` | ``failed``, as in the contract."""
+    status: RefundStatus = Field(default="pending", sa_type=String)
     stripe_refund_id: str | None = Field(default=None, unique=True)
     attempts: int = 0
     next_attempt_at_ms: int | None = instant(default=None, index=True)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import json as msgspec_json
 
 from models.ids import ID_PATTERN
-from models.words import FallbackReason, OfferKind, RequestStatus
+from models.words import FallbackReason, OfferKind, RefundStatus, RequestStatus, RoutingType, WithdrawReason
 
 PROTOCOL = 1
 WATCH_MAX = 100
@@ -21,8 +21,6 @@ Timestamp = Annotated[
 ]
 Availability = Literal["available", "busy", "off_duty", "offline"]
 Reachable = Literal["socket", "push", "none"]
-WithdrawReason = Literal["taken", "expired", "cancelled", "skipped", "declined"]
-RoutingType = Literal["priority_broadcast", "broadcast"]
 
 
 # --- shared objects ---------------------------------------------------------------------------------------------------
@@ -47,7 +45,7 @@ class OfferDeadline(Struct):
 class RefundState(Struct):
     """Where the money is on its way back."""
 
-    status: Literal["pending", "succeeded", "failed"]
+    status: RefundStatus
     amount_cents: int
 
 

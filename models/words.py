@@ -1,9 +1,35 @@
-"""The words of a request's life, one definition each for what travels, what SQL keeps and what the core decides."""
+"""The words of accounts, requests and money: one definition each for what travels, what SQL keeps and what is decided.
+
+An enum where code decides by the word, a ``Literal`` where it is only passed on.
+"""
 
 from enum import StrEnum
+from typing import Literal
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+class Role(StrEnum):
+    """What an account may do."""
+
+    CUSTOMER = "customer"
+    MECHANIC = "mechanic"
+    ADMIN = "admin"
+
+
+ProviderType = Literal["independent", "workshop"]
+
+
+# --- requests and their offers ----------------------------------------------------------------------------------------
+
+
+RoutingType = Literal["priority_broadcast", "broadcast"]
+"""What the customer chose: the favourite first, or everyone at once."""
 
 
 class RequestStatus(StrEnum):
+    """Where a request stands."""
+
     PRIORITY_OFFERED = "priority_offered"
     BROADCASTING = "broadcasting"
     ACCEPTED = "accepted"
@@ -26,3 +52,24 @@ class FallbackReason(StrEnum):
     DECLINED = "declined"
     EXPIRED = "expired"
     SKIPPED = "skipped"
+
+
+class WithdrawReason(StrEnum):
+    """Why an offer is no longer open to a mechanic who saw it."""
+
+    TAKEN = "taken"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    DECLINED = "declined"
+
+
+ExclusionReason = Literal["declined", "released"]
+"""Why a mechanic will not be asked for a request again."""
+
+
+# --- money ------------------------------------------------------------------------------------------------------------
+
+
+CheckoutStatus = Literal["open", "paid", "expired", "failed"]
+RefundStatus = Literal["pending", "succeeded", "failed"]

@@ -5,10 +5,10 @@ Both raise ``DatabaseUnavailable``; both may be repeated.
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import bindparam, or_, update
-from sqlmodel import col, select
+from sqlalchemy import bindparam, or_, select, update
+from sqlmodel import col
 
-from infra.database import Database
+from infra.database import Database, rows_of, table_of
 from models.tables import Mechanic
 from presence.liveness import Facts
 
@@ -23,23 +23,22 @@ async def read_facts(database: Database, ids: Collection[str]) -> list[Facts]:
     facts: list[Facts] = []
     for start in range(0, len(wanted), IDS_LEN_MAX):
         query = select(
-            Mechanic.id,
-            Mechanic.facts_version,
-            Mechanic.on_duty,
+            col(Mechanic.id),
+            col(Mechanic.facts_version),
+            col(Mechanic.on_duty),
             col(Mechanic.active_request_id).is_not(None),
-            Mechanic.has_push,
-            Mechanic.last_seen_at_ms,
+            col(Mechanic.has_push),
+            col(Mechanic.last_seen_at_ms),
         ).where(col(Mechanic.id).in_(wanted[start : start + IDS_LEN_MAX]))
         async with database.read(within_s=SQL_TIMEOUT_S) as session:
-            rows = (await session.exec(query)).all()
-        facts += [Facts(row[0], row[1], bool(row[2]), bool(row[3]), bool(row[4]), row[5]) for row in rows]
+            facts += [Facts(*row) for row in await rows_of(session, query)]
     return facts
 
 
 async def save_last_seen(database: Database, last_seen_ms: Mapping[str, int]) -> None:
     """Write the last heartbeats by mechanic id; one that is newer in SQL stays."""
     rows = [{"mechanic": mechanic_id, "seen": at_ms} for mechanic_id, at_ms in sorted(last_seen_ms.items())]
-    table = Mechanic.__table__
+    table = table_of(Mechanic)
     later = (
         update(table)
         .where(table.c.id == bindparam("mechanic"))

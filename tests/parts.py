@@ -49,8 +49,8 @@ from models.ids import new_id
 from models.outcomes import Refused
 from models.rest import CheckoutBody, StripeCheckout
 from models.settings import DispatchSettings, PresenceSettings, StripeSettings
-from models.tables import Role
 from models.wire import RequestView
+from models.words import Role
 from presence.service import Presence
 
 PATIENCE_S = 10.0

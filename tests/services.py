@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import bootstrap
 from embedded.redis_child import RedisChild, ending_with_parent
@@ -34,7 +35,7 @@ def free_port() -> int:
     """Return a TCP port on loopback that nobody listens on now; somebody else may still be faster."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -202,7 +203,7 @@ def _stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGINT)
 
 def _run(command: list[str], user: pwd.struct_passwd | None = None) -> None:
     """Run a program to its end, as ``user`` if given; raises ``RuntimeError`` with its output when it fails."""
-    switch = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    switch: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     done = subprocess.run(
         command,
         cwd="/",

@@ -1,6 +1,6 @@
 """What can be bought, and by whom."""
 
-from sqlmodel import select
+from sqlmodel import col, select
 
 from infra.database import Database
 from models.rest import PlanView
@@ -17,7 +17,7 @@ class Plans:
         """Return all plans; ``eligible`` as for this customer, or as for a new one if ``None``."""
         async with self._database.read() as session:
             customer = await session.get(Account, customer_id) if customer_id else None
-            plans = list(await session.exec(select(Plan).order_by(Plan.position)))
+            plans = list(await session.exec(select(Plan).order_by(col(Plan.position))))
         has_used_free = customer is not None and customer.free_session_used
         return [
             PlanView(

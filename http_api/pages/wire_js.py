@@ -100,7 +100,7 @@ def _spelled_out(annotation: Any) -> str:
     if annotation in _PLAIN:
         return _PLAIN[annotation]
     if _is_struct(annotation):
-        return annotation.__name__
+        return str(annotation.__name__)
     if origin is Annotated:
         return _type(arguments[0])
     if origin is Literal:
@@ -122,7 +122,7 @@ def _spelled_out(annotation: Any) -> str:
 def _word(name: str, value: Any) -> str:
     if get_origin(value) is Annotated:
         return _comment([f"{_description(value)} @typedef {{{_spelled_out(value)}}} {name}"])
-    texts = [one.value for one in value] if isinstance(value, type) else get_args(value)
+    texts: Iterable[str] = get_args(value) or value
     return _alternatives(name, map(json.dumps, texts))
 
 

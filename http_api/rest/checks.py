@@ -75,7 +75,7 @@ class Checks:
             raise _Unfit(problem("foreign_origin", detail))
         return identity
 
-    async def _body(self, called: Operation, headers: Headers, receive: Receive) -> Any:
+    async def _body(self, called: Operation, headers: Headers, receive: Receive) -> Struct | bytes | None:
         if called.body is None:
             return None
         if isinstance(called.body, RawBody):

@@ -7,7 +7,7 @@ publishes the same declarations; so the document cannot drift.
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from msgspec import Struct
 from starlette.datastructures import Headers
@@ -15,15 +15,18 @@ from starlette.responses import Response
 
 from http_api.auth import Identity
 from models.outcomes import Refused
+from models.words import Role
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 ANYONE = None
-SIGNED_IN = frozenset({"customer", "mechanic", "admin"})
-CUSTOMER = frozenset({"customer"})
-MECHANIC = frozenset({"mechanic"})
-CUSTOMER_OR_MECHANIC = frozenset({"customer", "mechanic"})
-ADMIN = frozenset({"admin"})
+SIGNED_IN = frozenset(Role)
+CUSTOMER = frozenset({Role.CUSTOMER})
+MECHANIC = frozenset({Role.MECHANIC})
+CUSTOMER_OR_MECHANIC = frozenset({Role.CUSTOMER, Role.MECHANIC})
+ADMIN = frozenset({Role.ADMIN})
+
+Kind = TypeVar("Kind", bound=Struct | bytes)
 
 
 class NoBody(Struct, forbid_unknown_fields=True):
@@ -51,12 +54,22 @@ class Call:
     """One request that has passed every check, as its operation sees it."""
 
     path: Mapping[str, str]
-    query: Any
+    query: Struct | None
     headers: Headers
-    body: Any
+    body: Struct | bytes | None
     received_at_ms: int
     client_address: str
     maybe_identity: Identity | None
+
+    def query_as(self, kind: type[Kind]) -> Kind:
+        """Return the query, which is of the kind that the operation has declared."""
+        assert isinstance(self.query, kind)
+        return self.query
+
+    def body_as(self, kind: type[Kind]) -> Kind:
+        """Return the body, which is of the kind that the operation has declared; ``bytes`` for a ``RawBody``."""
+        assert isinstance(self.body, kind)
+        return self.body
 
     @property
     def identity(self) -> Identity:
@@ -96,7 +109,7 @@ class Operation:
     method: str
     path: str
     handler: Handler
-    roles: frozenset[str] | None
+    roles: frozenset[Role] | None
     answers: Mapping[int, Carried]
     body: type[Struct] | RawBody | None = None
     body_is_optional: bool = False
@@ -157,15 +170,34 @@ def operation(
     method: str,
     path: str,
     *,
-    roles: frozenset[str] | None,
+    roles: frozenset[Role] | None,
     answers: Mapping[int, Carried],
-    **more: Any,
+    body: type[Struct] | RawBody | None = None,
+    body_is_optional: bool = False,
+    query: type[Struct] | None = None,
+    header: HeaderParameter | None = None,
+    problems: tuple[str, ...] = (),
+    unknown_id: str = "not_found",
+    media_type: str = "application/json",
 ) -> Callable[[Handler], Operation]:
     """Turn a handler into an ``Operation``; a write that declares no body gets ``NoBody``."""
-    if method not in SAFE_METHODS and "body" not in more:
-        more |= {"body": NoBody, "body_is_optional": True}
+    if method not in SAFE_METHODS and body is None:
+        body, body_is_optional = NoBody, True
 
     def declare(handler: Handler) -> Operation:
-        return Operation(method, path, handler, roles, answers, **more)
+        return Operation(
+            method,
+            path,
+            handler,
+            roles,
+            answers,
+            body=body,
+            body_is_optional=body_is_optional,
+            query=query,
+            header=header,
+            problems=problems,
+            unknown_id=unknown_id,
+            media_type=media_type,
+        )
 
     return declare

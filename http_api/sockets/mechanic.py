@@ -32,8 +32,8 @@ from models.wire import (
     OfferAck,
     OfferWithdrawn,
     SetAvailability,
-    WithdrawReason,
 )
+from models.words import WithdrawReason
 from presence.service import Presence
 
 SHOWN_MAX: Final = 1_000
@@ -211,7 +211,7 @@ class MechanicConnection(Connection):
         for offer_id, shown in before.items():
             if offer_id not in still_open:
                 # Nobody can tell any more which it was: past its deadline it has expired, else most likely somebody has it.
-                reason: WithdrawReason = "expired" if now_ms >= shown.expires_at_ms else "taken"
+                reason = WithdrawReason.EXPIRED if now_ms >= shown.expires_at_ms else WithdrawReason.TAKEN
                 self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, reason))))
         self._show_all(snapshot.offers)
         if is_newly_eligible:

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from http_api.auth import Tokens
 from infra.clock import wall_clock_ms
+from models.words import Role
 
 SECRET_KEY = "a secret of the tests, of forty bytes or so"
 PATIENCE_S = 15.0
@@ -21,7 +22,7 @@ ON_LOOPBACK: dict[str, Any] = {"verify": False, "trust_env": False}
 
 def token_for(account_id: str, role: str, *, lifetime_s: int = TOKEN_LIFETIME_S) -> str:
     """Return a token as anybody with the secret key would make it."""
-    return Tokens(SECRET_KEY, lifetime_s).issue(account_id, role, now_s=wall_clock_ms() // 1000)[0]
+    return Tokens(SECRET_KEY, lifetime_s).issue(account_id, Role(role), now_s=wall_clock_ms() // 1000)[0]
 
 
 class Rest(httpx.AsyncClient):
@@ -78,11 +79,11 @@ class Socket:
         try:
             with anyio.fail_after(PATIENCE_S):
                 while True:
-                    message = json.loads(await self.connection.recv())
-                    self.received.append(message)
-                    if matches(message):
-                        return message
-                    self._unexpected.append(message)
+                    heard: dict[str, Any] = json.loads(await self.connection.recv())
+                    self.received.append(heard)
+                    if matches(heard):
+                        return heard
+                    self._unexpected.append(heard)
         except TimeoutError:
             raise AssertionError(f"no {kinds} {members}; unexpected so far: {self._unexpected}") from None
 

@@ -19,7 +19,7 @@ from embedded.redis_child import RedisChild
 from infra.clock import wall_clock_ms
 from infra.redis_link import RedisLink
 from models.settings import PresenceSettings
-from models.tables import Role
+from models.words import Role
 from tests.acceptance.churn import MARGIN_MS, Ending, Spell, Stay, promises
 from tests.acceptance.clients import Rest
 from tests.acceptance.lines import Line, Refused

@@ -97,9 +97,14 @@ def running_servers(data_dir: Path, count: int = 1, **settings: str) -> Iterator
         servers = []
         for number in range(count):
             server = start_server(data_dir / f"node{number}" if count > 1 else data_dir, **settings)
-            stack.callback(lambda server=server: server.kill() if server.process.poll() is None else None)
+            stack.callback(_end, server)
             servers.append(server)
         yield servers
+
+
+def _end(server: Server) -> None:
+    if server.process.poll() is None:
+        server.kill()
 
 
 class Pair:

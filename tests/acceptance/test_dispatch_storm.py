@@ -13,7 +13,7 @@ import pytest
 
 from accounts.accounts import NewAccount
 from models.ids import new_id
-from models.tables import Role
+from models.words import Role
 from tests.acceptance.clients import Socket, socket
 from tests.acceptance.servers import Server, add_accounts, running_servers
 from tests.acceptance.town import new_town

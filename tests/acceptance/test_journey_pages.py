@@ -10,7 +10,8 @@ from playwright.async_api import Browser, expect
 from accounts.accounts import NewAccount
 from infra.clock import wall_clock_ms
 from infra.database import Database
-from models.tables import Favorite, Mechanic, Role
+from models.tables import Favorite, Mechanic
+from models.words import Role
 from tests.acceptance.browser import PHONE, Visitor, signed_in
 from tests.acceptance.clients import socket
 from tests.acceptance.servers import Server, add_accounts, running_servers

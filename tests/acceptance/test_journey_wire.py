@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from accounts.accounts import NewAccount
-from models.tables import Role
+from models.words import Role
 from tests.acceptance.clients import Rest, pay, socket
 from tests.acceptance.servers import Server, add_accounts, running_servers
 from tests.services import redis_server

@@ -7,7 +7,7 @@ from playwright.async_api import Browser, WebSocket
 
 from accounts.accounts import NewAccount
 from infra.clock import wall_clock_ms
-from models.tables import Role
+from models.words import Role
 from tests.acceptance.browser import Visitor, signed_in
 from tests.acceptance.clients import Rest
 from tests.acceptance.servers import Server, add_accounts, running_servers

@@ -10,7 +10,7 @@ import pytest
 
 from accounts.accounts import NewAccount
 from models.settings import Settings
-from models.tables import Role
+from models.words import Role
 from tests.acceptance.clients import SECRET_KEY, Rest, pay, socket
 from tests.acceptance.servers import add_accounts, run, running_servers
 from tests.acceptance.shop import open_shop

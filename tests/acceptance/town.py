@@ -17,8 +17,7 @@ from infra.database import Database
 from models import tables
 from models.ids import new_id
 from models.settings import Settings
-from models.tables import Role
-from models.words import OfferKind
+from models.words import OfferKind, Role
 from tests.acceptance.clients import ON_LOOPBACK, PATIENCE_S, SECRET_KEY, Rest, pay
 from tests.acceptance.servers import Server, add_accounts
 from tests.parts import eventually

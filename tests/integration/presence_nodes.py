@@ -24,8 +24,9 @@ from infra.database import Database
 from infra.redis_link import RedisLink
 from models.ids import new_id
 from models.settings import PresenceSettings
-from models.tables import Mechanic, Role
+from models.tables import Mechanic
 from models.wire import StatusView
+from models.words import Role
 from presence.leases import Leases
 from presence.service import Presence
 

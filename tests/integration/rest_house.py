@@ -10,7 +10,7 @@ import httpx
 
 from accounts.accounts import NewAccount
 from models.settings import Settings
-from models.tables import Role
+from models.words import Role
 from tests.acceptance.clients import PATIENCE_S, SECRET_KEY, Rest, pay, token_for
 from tests.acceptance.servers import Server, add_accounts, running_servers
 

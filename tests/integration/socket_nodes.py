@@ -38,7 +38,7 @@ from infra.database import Database
 from infra.redis_link import RedisLink
 from models.ids import new_id
 from models.settings import DispatchSettings, DoorSettings, PresenceSettings, Settings
-from models.tables import Role
+from models.words import Role
 from presence.service import Presence
 from tests.unit.connection_stage import client_frame
 

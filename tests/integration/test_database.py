@@ -15,6 +15,7 @@ from infra import migrations
 from infra.database import Database
 from models import tables
 from models.errors import DatabaseUnavailable
+from models.words import OfferKind, RequestStatus, Role
 from tests.parts import at_once
 from tests.services import drop_database, fresh_database
 
@@ -38,7 +39,7 @@ async def add(database: Database, *rows: SQLModel) -> None:
             await session.flush()
 
 
-def account(account_id: str, role: str = "customer") -> tables.Account:
+def account(account_id: str, role: Role = Role.CUSTOMER) -> tables.Account:
     return tables.Account(id=account_id, role=role, email=f"{account_id}@x", name=account_id, created_at_ms=1)
 
 
@@ -69,14 +70,14 @@ def request(request_id: str, checkout_id: str, **changes: Any) -> tables.Session
         "price_cents": 999,
         "currency": "usd",
         "routing_type": "broadcast",
-        "status": "broadcasting",
+        "status": RequestStatus.BROADCASTING,
         "created_at_ms": 1,
     }
     return tables.SessionRequest(**wanted | changes)
 
 
 def offer(offer_id: str, request_id: str, **changes: Any) -> tables.Offer:
-    wanted: dict[str, Any] = {"kind": "broadcast", "opened_at_ms": 1, "expires_at_ms": 2}
+    wanted: dict[str, Any] = {"kind": OfferKind.BROADCAST, "opened_at_ms": 1, "expires_at_ms": 2}
     return tables.Offer(id=offer_id, request_id=request_id, **wanted | changes)
 
 
@@ -207,14 +208,14 @@ async def test_of_fifty_conditional_updates_at_once_one_matches(database_url: st
         [request("r1", "c1"), request("r2", "c1")],
         [request("r1", "c1"), offer("o1", "r1"), offer("o2", "r1")],
         [
-            request("r1", "c1", status="accepted", assigned_mechanic_id="morgan"),
-            request("r2", "c2", status="in_progress", assigned_mechanic_id="morgan"),
+            request("r1", "c1", status=RequestStatus.ACCEPTED, assigned_mechanic_id="morgan"),
+            request("r2", "c2", status=RequestStatus.IN_PROGRESS, assigned_mechanic_id="morgan"),
         ],
         [refund("f1", "c1"), refund("f2", "c1")],
         [checkout("c3", idempotency_key="k"), checkout("c4", idempotency_key="k")],
         [checkout("c3", stripe_session_id="cs"), checkout("c4", stripe_session_id="cs")],
         [request("r1", "no such checkout")],
-        [account("other"), tables.Account(id="x", role="customer", email="other@x", name="x", created_at_ms=1)],
+        [account("other"), tables.Account(id="x", role=Role.CUSTOMER, email="other@x", name="x", created_at_ms=1)],
     ],
     ids=[
         "two requests for one checkout",
@@ -228,17 +229,17 @@ async def test_of_fifty_conditional_updates_at_once_one_matches(database_url: st
     ],
 )
 async def test_the_database_does_not_let_it_happen(database: Database, impossible: list[SQLModel]):
-    await add(database, account("casey"), account("morgan", "mechanic"), checkout("c1"), checkout("c2"))
+    await add(database, account("casey"), account("morgan", Role.MECHANIC), checkout("c1"), checkout("c2"))
     with pytest.raises(IntegrityError):
         await add(database, *(type(row)(**row.model_dump()) for row in impossible))
 
 
 async def test_what_is_over_does_not_stand_in_the_way(database: Database):
-    await add(database, account("casey"), account("morgan", "mechanic"), checkout("c1"), checkout("c2"))
+    await add(database, account("casey"), account("morgan", Role.MECHANIC), checkout("c1"), checkout("c2"))
     await add(
         database,
-        request("r1", "c1", status="completed", assigned_mechanic_id="morgan"),
-        request("r2", "c2", status="accepted", assigned_mechanic_id="morgan"),
+        request("r1", "c1", status=RequestStatus.COMPLETED, assigned_mechanic_id="morgan"),
+        request("r2", "c2", status=RequestStatus.ACCEPTED, assigned_mechanic_id="morgan"),
         offer("o1", "r1", closed_at_ms=3),
         offer("o2", "r1"),
     )

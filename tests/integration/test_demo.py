@@ -34,11 +34,10 @@ from models.tables import (
     Mechanic,
     Offer,
     OutboxMessage,
-    Role,
     SessionRequest,
     TimelineEntry,
 )
-from models.words import OfferKind
+from models.words import OfferKind, Role
 from presence.service import Presence
 from tests.acceptance.servers import ROOT, Server, environment, start_server
 from tests.integration.socket_nodes import eventually, town

@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from accounts.accounts import Accounts, NewAccount
-from models.tables import Role
 from models.timestamps import rfc3339
+from models.words import Role
 from presence.facts import save_last_seen
 from presence.liveness import Facts
 from tests.integration.presence_nodes import CALM, SHORT, Recorder, eventually, world

@@ -11,6 +11,8 @@
 
 /** @typedef {"priority" | "broadcast"} OfferKind */
 
+/** @typedef {"pending" | "succeeded" | "failed"} RefundStatus */
+
 /**
  * @typedef {"priority_offered"
  *   | "broadcasting"
@@ -21,17 +23,21 @@
  *   | "cancelled"} RequestStatus
  */
 
+/** @typedef {"priority_broadcast" | "broadcast"} RoutingType */
+
+/** @typedef {"taken" | "expired" | "cancelled" | "skipped" | "declined"} WithdrawReason */
+
 /** RFC 3339 UTC @typedef {string} Timestamp */
 
 /** @typedef {"available" | "busy" | "off_duty" | "offline"} Availability */
 
 /** @typedef {"socket" | "push" | "none"} Reachable */
 
-/** @typedef {"taken" | "expired" | "cancelled" | "skipped" | "declined"} WithdrawReason */
-
-/** @typedef {"priority_broadcast" | "broadcast"} RoutingType */
+/** @typedef {"open" | "paid" | "expired" | "failed"} CheckoutStatus */
 
 /** @typedef {"independent" | "workshop"} ProviderType */
+
+/** @typedef {"customer" | "mechanic" | "admin"} Role */
 
 // ---- objects and messages of the sockets ----
 
@@ -54,7 +60,7 @@
 /**
  * Where the money is on its way back.
  * @typedef {object} RefundState
- * @property {"pending" | "succeeded" | "failed"} status
+ * @property {RefundStatus} status
  * @property {number} amount_cents
  */
 
@@ -389,7 +395,7 @@ export const CLOSE_CODES = {
  * `has_used_free_session` is there for customers only.
  * @typedef {object} AccountView
  * @property {string} id
- * @property {"customer" | "mechanic" | "admin"} role
+ * @property {Role} role
  * @property {string} name
  * @property {string} email
  * @property {boolean} [has_used_free_session]
@@ -475,7 +481,7 @@ export const CLOSE_CODES = {
 /**
  * @typedef {object} CheckoutState
  * @property {string} checkout_id
- * @property {"open" | "paid" | "expired" | "failed"} status
+ * @property {CheckoutStatus} status
  * @property {string} [request_id]
  */
 

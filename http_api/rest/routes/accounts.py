@@ -11,8 +11,9 @@ from infra.clock import Clock
 from models.outcomes import Refused
 from models.rest import AccountView, LoginBody, PublicConfig, RegisterBody, SignedIn
 from models.settings import DoorSettings
-from models.tables import Account, Role
+from models.tables import Account
 from models.timestamps import rfc3339
+from models.words import Role
 
 
 def operations(
@@ -33,7 +34,7 @@ def operations(
 
         The answer also sets the cookie `pitlane_session`.
         """
-        body: RegisterBody = call.body
+        body = call.body_as(RegisterBody)
         new = NewAccount(Role.CUSTOMER, body.email, body.name, body.password)
         account = await accounts.add(new, now_ms=call.received_at_ms)
         return account if isinstance(account, Refused) else signed_in(call, account, status=201)
@@ -52,7 +53,7 @@ def operations(
         The answer also sets the cookie `pitlane_session`. After five failures within a minute for an account or an
         address even the right password is refused, until `Retry-After` seconds have passed.
         """
-        body: LoginBody = call.body
+        body = call.body_as(LoginBody)
         async with limit.attempt(body.email, call.client_address) as attempt:
             if isinstance(attempt, TooMany):
                 detail = f"Too many attempts have failed. Please try again in {attempt.retry_after_s} s."
@@ -99,6 +100,6 @@ def operations(
 
 def _view(account: Account) -> AccountView:
     view = AccountView(account.id, account.role, account.name, account.email)
-    if account.role == Role.CUSTOMER:
+    if account.role is Role.CUSTOMER:
         view.has_used_free_session = account.free_session_used
     return view

@@ -6,6 +6,7 @@ from http_api.rest.operation import ANYONE, CUSTOMER, Answer, Call, HeaderParame
 from models import rest
 from models.outcomes import Refused
 from models.rest import CheckoutBody, CheckoutState, FreeCheckout, StripeCheckout
+from models.words import Role
 
 IDEMPOTENCY_KEY = HeaderParameter(
     "Idempotency-Key", r"[!-~]{1,255}", "1 to 255 visible ASCII characters; the same key never buys twice."
@@ -22,7 +23,7 @@ def operations(plans: Plans, checkouts: Checkouts) -> list[Operation]:
         `eligible` is for whoever asks; without signing in it is for a new customer.
         """
         identity = call.maybe_identity
-        customer_id = identity.account_id if identity is not None and identity.role == "customer" else None
+        customer_id = identity.account_id if identity is not None and identity.role is Role.CUSTOMER else None
         return rest.Plans(await plans.of(customer_id))
 
     @operation(
@@ -45,7 +46,7 @@ def operations(plans: Plans, checkouts: Checkouts) -> list[Operation]:
     async def create_checkout(call: Call) -> Answer | Refused:
         """Start paying for a plan, or get the free one at once."""
         key = call.headers.get(IDEMPOTENCY_KEY.name)
-        checkout = await checkouts.start(call.account_id, call.body, idempotency_key=key)
+        checkout = await checkouts.start(call.account_id, call.body_as(CheckoutBody), idempotency_key=key)
         return checkout if isinstance(checkout, Refused) else Answer(201, checkout)
 
     @operation(

@@ -28,7 +28,7 @@ def operations(presence: Presence) -> list[Operation]:
     )
     async def mechanic_statuses(call: Call) -> Statuses:
         """Tell what is true of several mechanics now; ids of no mechanic are left out."""
-        wanted = list(dict.fromkeys(call.query.ids))
+        wanted = list(dict.fromkeys(call.query_as(StatusQuery).ids))
         statuses = await presence.status_of(wanted)
         return Statuses([statuses[mechanic_id] for mechanic_id in wanted if mechanic_id in statuses])
 

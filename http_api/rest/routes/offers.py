@@ -38,6 +38,6 @@ def operations(dispatch: Dispatch, reading: Reading) -> list[Operation]:
     )
     async def decline_offer(call: Call) -> Refused | None:
         """Never be asked for this request again; a priority window ends at once."""
-        return await dispatch.decline(call.account_id, call.path["id"], call.body.reason)
+        return await dispatch.decline(call.account_id, call.path["id"], call.body_as(DeclineBody).reason)
 
     return [list_offers, accept_offer, decline_offer]

@@ -38,12 +38,13 @@ def operations(push: Push, reading: Reading) -> list[Operation]:
         """
         if await reading.mechanic_state(call.account_id) is None:
             return Refused("unauthenticated", "This account is gone.")
-        is_new = await push.subscribe(call.account_id, call.body)
-        return Answer(201 if is_new else 200, PushSubscribed(call.body.endpoint))
+        body = call.body_as(PushSubscribeBody)
+        is_new = await push.subscribe(call.account_id, body)
+        return Answer(201 if is_new else 200, PushSubscribed(body.endpoint))
 
     @operation("DELETE", PATH, roles=MECHANIC, body=PushUnsubscribeBody, answers={204: None}, problems=("unavailable",))
     async def unsubscribe_push(call: Call) -> None:
         """Forget it; idempotent."""
-        await push.unsubscribe(call.account_id, call.body.endpoint)
+        await push.unsubscribe(call.account_id, call.body_as(PushUnsubscribeBody).endpoint)
 
     return [read_push_key, subscribe_push, unsubscribe_push]

@@ -34,7 +34,7 @@ def operations(dispatch: Dispatch, reading: Reading) -> list[Operation]:
     )
     async def list_requests(call: Call) -> Requests | Refused:
         """List one's own requests, newest first."""
-        query: RequestsQuery = call.query
+        query = call.query_as(RequestsQuery)
         return await reading.requests_of(
             call.account_id, call.identity.role, status=query.status, cursor=query.cursor, limit=query.limit
         )

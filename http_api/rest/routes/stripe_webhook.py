@@ -27,7 +27,7 @@ def operations(payments: Payments) -> list[Operation]:
     )
     async def stripe_webhook(call: Call) -> Received | Refused:
         """Take an event that Stripe has signed (`Stripe-Signature`); 200 once it is safely stored, or was before."""
-        refused = await payments.receive_webhook(call.body, call.headers.get("stripe-signature"))
+        refused = await payments.receive_webhook(call.body_as(bytes), call.headers.get("stripe-signature"))
         return Received(True) if refused is None else refused
 
     return [stripe_webhook]
