@@ -49,17 +49,17 @@ def main(arguments: list[str]) -> int:
         peers=python,
         without_peers=why_not,
     )
-    try:
-        for name in options.names or BY_DEFAULT:
+    for name in options.names or BY_DEFAULT:
+        try:
             report = _measured(name, size, cores)
             print(report.as_text(), end="\n\n", flush=True)
             if options.write:
                 report.write()
-    except (RuntimeError, TimeoutError) as error:
-        print(f"run.py: the benchmark {name} did not come to its end: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+        except (RuntimeError, TimeoutError) as error:
+            print(f"run.py: the benchmark {name} did not come to its end: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
     return 0
 
 

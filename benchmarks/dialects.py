@@ -77,7 +77,8 @@ class PlainJson:
         return payload[9 : payload.index(b'"', 9)].decode()
 
     def members_of(self, payload: bytes) -> dict[str, Any]:
-        return json.loads(payload)
+        members: dict[str, Any] = json.loads(payload)
+        return members
 
     def reply_to(self, kind: str) -> bytes | None:
         return None

@@ -101,6 +101,7 @@ async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     within_s = options.pick(options.duration_s, WITHIN_S, 2.0)
     cores.pin_load(0)
     lateness: list[Lateness] = []
+    reached: dict[str, Reached] = {}
     accepted: list[Accepted] = []
     versions: dict[str, str] = {}
     with stores(folder, options.database) as (available, missing):
@@ -203,7 +204,8 @@ async def _deadline_peers(
 ) -> list[Lateness]:
     if python is None:
         return []
-    count, found = size.windows, []
+    count = size.windows
+    found: list[Lateness] = []
     for title, program, extra in (
         ("keyspace notifications, nothing else in Redis", "keyspace_peer", ["0"]),
         (f"keyspace notifications, {size.other_keys:,} other keys", "keyspace_peer", [str(size.other_keys)]),
@@ -217,7 +219,7 @@ async def _deadline_peers(
             try:
                 cores.pin_server(process.pid)
                 bound_s = PATIENCE_S * 3 + within_s + count / 100
-                await anyio.to_thread.run_sync(lambda process=process, bound_s=bound_s: process.wait(bound_s))
+                await anyio.to_thread.run_sync(process.wait, bound_s)
             except subprocess.TimeoutExpired:
                 progress(f"{title}: did not end")
             finally:
@@ -362,8 +364,10 @@ def _lateness_table(found: list[Lateness], within_s: float, skipped: list[str]) 
         ["", "deadlines", "p50", "p99", "latest", "not seen", "server CPU each"],
     )
     for one in found:
-        figures = [percentile(one.late_ms, 0.5), percentile(one.late_ms, 0.99), max(one.late_ms)] if one.late_ms else []
-        table.add(one.of, float(one.windows), *(figures or [None] * 3), float(one.missing), one.cpu_ms)
+        figures: list[float | None] = [None, None, None]
+        if one.late_ms:
+            figures = [percentile(one.late_ms, 0.5), percentile(one.late_ms, 0.99), max(one.late_ms)]
+        table.add(one.of, float(one.windows), *figures, float(one.missing), one.cpu_ms)
     table.notes.append(
         "Pitlane's row is the whole way: the window's end committed in SQL with its timeline, the broadcast opened, and the "
         "customer's `request_update` on the wire. The others only notice that it is time. None of Pitlane's came early."

@@ -65,11 +65,11 @@ class RedisMeter:
 
     def visits(self) -> int:
         """Return how often Redis has read from a socket so far: a batch or a script is one visit."""
-        return self._redis.info("stats")["total_reads_processed"]
+        return int(self._redis.info("stats")["total_reads_processed"])
 
     def version(self) -> str:
         """Return the server's version."""
-        return self._redis.info("server")["redis_version"]
+        return str(self._redis.info("server")["redis_version"])
 
     def close(self) -> None:
         """Give the connection back."""

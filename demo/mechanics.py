@@ -54,6 +54,10 @@ class Habits:
         self.changed = anyio.Event()
         self._lasts_s = first.lasts_s
 
+    def are_away(self) -> bool:
+        """Whether they want no connection now."""
+        return self.whereabouts is Whereabouts.AWAY
+
     async def keep(self) -> None:
         """Move on as time passes; returns when the habits say to stay for good."""
         while self._lasts_s is not None:
@@ -80,10 +84,10 @@ class SimulatedMechanic:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._habits.keep)
             while True:
-                while self._habits.whereabouts is Whereabouts.AWAY:
+                while self._habits.are_away():
                     await self._habits.changed.wait()
                 await self._visit()
-                if self._habits.whereabouts is not Whereabouts.AWAY:
+                if not self._habits.are_away():
                     await anyio.sleep(characters.backoff_s(self._failures, self._random))
 
     async def _visit(self) -> None:

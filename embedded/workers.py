@@ -33,7 +33,7 @@ class Workers:
         self._environment = {**os.environ, **extra_environment}
         self._shared_fd = shared_fd
         self._processes: dict[int, anyio.abc.Process] = {}
-        self._is_stopping = False
+        self._stopping = anyio.Event()
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX)
         self._log = structlog.get_logger("workers")
 
@@ -50,7 +50,7 @@ class Workers:
             tasks.cancel_scope.cancel()
 
     async def _keep(self, number: int, extra: list[str]) -> None:
-        while not self._is_stopping:
+        while not self._stopping.is_set():
             process = await anyio.open_process(
                 ending_with_parent([*self._command, *extra], signal.SIGTERM),
                 stdin=None,
@@ -63,7 +63,7 @@ class Workers:
             )
             self._processes[number] = process
             code = await process.wait()
-            if self._is_stopping:
+            if self._stopping.is_set():
                 return
             self._log.error("worker_died", number=number, code=code)
             if code == 2:
@@ -79,7 +79,7 @@ class Workers:
     async def _stop_on_signal(self) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
-                self._is_stopping = True
+                self._stopping.set()
                 self._tell_all(signal.SIGTERM)
                 await anyio.sleep(STOP_TIMEOUT_S)
                 self._tell_all(signal.SIGKILL)

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from arq import create_pool
 from arq.connections import RedisSettings
@@ -20,7 +21,7 @@ async def main(count: int, within_s: float, patience_s: float) -> None:
     late_ms: list[float] = []
     all_done = asyncio.Event()
 
-    async def end_window(_context: dict, deadline_ms: int) -> None:
+    async def end_window(_context: dict[str, Any], deadline_ms: int) -> None:
         late_ms.append(now_ms() - deadline_ms)
         if len(late_ms) == count:
             all_done.set()

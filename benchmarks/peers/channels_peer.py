@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import django
 import jwt
@@ -28,7 +29,7 @@ presence = PresenceKeys()
 class Edge(AsyncWebsocketConsumer):
     """One socket of a mechanic or a customer."""
 
-    account_id: str | None = None
+    account_id = ""
 
     async def connect(self) -> None:
         headers = dict(self.scope["headers"])
@@ -45,7 +46,7 @@ class Edge(AsyncWebsocketConsumer):
         await self.say("welcome", **welcome(self.account_id))
 
     async def disconnect(self, code: int) -> None:
-        if self.account_id is not None:
+        if self.account_id:
             await presence.leave(self.account_id)
             await self.channel_layer.group_discard("mechanics", self.channel_name)
 
@@ -65,13 +66,13 @@ class Edge(AsyncWebsocketConsumer):
         elif kind == "broadcast":
             await self.channel_layer.group_send("mechanics", {"type": "offer.made", "offer": message})
 
-    async def tell(self, status: dict) -> None:
+    async def tell(self, status: dict[str, Any]) -> None:
         await self.channel_layer.group_send(f"watch.{self.account_id}", {"type": "status.changed", "status": status})
 
-    async def status_changed(self, event: dict) -> None:
+    async def status_changed(self, event: dict[str, Any]) -> None:
         await self.say("status", **event["status"])
 
-    async def offer_made(self, event: dict) -> None:
+    async def offer_made(self, event: dict[str, Any]) -> None:
         await self.say("offer", offer=event["offer"])
 
     async def say(self, kind: str, **members: object) -> None:

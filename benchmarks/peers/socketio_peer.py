@@ -1,6 +1,7 @@
 """python-socketio with its Redis manager, on uvicorn: presence as one would write it there. ``socketio_peer.py PORT``"""
 
 import sys
+from typing import Any
 
 import jwt
 import socketio
@@ -15,7 +16,7 @@ sio = socketio.AsyncServer(
 
 
 @sio.event
-async def connect(sid: str, environ: dict) -> None:
+async def connect(sid: str, environ: dict[str, Any]) -> None:
     try:
         account_id = account_of(environ.get("HTTP_AUTHORIZATION", ""))
     except jwt.PyJWTError as error:
@@ -34,13 +35,13 @@ async def disconnect(sid: str, reason: str) -> None:
 
 
 @sio.event
-async def heartbeat(sid: str, data: dict) -> None:
+async def heartbeat(sid: str, data: dict[str, Any]) -> None:
     await presence.renew((await sio.get_session(sid))["account_id"])
     await sio.emit("heartbeat_ack", {"server_time": now()}, to=sid, ignore_queue=True)
 
 
 @sio.event
-async def set_availability(sid: str, data: dict) -> None:
+async def set_availability(sid: str, data: dict[str, Any]) -> None:
     account_id = (await sio.get_session(sid))["account_id"]
     status = await presence.set_on_duty(account_id, data["on_duty"])
     await sio.emit(
@@ -50,13 +51,13 @@ async def set_availability(sid: str, data: dict) -> None:
 
 
 @sio.event
-async def watch(sid: str, data: dict) -> None:
+async def watch(sid: str, data: dict[str, Any]) -> None:
     for mechanic_id in data["mechanic_ids"]:
         await sio.enter_room(sid, f"watch:{mechanic_id}")
 
 
 @sio.event
-async def broadcast(sid: str, data: dict) -> None:
+async def broadcast(sid: str, data: dict[str, Any]) -> None:
     await sio.emit("offer", {"offer": data}, room="mechanics")
 
 

@@ -6,6 +6,7 @@ Redis alone.
 
 import os
 import time
+from typing import Any
 
 import jwt
 from redis.asyncio import Redis
@@ -17,7 +18,7 @@ TIMEOUT_S = 45
 
 def account_of(authorization: str) -> str:
     """Return whose bearer token this is; raises ``jwt.PyJWTError`` if it is nobody's."""
-    return jwt.decode(authorization.removeprefix("Bearer "), SECRET_KEY, algorithms=["HS256"])["sub"]
+    return str(jwt.decode(authorization.removeprefix("Bearer "), SECRET_KEY, algorithms=["HS256"])["sub"])
 
 
 def now() -> str:
@@ -25,7 +26,7 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
 
 
-def welcome(account_id: str) -> dict:
+def welcome(account_id: str) -> dict[str, Any]:
     """Return the snapshot, as far as a peer has one."""
     return {"protocol": 1, "mechanic_id": account_id, "server_time": now(), "heartbeat_interval_s": 20, "offers": []}
 
@@ -44,12 +45,12 @@ class PresenceKeys:
         """They are not here any more."""
         await self._redis.zrem("peer:presence", account_id)
 
-    async def set_on_duty(self, account_id: str, on_duty: bool) -> dict:
+    async def set_on_duty(self, account_id: str, on_duty: bool) -> dict[str, Any]:
         """Remember it, and return the status to tell those who watch."""
         await self._redis.hset("peer:on_duty", account_id, int(on_duty))
         return self.status(account_id, on_duty)
 
-    def status(self, account_id: str, on_duty: bool) -> dict:
+    def status(self, account_id: str, on_duty: bool) -> dict[str, Any]:
         """Return the status of somebody who is here."""
         availability = "available" if on_duty else "off_duty"
         return {"mechanic_id": account_id, "is_online": True, "availability": availability, "as_of": now()}

@@ -100,11 +100,11 @@ class Api:
             except store.TROUBLE as error:
                 # Rolled back, and the key is free again (or soon is): Stripe calls this a lock time-out.
                 log.warning("stripe_standin.database_unavailable", error=repr(error))
-                refusal = StripeError(
+                trouble = StripeError(
                     "This object cannot be accessed right now. Try again.", status=429, code="lock_timeout"
                 )
                 headers["Stripe-Should-Retry"] = "true"
-                status, body = refusal.status, json.dumps(refusal.body, indent=2)
+                status, body = trouble.status, json.dumps(trouble.body, indent=2)
             self._on_events()
             return Response(body, status, headers, media_type="application/json")
 
@@ -288,7 +288,8 @@ class Api:
 
     async def _get_event(self, call: Call) -> objects.JsonObject:
         params.shape(call.tree, params.EXPAND)
-        return json.loads((await _found(call, store.events, "event", param="id"))["payload"])
+        event: objects.JsonObject = json.loads((await _found(call, store.events, "event", param="id"))["payload"])
+        return event
 
     async def _list_events(self, call: Call) -> objects.JsonObject:
         page = params.page(call.tree, params.EVENT_LIST)

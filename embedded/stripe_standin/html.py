@@ -27,7 +27,8 @@ def document(title: str, main: str, kind: str = "") -> str:
 
 
 def shop_name(session: objects.Row) -> str:
-    return session["params"].get("branding_settings", {}).get("display_name", "Pitlane")
+    name: str = session["params"].get("branding_settings", {}).get("display_name", "Pitlane")
+    return name
 
 
 def _summary(session: objects.Row) -> str:

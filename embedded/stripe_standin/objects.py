@@ -8,6 +8,8 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import RowMapping
+
 API_VERSION = "2026-10-28.endive"
 ALPHANUMERIC = string.ascii_letters + string.digits
 # Lengths as Stripe has them: whoever stores a Session id must have room for 66 characters.
@@ -31,7 +33,7 @@ CHARGE_NULLS = """
     review shipping source transfer_data transfer_group
 """
 
-Row = Mapping[str, Any]
+Row = RowMapping | Mapping[str, Any]
 JsonObject = dict[str, Any]
 
 

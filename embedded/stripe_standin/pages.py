@@ -96,6 +96,8 @@ class Pages:
         return _page(html.message_page("Unknown button", "This page has no such ending.", self._base(session)), 422)
 
     async def _pay(self, session: objects.Row, email: str | None, *, is_delayed: bool) -> Response:
+        events: list[str] = []
+        intent: objects.Row | None = None
         async with store.transaction(self._engine) as conn:
             now_s = store.now_ms() // 1000
             completed = await store.complete_session(conn, session, delayed=is_delayed, email=email, now_s=now_s)
@@ -112,6 +114,7 @@ class Pages:
         return _see(self._base(session) if is_delayed and intent is not None else _success_url(session))
 
     async def _expire(self, session: objects.Row) -> Response:
+        events: list[str] = []
         async with store.transaction(self._engine) as conn:
             expired = await store.expire_session(conn, session["id"])
             if expired is not None:
@@ -124,6 +127,7 @@ class Pages:
 
     async def _settle(self, session: objects.Row, form: dict[str, str]) -> Response:
         is_success = form.get("outcome") == "succeed"
+        events: list[str] = []
         async with store.transaction(self._engine) as conn:
             settled = await store.settle_delayed(conn, session["id"], succeeds=is_success)
             if settled is not None:
@@ -180,11 +184,12 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
 
 
 def _is_open(session: objects.Row) -> bool:
-    return session["status"] == "open" and session["expires_at"] > store.now_ms() // 1000
+    return bool(session["status"] == "open" and session["expires_at"] > store.now_ms() // 1000)
 
 
 def _success_url(session: objects.Row) -> str:
-    return session["params"]["success_url"].replace("{CHECKOUT_SESSION_ID}", session["id"])
+    url: str = session["params"]["success_url"]
+    return url.replace("{CHECKOUT_SESSION_ID}", session["id"])
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -211,7 +211,8 @@ def shape(tree: dict[str, Any], spec: dict[str, Any], *, not_played: frozenset[s
     for name in tree:
         if name in not_played:
             raise StripeError(f"This stand-in for Stripe does not play the parameter {name}.", param=name)
-    return _shape(tree, spec, "")
+    shaped: dict[str, Any] = _shape(tree, spec, "")
+    return shaped
 
 
 def _shape(value: Any, spec: Any, param: str) -> Any:

@@ -29,11 +29,11 @@ def _table(name: str, *columns: sa.schema.SchemaItem) -> sa.Table:
     return sa.Table(f"stripe_standin_{name}", metadata, seq, *columns)
 
 
-def _text(name: str, *, nullable: bool = False, **options: Any) -> sa.Column:
+def _text(name: str, *, nullable: bool = False, **options: Any) -> sa.Column[Any]:
     return sa.Column(name, sa.Text, nullable=nullable, **options)
 
 
-def _int(name: str, **options: Any) -> sa.Column:
+def _int(name: str, **options: Any) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger, nullable=False, **options)
 
 
@@ -124,8 +124,12 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield conn
 
 
+async def _rows(conn: AsyncConnection, query: sa.Executable) -> sa.MappingResult:
+    return (await conn.execute(query)).mappings()
+
+
 async def one(conn: AsyncConnection, table: sa.Table, id: str) -> objects.Row | None:
-    return (await conn.execute(sa.select(table).where(table.c.id == id))).mappings().one_or_none()
+    return (await _rows(conn, sa.select(table).where(table.c.id == id))).one_or_none()
 
 
 async def listed(
@@ -149,7 +153,7 @@ async def listed(
             raise params.StripeError(f"No such object: '{cursor}'", code="resource_missing", param=name)
         query = query.where(table.c.seq > edge["seq"] if backwards else table.c.seq < edge["seq"])
     query = query.order_by(table.c.seq.asc() if backwards else table.c.seq.desc()).limit(page["limit"] + 1)
-    rows = list((await conn.execute(query)).mappings())
+    rows: list[objects.Row] = list(await _rows(conn, query))
     has_more = len(rows) > page["limit"]
     rows = rows[: page["limit"]]
     return (rows[::-1] if backwards else rows), has_more
@@ -167,7 +171,7 @@ async def insert_session(conn: AsyncConnection, created: dict[str, Any], now_s: 
         expires_at=created["expires_at"],
         params={**created, "line_items": items},
     )
-    return (await conn.execute(query.returning(sessions))).mappings().one()
+    return (await _rows(conn, query.returning(sessions))).one()
 
 
 async def complete_session(
@@ -190,7 +194,7 @@ async def complete_session(
         )
         .returning(sessions)
     )
-    completed = (await conn.execute(claim)).mappings().one_or_none()
+    completed = (await _rows(conn, claim)).one_or_none()
     if completed is None:
         return None
     if is_free:
@@ -208,7 +212,7 @@ async def complete_session(
         created=now_s,
         details=completed["params"].get("payment_intent_data", {}),
     )
-    return completed, (await conn.execute(charge.returning(payment_intents))).mappings().one()
+    return completed, (await _rows(conn, charge.returning(payment_intents))).one()
 
 
 async def settle_delayed(
@@ -220,7 +224,7 @@ async def settle_delayed(
         .where(payment_intents.c.session == session_id, payment_intents.c.status == "processing")
         .values(status="succeeded" if succeeds else "requires_payment_method")
     )
-    intent = (await conn.execute(query.returning(payment_intents))).mappings().one_or_none()
+    intent = (await _rows(conn, query.returning(payment_intents))).one_or_none()
     if intent is None:
         return None
     if succeeds:
@@ -233,7 +237,7 @@ async def settle_delayed(
 async def expire_session(conn: AsyncConnection, session_id: str) -> objects.Row | None:
     """Expire an open Session; None when it is no longer open."""
     query = sa.update(sessions).where(sessions.c.id == session_id, sessions.c.status == "open").values(status="expired")
-    return (await conn.execute(query.returning(sessions))).mappings().one_or_none()
+    return (await _rows(conn, query.returning(sessions))).one_or_none()
 
 
 async def overdue_sessions(conn: AsyncConnection, now_s: int, limit: int) -> list[str]:
@@ -243,7 +247,7 @@ async def overdue_sessions(conn: AsyncConnection, now_s: int, limit: int) -> lis
 
 async def intent_of_charge(conn: AsyncConnection, charge_id: str) -> objects.Row | None:
     query = sa.select(payment_intents).where(payment_intents.c.charge == charge_id)
-    return (await conn.execute(query)).mappings().one_or_none()
+    return (await _rows(conn, query)).one_or_none()
 
 
 async def refund_part(conn: AsyncConnection, intent_id: str, amount: int | None) -> tuple[objects.Row, int] | None:
@@ -252,9 +256,7 @@ async def refund_part(conn: AsyncConnection, intent_id: str, amount: int | None)
     Returns the intent afterwards and the amount taken; None when there is not that much left or it was never paid.
     """
     paid = payment_intents.c
-    seen = (
-        (await conn.execute(sa.select(payment_intents).where(paid.id == intent_id).with_for_update())).mappings().one()
-    )
+    seen = (await _rows(conn, sa.select(payment_intents).where(paid.id == intent_id).with_for_update())).one()
     taken = seen["amount"] - seen["amount_refunded"] if amount is None else amount
     if taken <= 0:
         return None
@@ -263,7 +265,7 @@ async def refund_part(conn: AsyncConnection, intent_id: str, amount: int | None)
         .where(paid.id == intent_id, paid.status == "succeeded", paid.amount_refunded + taken <= paid.amount)
         .values(amount_refunded=paid.amount_refunded + taken)
     )
-    intent = (await conn.execute(query.returning(payment_intents))).mappings().one_or_none()
+    intent = (await _rows(conn, query.returning(payment_intents))).one_or_none()
     return None if intent is None else (intent, taken)
 
 
@@ -281,7 +283,7 @@ async def insert_refund(
         created=now_s,
         metadata=wanted.get("metadata", {}),
     )
-    return (await conn.execute(query.returning(refunds))).mappings().one()
+    return (await _rows(conn, query.returning(refunds))).one()
 
 
 async def insert_events(
@@ -355,12 +357,8 @@ async def release_held(conn: AsyncConnection, session: objects.Row) -> None:
 
 async def events_of(conn: AsyncConnection, session_id: str) -> list[tuple[objects.Row, list[objects.Row]]]:
     """Return a Session's events, oldest first, each with its deliveries."""
-    found = (
-        await conn.execute(sa.select(events).where(events.c.session == session_id).order_by(events.c.seq))
-    ).mappings()
-    sent = (
-        await conn.execute(sa.select(deliveries).where(deliveries.c.session == session_id).order_by(deliveries.c.seq))
-    ).mappings()
+    found = await _rows(conn, sa.select(events).where(events.c.session == session_id).order_by(events.c.seq))
+    sent = await _rows(conn, sa.select(deliveries).where(deliveries.c.session == session_id).order_by(deliveries.c.seq))
     by_event: dict[str, list[objects.Row]] = {}
     for delivery in sent:
         by_event.setdefault(delivery["event"], []).append(delivery)
@@ -384,7 +382,7 @@ async def claim_deliveries(conn: AsyncConnection, limit: int, lease_ms: int) -> 
         .values(due_at_ms=now + lease_ms, attempts=deliveries.c.attempts + 1)
         .returning(deliveries.c.seq, deliveries.c.event, deliveries.c.attempts)
     )
-    claimed = {row["seq"]: row for row in (await conn.execute(query)).mappings()}
+    claimed = {row["seq"]: row for row in await _rows(conn, query)}
     if not claimed:
         return []
     payloads = sa.select(events.c.id, events.c.payload).where(
@@ -427,7 +425,7 @@ async def claim_key(conn: AsyncConnection, key: str, fingerprint: str, request_i
     )
     if (await conn.execute(insert.returning(at.seq))).first() is not None:
         return None
-    seen = (await conn.execute(sa.select(idempotency_keys).where(at.key == key))).mappings().one()
+    seen = (await _rows(conn, sa.select(idempotency_keys).where(at.key == key))).one()
     if seen["fingerprint"] != fingerprint:
         raise params.StripeError(
             "Keys for idempotent requests can only be used with the same parameters they were first used with. Try "

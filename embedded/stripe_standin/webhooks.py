@@ -30,7 +30,7 @@ def signature_header(payload: str, secret: str, at_s: int) -> str:
 
 def backoff_ms(attempts: int) -> int:
     """Return the wait after the given number of failed attempts: 1 s, 2 s, 4 s … 60 s."""
-    return min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(attempts - 1, 10)) * 1000
+    return min(BACKOFF_S_MAX, BACKOFF_S_MIN << min(attempts - 1, 10)) * 1000
 
 
 class Deliverer:
