@@ -23,12 +23,15 @@ import json
 import os
 import signal
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVarTuple, Unpack
 
 import anyio
 import structlog
 import uvicorn
-from starlette.routing import Mount
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount
 
 from accounts.accounts import Accounts, NewAccount, NewAccountRefused
 from dispatch import deliveries
@@ -49,13 +52,17 @@ from http_api.sockets.hub import Hub
 from http_api.sockets.protocol import uvicorn_options
 from infra import logs, migrations
 from infra.bus import Bus
-from infra.clock import RedisClock, WallClock, wall_clock_ms
+from infra.clock import Clock, RedisClock, WallClock, wall_clock_ms
 from infra.database import Database
+from infra.loops import Loop
 from infra.redis_link import RedisLink
 from models.errors import ConfigurationError, PitlaneError, RedisUnavailable, StripeUnavailable
 from models.ids import new_id
-from models.settings import Settings
+from models.settings import DoorSettings, Settings
 from presence.service import Presence
+
+if TYPE_CHECKING:
+    from demo import Demo
 
 DRAIN_S = 8.0
 """Of the ten seconds that the contract gives a SIGTERM; the rest is for what is stopped after the server."""
@@ -67,30 +74,40 @@ TEST_PROCESSES_MAX = 4
 DEMO_DEFAULTS = {"priority_window_s": 30.0, "broadcast_window_s": 90.0}
 """Short, so that a visitor sees the fallback happen; the demo says so."""
 
+Arguments = TypeVarTuple("Arguments")
+
 log = structlog.get_logger("pitlane")
 
 
 # --- the life of a serving process ------------------------------------------------------------------------------------
 
 
-def serve(settings, is_demo=False):
+def serve(settings: Settings, is_demo: bool = False) -> None:
     """Serve until SIGTERM or SIGINT: Redis first, then one node here, or several worker processes."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     settings.signing_key()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
-        redis_child = None
-        if settings.redis_url is None:
+        redis_child: RedisChild | None = None
+        redis_url = settings.redis_url
+        if redis_url is None:
             # Before the event loop and in the main thread: the child is to end with this very thread's process.
             redis_child = stack.enter_context(RedisChild.start(settings.data_dir))
-        redis_url = settings.redis_url or redis_child.url
+            redis_url = redis_child.url
         if settings.workers > 1:
             run_loop(supervise, settings, redis_child, redis_url, listener, is_demo)
         else:
             run_loop(node, settings, redis_child, redis_url, listener, is_demo)
 
 
-async def node(settings, redis_child, redis_url, listener, is_demo=False, is_first=True):
+async def node(
+    settings: Settings,
+    redis_child: RedisChild | None,
+    redis_url: str,
+    listener: socket.socket,
+    is_demo: bool = False,
+    is_first: bool = True,
+) -> None:
     """One server process: what is inside starts first, everything stops in reverse, a crash of any part ends all.
 
     Of several, the first speaks to the terminal and moves the demo's mechanics.
@@ -138,8 +155,8 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             tokens=tokens,
             tickets=tickets,
         )
-        loops = [clock.run, bus.run, presence.run, *parts.loops.values(), *money.loops.values()]
-        mounts = []
+        loops: list[Loop] = [clock.run, bus.run, presence.run, *parts.loops.values(), *money.loops.values()]
+        mounts: list[BaseRoute] = []
         if settings.stripe().is_standin:
             standin = StripeStandin(
                 database.writer,
@@ -153,13 +170,14 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             loops.append(standin.run)
         if redis_child is not None:
             loops.append(redis_child.run)
+        stage: Demo | None = None
         if is_demo:
-            from demo import Demo
+            import demo
 
-            demo = await Demo.prepare(database, clock, tokens, doors)
-            mounts += demo.routes
+            stage = await demo.Demo.prepare(database, clock, tokens, doors)
+            mounts += stage.routes
             if is_first:
-                loops.append(demo.run)
+                loops.append(stage.run)
 
         hub = Hub(
             settings=doors,
@@ -180,7 +198,7 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
             tasks.start_soon(stop_on_signal, server)
             look_less_for_garbage()
             if is_first:
-                tasks.start_soon(announce, settings, server, demo if is_demo else None)
+                tasks.start_soon(announce, settings, server, stage)
             await server.serve(sockets=[listener])
             with anyio.move_on_after(OUTBOX_DRAIN_S):
                 await parts.outbox.drained()
@@ -188,7 +206,9 @@ async def node(settings, redis_child, redis_url, listener, is_demo=False, is_fir
 
 
 @contextlib.asynccontextmanager
-async def money_parts(settings, database, clock, outbox):
+async def money_parts(
+    settings: Settings, database: Database, clock: Clock, outbox: Outbox
+) -> AsyncIterator[MoneyParts]:
     """Put together what deals with Stripe, for as long as the block lasts."""
     stripe_api = StripeApi(settings.stripe())
     try:
@@ -205,7 +225,7 @@ async def money_parts(settings, database, clock, outbox):
         await stripe_api.close()
 
 
-async def clock_of(link):
+async def clock_of(link: RedisLink) -> RedisClock:
     """Return a clock that has read Redis' own."""
     clock = RedisClock(link)
     try:
@@ -215,7 +235,7 @@ async def clock_of(link):
     return clock
 
 
-def look_less_for_garbage():
+def look_less_for_garbage() -> None:
     """Leave what is loaded by now to itself: it lives as long as the process, and every look through it stops all sockets."""
     gc.collect()
     gc.freeze()
@@ -225,7 +245,7 @@ def look_less_for_garbage():
 class Server(uvicorn.Server):
     """Uvicorn with a drain of our own, and the signals left to ``stop_on_signal``: its own would end the rest too early."""
 
-    def __init__(self, app, hub, doors):
+    def __init__(self, app: Starlette, hub: Hub, doors: DoorSettings) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -240,20 +260,20 @@ class Server(uvicorn.Server):
         self._hub = hub
 
     @contextlib.contextmanager
-    def capture_signals(self):
+    def capture_signals(self) -> Iterator[None]:
         yield
 
-    async def startup(self, sockets=None):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.is_up.set()
 
-    async def shutdown(self, sockets=None):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("draining")
         await self._hub.drain()
         await super().shutdown(sockets)
 
 
-async def stop_on_signal(server):
+async def stop_on_signal(server: Server) -> None:
     """Turn SIGTERM and SIGINT into a drain; the second of them into an end without waiting."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
@@ -262,16 +282,16 @@ async def stop_on_signal(server):
             server.should_exit = True
 
 
-async def announce(settings, server, demo):
+async def announce(settings: Settings, server: Server, stage: "Demo | None") -> None:
     """Say, once it is true, that we are serving."""
     await server.is_up.wait()
-    if demo is not None:
-        print(demo.banner(stripe_is_standin=settings.stripe().is_standin), flush=True)
+    if stage is not None:
+        print(stage.banner(stripe_is_standin=settings.stripe().is_standin), flush=True)
     else:
         print(f"Pitlane is serving at {settings.resolved_base_url}", flush=True)
 
 
-async def bring_up_to_date(database):
+async def bring_up_to_date(database: Database) -> None:
     """Migrate the embedded database; of a PostgreSQL that is behind, only say so: its operator decides when."""
     if database.is_sqlite:
         await migrations.upgrade(database)
@@ -279,7 +299,7 @@ async def bring_up_to_date(database):
         raise ConfigurationError("The database's schema is not current; run: python3 run.py migrate")
 
 
-def listen(settings):
+def listen(settings: Settings) -> socket.socket:
     """Bind the address; everything after this may take its time, early clients wait in the backlog."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -296,7 +316,9 @@ def listen(settings):
     return listener
 
 
-async def supervise(settings, redis_child, redis_url, listener, is_demo):
+async def supervise(
+    settings: Settings, redis_child: RedisChild | None, redis_url: str, listener: socket.socket, is_demo: bool
+) -> None:
     """Keep ``PITLANE_WORKERS`` server processes on one listening socket until a signal comes."""
     database = Database(settings.resolved_database_url)
     await bring_up_to_date(database)
@@ -310,7 +332,10 @@ async def supervise(settings, redis_child, redis_url, listener, is_demo):
         tasks.cancel_scope.cancel()
 
 
-def run_loop(function, *arguments):
+def run_loop(
+    function: Callable[[Unpack[Arguments]], Awaitable[None]],
+    *arguments: Unpack[Arguments],  # noqa: UP044  (the shorter form is no Python to an older one)
+) -> None:
     """Run an async function on the fast event loop where there is one."""
     anyio.run(function, *arguments, backend_options={"use_uvloop": sys.platform != "win32"})
 
@@ -318,7 +343,7 @@ def run_loop(function, *arguments):
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Return the exit code: 0 done, 1 broken, 2 wrong usage or settings (one sentence on standard error)."""
     parser = Parser(prog="run.py", description="Pitlane: real-time presence and dispatch.")
     commands = parser.add_subparsers(dest="command", parser_class=Parser)
@@ -370,6 +395,7 @@ def main(arguments):
             run_loop(add_accounts, settings, accounts_from(options), options.account_command == "import")
         elif options.command == "worker":
             listener = socket.socket(fileno=options.listener_fd)
+            assert settings.redis_url is not None, "whoever starts a worker says where Redis is"
             run_loop(node, settings, None, settings.redis_url, listener, is_demo, options.first)
         else:
             serve(settings, is_demo)
@@ -382,7 +408,7 @@ def main(arguments):
     return 0
 
 
-def complain(error, code):
+def complain(error: PitlaneError, code: int) -> int:
     """Print one sentence, and return the exit code."""
     print(f"run.py: {error}", file=sys.stderr)
     return code
@@ -391,11 +417,11 @@ def complain(error, code):
 class Parser(argparse.ArgumentParser):
     """Says what to change in one sentence, without the usage before it."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"run.py: {message}; see run.py --help.\n")
 
 
-def run_tests(pytest_arguments):
+def run_tests(pytest_arguments: list[str]) -> NoReturn:
     """Install what the suite needs and the machine allows, then become pytest."""
     bootstrap.ensure_browser()
     bootstrap.ensure_postgres()
@@ -406,7 +432,7 @@ def run_tests(pytest_arguments):
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *pytest_arguments])
 
 
-async def migrate(settings):
+async def migrate(settings: Settings) -> None:
     """Bring the database to the current schema, and say whether there was anything to do."""
     database = Database(settings.resolved_database_url)
     changed = await migrations.upgrade(database)
@@ -416,13 +442,13 @@ async def migrate(settings):
     )
 
 
-async def reconcile(settings):
+async def reconcile(settings: Settings) -> None:
     """Finish what was paid and not served, or owed and not refunded, and print each as a JSON line; the last one counts them."""
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
         await bring_up_to_date(database)
-        clock = WallClock()
+        clock: Clock = WallClock()
         if settings.redis_url is not None:
             # An embedded one would be a child on this very machine, with the same clock.
             link = RedisLink(settings.redis_url, prefix=settings.redis_prefix)
@@ -446,7 +472,7 @@ async def reconcile(settings):
         print(json.dumps({"repaired": count}))
 
 
-def accounts_from(options):
+def accounts_from(options: argparse.Namespace) -> list[NewAccount]:
     """Return the accounts that the command line, or the file that it names, asks for."""
     if options.account_command == "add":
         row = {
@@ -468,7 +494,7 @@ def accounts_from(options):
         raise ConfigurationError(f"Cannot read {options.file}: {error}") from error
 
 
-async def add_accounts(settings, new_accounts, is_import):
+async def add_accounts(settings: Settings, new_accounts: list[NewAccount], is_import: bool) -> None:
     """Add the accounts, all or none, and print each as a JSON line."""
     database = Database(settings.resolved_database_url)
     await bring_up_to_date(database)

@@ -1,6 +1,6 @@
 """How the parts of dispatch are put together on one node: in one way, whoever does it (the server, a command, a test)."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from dispatch.deadlines import Deadlines
 from dispatch.money.checkout import Checkouts
@@ -18,11 +18,12 @@ from dispatch.telling import Telling
 from infra.bus import Bus
 from infra.clock import Clock, RedisClock
 from infra.database import Database
+from infra.loops import Loop
 from infra.redis_link import RedisLink
 from models.settings import DispatchSettings, StripeSettings
 from presence.service import Presence
 
-Loops = Mapping[str, Callable[[], Awaitable[None]]]
+Loops = Mapping[str, Loop]
 """What has to run until cancelled, each by its name."""
 
 

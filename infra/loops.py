@@ -6,7 +6,7 @@ it is logged with its traceback and counted, and the loop starts again. Everythi
 One process is one node: as its metrics, what is known of its loops is one for the process.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ STEADY_AFTER_S = 15.0
 
 log = structlog.get_logger("loops")
 
-Loop = Callable[[], Awaitable[None]]
+Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass
