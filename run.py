@@ -40,7 +40,6 @@ from dispatch.favorites import Favorites
 from dispatch.money.plans import Plans
 from dispatch.money.stripe_api import StripeApi
 from dispatch.outbox import Outbox
-from dispatch.snapshots import Snapshots
 from embedded.redis_child import RedisChild
 from embedded.stripe_standin.standin import StripeStandin
 from embedded.workers import Workers
@@ -146,7 +145,8 @@ async def node(
             accounts=Accounts(database),
             presence=presence,
             dispatch=parts.dispatch,
-            reading=parts.reading,
+            reader=parts.reader,
+            ops=parts.ops,
             checkouts=money.checkouts,
             payments=money.payments,
             favorites=Favorites(database, clock, presence),
@@ -186,8 +186,7 @@ async def node(
             channel=deliveries.channel(link),
             presence=presence,
             dispatch=parts.dispatch,
-            reading=parts.reading,
-            snapshots=Snapshots(database, clock),
+            reader=parts.reader,
             handshakes=Handshakes(clock, tokens, tickets, doors),
         )
         server = Server(create_app(services, hub, mounts=mounts), hub, doors)

@@ -4,10 +4,10 @@ Read first: ``request.py``, the pure life of a request; everything else carries 
 
 request.py        the state machine (pure)             request_store.py  one transaction per transition
 effects.py        what else a transition writes        service.py        what people and time do to requests
-reading.py        what can be seen of them             snapshots.py      what many sockets need at once
+eligibility.py    who may get a broadcast (pure)       reading/          what can be seen of it all
 deadlines.py      windows that end on time, by Redis   outbox.py         what a commit leaves to tell
 telling.py        whom to tell it, and how             due_work.py       what is due, side by side
-deliveries.py     what nodes tell each other's sockets views.py          rows as clients see them
-favorites.py      whom a customer trusts               push.py           waking an app that is not connected
-money/            checkouts, payments, refunds, Stripe assembly.py       how all these are put together
+deliveries.py     what nodes tell each other's sockets push.py           waking an app that is not connected
+favorites.py      whom a customer trusts               money/            checkouts, payments, refunds, Stripe
+assembly.py       how all these are put together
 """

@@ -11,7 +11,8 @@ from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
 from dispatch.outbox import Outbox
 from dispatch.push import Push
-from dispatch.reading import Reading
+from dispatch.reading.ops import OpsReader
+from dispatch.reading.reader import Reader
 from dispatch.request import Windows
 from dispatch.service import Dispatch
 from dispatch.telling import Telling
@@ -46,11 +47,12 @@ class DispatchParts:
         self.outbox = Outbox(database, clock, settings)
         self.push = Push(database=database, clock=clock, outbox=self.outbox, secret_key=secret_key, contact=contact)
         self.deadlines = Deadlines(link, clock, settings)
-        self.reading = Reading(database=database, clock=clock, presence=presence, outbox=self.outbox)
+        self.reader = Reader(database, clock)
+        self.ops = OpsReader(database=database, clock=clock, presence=presence, outbox=self.outbox)
         self.dispatch = Dispatch(
             database=database,
             clock=clock,
-            reading=self.reading,
+            reader=self.reader,
             deadlines=self.deadlines,
             outbox=self.outbox,
             settings=settings,

@@ -59,15 +59,15 @@ class Withdraw(Struct, tag="withdraw"):
     only_mechanic_id: str | None = None
 
 
-class Facts(Struct, tag="facts"):
-    """A mechanic's duty or session has changed; sockets remember it to know whom a broadcast is for."""
+class StandingChanged(Struct, tag="facts"):
+    """A mechanic's standing has changed; sockets remember it to know whom a broadcast is for."""
 
     mechanic_id: str
     on_duty: bool
     is_busy: bool
 
 
-Delivery = ToCustomer | ToMechanic | OfferTo | Withdraw | Facts
+Delivery = ToCustomer | ToMechanic | OfferTo | Withdraw | StandingChanged
 
 encode = json.Encoder().encode
 decode = json.Decoder(Delivery).decode

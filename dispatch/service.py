@@ -17,8 +17,10 @@ from sqlmodel import col, select
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
 from dispatch.effects import Cause
+from dispatch.eligibility import Standing
 from dispatch.outbox import Message, Outbox
-from dispatch.reading import MechanicState, Reading
+from dispatch.reading.reader import Reader
+from dispatch.reading.views import request_view
 from dispatch.request import (
     Event,
     MechanicAccepted,
@@ -34,7 +36,6 @@ from dispatch.request import (
     step,
 )
 from dispatch.request_store import LostRace, MechanicBusy, Move
-from dispatch.views import request_view
 from infra.clock import RedisClock
 from infra.database import Database
 from infra.metrics import FALLBACK_LATENESS
@@ -61,14 +62,14 @@ class Dispatch:
         *,
         database: Database,
         clock: RedisClock,
-        reading: Reading,
+        reader: Reader,
         deadlines: Deadlines,
         outbox: Outbox,
         settings: DispatchSettings,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._reading = reading
+        self._reader = reader
         self._outbox = outbox
         self._settings = settings
         self._deadlines = deadlines
@@ -147,7 +148,7 @@ class Dispatch:
         """Give the request back: it is broadcast again, without this mechanic."""
         return await self._by_assigned(mechanic_id, request_id, MechanicReleased(mechanic_id))
 
-    async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> MechanicState | Refused:
+    async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> Standing | Refused:
         """Remember whether the mechanic wants to be asked."""
         async with self._database.write() as session:
             # Counted by the database: an accept on another node may raise the version at the same time.
@@ -162,9 +163,9 @@ class Dispatch:
             mechanic = await session.get(tables.Mechanic, mechanic_id)
             if mechanic is None:
                 return NotFound("mechanic_not_found", "There is no such mechanic.")
-            state = MechanicState(on_duty, mechanic.active_request_id is not None)
+            standing = Standing(on_duty, mechanic.active_request_id is not None)
         self._outbox.post(messages)
-        return state
+        return standing
 
     # --- what customers do --------------------------------------------------------------------------------------------
 
@@ -263,7 +264,7 @@ class Dispatch:
             self._taken_by[offer_id] = request.assigned_mechanic_id
             if len(self._taken_by) > TAKEN_LEN_MAX:
                 self._taken_by.popitem(last=False)
-        active = await self._reading.active_request_of(mechanic_id)
+        active = (await self._reader.active_requests([mechanic_id])).get(mechanic_id)
         return active if active and active.id == offer.request_id else None
 
     async def _has_declined(self, mechanic_id: str, offer_id: str) -> bool:

@@ -14,9 +14,9 @@ from dispatch import deliveries
 from dispatch.deadlines import Deadlines
 from dispatch.outbox import Outbox
 from dispatch.push import Push
+from dispatch.reading.views import offer_views, request_views
 from dispatch.request import ends_at_ms
 from dispatch.request_store import excluded_from
-from dispatch.views import offer_views, request_views
 from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.database import Database
@@ -126,7 +126,7 @@ class Telling:
         async with self._database.read() as session:
             mechanics = list(await session.exec(select(tables.Mechanic).where(col(tables.Mechanic.id).in_(ids))))
         await self._publish(
-            deliveries.Facts(mechanic.id, mechanic.on_duty, mechanic.active_request_id is not None)
+            deliveries.StandingChanged(mechanic.id, mechanic.on_duty, mechanic.active_request_id is not None)
             for mechanic in mechanics
         )
 

@@ -68,11 +68,11 @@ def operations(its: Services) -> list[Operation]:
         *favorites.operations(its.favorites),
         *checkout.operations(its.plans, its.checkouts),
         *stripe_webhook.operations(its.payments),
-        *requests.operations(its.dispatch, its.reading),
-        *offers.operations(its.dispatch, its.reading),
-        *push.operations(its.push, its.reading),
+        *requests.operations(its.dispatch, its.reader),
+        *offers.operations(its.dispatch, its.reader),
+        *push.operations(its.push, its.reader),
         *tickets.operations(its.tickets),
-        *ops.operations(its.reading),
+        *ops.operations(its.ops),
         *health.operations(its.database, its.link),
     ]
 

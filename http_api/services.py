@@ -8,7 +8,8 @@ from dispatch.money.checkout import Checkouts
 from dispatch.money.payments import Payments
 from dispatch.money.plans import Plans
 from dispatch.push import Push
-from dispatch.reading import Reading
+from dispatch.reading.ops import OpsReader
+from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.auth import Tickets, Tokens
 from infra.clock import Clock
@@ -29,7 +30,8 @@ class Services:
     accounts: Accounts
     presence: Presence
     dispatch: Dispatch
-    reading: Reading
+    reader: Reader
+    ops: OpsReader
     checkouts: Checkouts
     payments: Payments
     favorites: Favorites

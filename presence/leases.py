@@ -44,7 +44,7 @@ class Renewed:
 
 
 @dataclass(frozen=True)
-class Standing:
+class NodeRenewed:
     """How a node stands. ``epoch`` differs from the one before when Redis has forgotten everything in between."""
 
     epoch: str
@@ -115,7 +115,7 @@ class Leases:
             async with self._asking():
                 await self._release(keys=[self._leases_of(self._node_id)], args=[self._settings.grace_ms, *batch])
 
-    async def renew_node(self) -> Standing:
+    async def renew_node(self) -> NodeRenewed:
         """Renew this node's own lease, and see how it and the others stand."""
         keys = [self._nodes, self.key("epoch"), self._leases_of(self._node_id)]
         async with self._asking():
@@ -123,7 +123,7 @@ class Leases:
                 keys=keys, args=[self._node_id, self._settings.node_lease_ms]
             )
         others = [node_id for node_id in node_ids if node_id != self._node_id]
-        return Standing(epoch, bool(was_held), bool(lapses), others)
+        return NodeRenewed(epoch, bool(was_held), bool(lapses), others)
 
     async def retire_node(self) -> None:
         """End this node's own lease after the grace: what it holds lapses with it."""

@@ -38,7 +38,8 @@ from dispatch.money.refunds import Refunds
 from dispatch.money.stripe_api import StripeApi
 from dispatch.outbox import Outbox
 from dispatch.push import Push
-from dispatch.reading import Reading
+from dispatch.reading.ops import OpsReader
+from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from embedded.stripe_standin.standin import StripeStandin
 from infra.bus import Bus
@@ -171,7 +172,7 @@ class World:
         return await self.request(node, customer_id, state.request_id)
 
     async def request(self, node: "Node", account_id: str, request_id: str) -> RequestView:
-        view = await node.reading.request_for(account_id, request_id)
+        view = await node.reader.request_for(account_id, request_id)
         assert not isinstance(view, Refused), view
         return view
 
@@ -208,7 +209,8 @@ class Node:
     push: Push
     deadlines: Deadlines
     dispatch: Dispatch
-    reading: Reading
+    reader: Reader
+    ops: OpsReader
     refunds: Refunds
     payments: Payments
     checkouts: Checkouts
@@ -382,7 +384,8 @@ async def running_node(
         parts.push,
         parts.deadlines,
         parts.dispatch,
-        parts.reading,
+        parts.reader,
+        parts.ops,
         money.refunds,
         money.payments,
         money.checkouts,

@@ -15,7 +15,7 @@ from sqlmodel import col, select
 from dispatch.money.payments import Payments
 from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
-from dispatch.views import request_view
+from dispatch.reading.views import request_view
 from infra.clock import Clock
 from infra.database import Database
 from models import tables

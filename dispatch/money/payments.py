@@ -19,8 +19,8 @@ from dispatch.money.refunds import Refunds
 from dispatch.money.stripe_api import CheckoutSession, StripeApi
 from dispatch.money.stripe_events import StripeEvents
 from dispatch.outbox import Message, Outbox
+from dispatch.reading.views import request_view
 from dispatch.request import Windows, opened
-from dispatch.views import request_view
 from infra.clock import Clock
 from infra.database import Database
 from models import tables

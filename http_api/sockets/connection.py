@@ -62,7 +62,7 @@ class Node:
     jobs_max: int
     """How many jobs of one connection may be in hand or wait."""
     recent_requests: Batches[list[RequestView]]
-    """By account, see ``Snapshots.recent_requests_of``."""
+    """By account, see ``Reader``."""
     heartbeat_ack: Callable[[], bytes]
     """Returns the frame that answers a heartbeat now."""
     start: Callable[[Work], None]

@@ -18,9 +18,8 @@ from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from dispatch.reading import Reading
+from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
-from dispatch.snapshots import Snapshots
 from http_api.auth import Identity
 from http_api.rest import problems
 from http_api.sockets import close_codes
@@ -60,8 +59,7 @@ class Hub:
         channel: str,
         presence: Presence,
         dispatch: Dispatch,
-        reading: Reading,
-        snapshots: Snapshots,
+        reader: Reader,
         handshakes: Handshakes,
         resend_interval_ms: int = 5_000,
     ) -> None:
@@ -79,9 +77,9 @@ class Hub:
         self._inbox = Inbox(self.mechanics, self.customers, self.offers, clock, on_overflow=self._note_gap)
         self._jobs = Jobs()
         self._stale = Stale()
-        self._recent_requests = Batches(snapshots.recent_requests_of)
-        self._mechanic_snapshots = Batches(snapshots.of_mechanics)
-        self._customer_snapshots = Batches(snapshots.of_customers)
+        self._recent_requests = Batches(reader.recent_requests)
+        self._mechanic_snapshots = Batches(reader.mechanic_snapshots)
+        self._customer_snapshots = Batches(reader.open_requests)
         self._node = Node(
             clock=clock,
             times=self.times,
@@ -92,7 +90,7 @@ class Hub:
             mark_stale=self._stale.mark,
             remove=self.remove,
         )
-        self._mechanic_parts = MechanicParts(presence, dispatch, reading, self._mechanic_snapshots, self.offers)
+        self._mechanic_parts = MechanicParts(presence, dispatch, reader, self._mechanic_snapshots, self.offers)
         self._customer_parts = CustomerParts(presence, self._customer_snapshots)
         self.routes = [
             WebSocketRoute("/ws/mechanic", self._open_mechanic),

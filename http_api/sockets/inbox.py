@@ -15,7 +15,8 @@ import msgspec
 import structlog
 
 from dispatch import deliveries
-from dispatch.deliveries import Facts, OfferTo, ToCustomer, Told, ToMechanic, Withdraw
+from dispatch.deliveries import OfferTo, StandingChanged, ToCustomer, Told, ToMechanic, Withdraw
+from dispatch.eligibility import Standing
 from http_api.sockets.connection import Connection
 from http_api.sockets.customer import CustomerConnection
 from http_api.sockets.frames import frame_text
@@ -27,7 +28,7 @@ from infra.slices import in_slices
 from models import wire
 from models.wire import OfferWithdrawn
 
-ForMechanics = OfferTo | Withdraw | ToMechanic | Facts
+ForMechanics = OfferTo | Withdraw | ToMechanic | StandingChanged
 
 QUEUE_LEN_MAX: Final = 10_000
 """Deliveries waiting; beyond it they are dropped and everybody gets a snapshot instead."""
@@ -89,9 +90,9 @@ class Inbox:
                 await self._withdraw(delivery)
             case ToMechanic(mechanic_id, frame, told):
                 _frame_for(self._mechanics.of(mechanic_id), frame, told)
-            case Facts(mechanic_id, on_duty, is_busy):
+            case StandingChanged(mechanic_id, on_duty, is_busy):
                 for connection in self._mechanics.of(mechanic_id):
-                    connection.take_facts(on_duty, is_busy)
+                    connection.hear_standing(Standing(on_duty, is_busy))
             case _:
                 assert_never(delivery)
 
@@ -109,11 +110,10 @@ class Inbox:
             return
         excluded = frozenset(delivery.excluded)
 
-        def show_if_eligible(connection: MechanicConnection) -> None:
-            if connection.account_id not in excluded:
-                connection.show_if_eligible(shown, frame, now_s)
+        def show(connection: MechanicConnection) -> None:
+            connection.show_broadcast(shown, frame, now_s, is_excluded=connection.account_id in excluded)
 
-        await in_slices(self._mechanics.all(), show_if_eligible)
+        await in_slices(self._mechanics.all(), show)
 
     async def _withdraw(self, delivery: Withdraw) -> None:
         offer_id = delivery.offer_id

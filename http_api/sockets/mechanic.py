@@ -5,9 +5,9 @@ from functools import partial
 from time import monotonic
 from typing import Final, assert_never
 
-from dispatch.reading import MechanicState, OpenOffer, Reading
+from dispatch.eligibility import Standing, may_get_broadcast
+from dispatch.reading.reader import MechanicSnapshot, Reader, TimedOffer
 from dispatch.service import Dispatch
-from dispatch.snapshots import MechanicSnapshot
 from http_api.auth import Identity
 from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
@@ -46,7 +46,7 @@ class MechanicParts:
 
     presence: Presence
     dispatch: Dispatch
-    reading: Reading
+    reader: Reader
     snapshots: Batches[MechanicSnapshot]
     offers: OpenOffers["MechanicConnection"]
 
@@ -55,15 +55,14 @@ class MechanicConnection(Connection):
     """What a mechanic's socket does. Until ``prepare`` nobody knows their duty; broadcasts are held until then."""
 
     __slots__ = (
-        "_facts_heard",
+        "_has_heard_standing",
         "_parts",
         "_shown",
         "_snapshot",
         "_told_on_duty",
         "_was_eligible",
         "connection_id",
-        "is_busy",
-        "on_duty",
+        "standing",
     )
 
     decoder = wire.mechanic_decoder
@@ -72,9 +71,8 @@ class MechanicConnection(Connection):
         super().__init__(node, identity)
         self._parts = parts
         self.connection_id = new_id()
-        self.on_duty = False
-        self.is_busy = False
-        self._facts_heard = False
+        self.standing = Standing(on_duty=False, is_busy=False)
+        self._has_heard_standing = False
         self._told_on_duty = False
         self._was_eligible = False
         self._shown: dict[str, ShownOffer[MechanicConnection]] | None = None
@@ -123,29 +121,24 @@ class MechanicConnection(Connection):
     # --- what the hub calls -------------------------------------------------------------------------------------------
 
     @property
-    def is_eligible(self) -> bool:
-        """Whether a broadcast is for them."""
-        return self.on_duty and not self.is_busy
-
-    @property
     def availability(self) -> Availability:
-        """The one word for duty and session; a socket is open, so never ``offline``."""
-        if self.is_busy:
+        """The one word for their standing; a socket is open, so never ``offline``."""
+        if self.standing.is_busy:
             return "busy"
-        return "available" if self.on_duty else "off_duty"
+        return "available" if self.standing.on_duty else "off_duty"
 
-    def take_facts(self, on_duty: bool, is_busy: bool) -> None:
-        """Their duty or session has changed, here or anywhere: whom a broadcast is for follows at once.
+    def hear_standing(self, standing: Standing) -> None:
+        """Their standing has changed, here or anywhere: the next broadcast is judged by it.
 
-        The rest follows SQL, in turn with this connection's own changes: the news may be older than those.
+        What they are told follows SQL, in turn with this connection's own changes: the news may be older than those.
         """
-        is_news = (on_duty, is_busy) != (self.on_duty, self.is_busy)
-        self.on_duty, self.is_busy = on_duty, is_busy
-        self._facts_heard = True
-        self._was_eligible &= self.is_eligible
-        # What is no news now may be once a job in hand follows what it has read from SQL before this.
+        is_news = standing != self.standing
+        self.standing = standing
+        self._has_heard_standing = True
+        self._was_eligible &= may_get_broadcast(standing)
+        # A job in hand may be about to take over what it has read from SQL before this news; then it is read once more.
         if (is_news or self.has_jobs) and self.is_open:
-            self.enqueue(self._settle)
+            self.enqueue(self._reread_standing)
 
     def show(self, shown: ShownOffer["MechanicConnection"], frame: bytes, now_s: float) -> None:
         """Send an offer, unless this socket shows it already."""
@@ -154,9 +147,13 @@ class MechanicConnection(Connection):
         if self.is_open and self._remember(shown, now_s):
             self.deliver(frame)
 
-    def show_if_eligible(self, shown: ShownOffer["MechanicConnection"], frame: bytes, now_s: float) -> None:
-        """Send a broadcast, if it is for them. Judged after the welcome: while the snapshot is being read, nobody knows."""
-        if not self.hold(partial(self.show_if_eligible, shown, frame, now_s)) and self.is_eligible:
+    def show_broadcast(
+        self, shown: ShownOffer["MechanicConnection"], frame: bytes, now_s: float, *, is_excluded: bool
+    ) -> None:
+        """Send a broadcast, if they may get it. Judged after the welcome: while the snapshot is being read, nobody knows."""
+        if self.hold(partial(self.show_broadcast, shown, frame, now_s, is_excluded=is_excluded)):
+            return
+        if may_get_broadcast(self.standing, is_excluded=is_excluded):
             self.show(shown, frame, now_s)
 
     def withdraw(self, offer_id: str, frame: bytes) -> None:
@@ -167,10 +164,10 @@ class MechanicConnection(Connection):
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
     async def read_snapshot(self) -> bool:
-        """Read the snapshot; what is heard of their duty while it is being read is newer."""
+        """Read the snapshot; what is heard of their standing while it is being read is newer."""
         self._snapshot = await self._parts.snapshots.get(self.account_id)
-        if self._snapshot is not None and not self._facts_heard:
-            self.on_duty, self.is_busy = self._snapshot.state.on_duty, self._snapshot.state.is_busy
+        if self._snapshot is not None and not self._has_heard_standing:
+            self.standing = self._snapshot.standing
         return self._snapshot is not None
 
     def greet(self) -> None:
@@ -186,26 +183,26 @@ class MechanicConnection(Connection):
                 self.connection_id,
                 rfc3339(now_ms),
                 self._node.times.heartbeat_interval_s,
-                self.on_duty,
+                self.standing.on_duty,
                 [shown.view(now_ms) for shown in fresh],
                 snapshot.request,
             )
         )
-        self._told_on_duty = self.on_duty
-        if snapshot.state == MechanicState(self.on_duty, self.is_busy):
-            self._was_eligible = self.is_eligible
+        self._told_on_duty = self.standing.on_duty
+        if snapshot.standing == self.standing:
+            self._was_eligible = may_get_broadcast(self.standing)
         else:
             # The offers were chosen by what was true before.
-            self.enqueue(self._settle)
+            self.enqueue(self._reread_standing)
 
     async def refresh(self) -> None:
-        """Facts, offers that came or went unheard, and sessions that began or ended."""
+        """Their standing, offers that came or went unheard, and sessions that began or ended."""
         before = dict(self._shown or {})
         snapshot = await self._parts.snapshots.get(self.account_id)
         if snapshot is None:
             self._leave_unknown()
             return
-        is_newly_eligible = self._follow(snapshot.state, is_answer=False)
+        is_newly_eligible = self._follow(snapshot.standing, is_answer=False)
         still_open = {one.offer.offer_id for one in snapshot.offers}
         now_ms = self._node.clock.now_ms()
         for offer_id, shown in before.items():
@@ -244,41 +241,42 @@ class MechanicConnection(Connection):
         self.error(code, refused.detail, offer_id)
 
     async def _set_on_duty(self, on_duty: bool) -> None:
-        state = await self._parts.dispatch.set_on_duty(self.account_id, on_duty)
-        if isinstance(state, Refused):
-            self.error(state.code, state.detail)
-        elif self._follow(state, is_answer=True):
+        standing = await self._parts.dispatch.set_on_duty(self.account_id, on_duty)
+        if isinstance(standing, Refused):
+            self.error(standing.code, standing.detail)
+        elif self._follow(standing, is_answer=True):
             await self._send_open_offers()
 
-    async def _settle(self) -> None:
-        """Bring this socket in line with what SQL says of its mechanic, now or once SQL can be read."""
+    async def _reread_standing(self) -> None:
+        """Follow what SQL says of their standing, now or once SQL can be read."""
         try:
-            state = await self._parts.reading.mechanic_state(self.account_id)
-            if state is None:
+            standing = (await self._parts.reader.standings([self.account_id])).get(self.account_id)
+            if standing is None:
                 self._leave_unknown()
-            elif self._follow(state, is_answer=False):
+            elif self._follow(standing, is_answer=False):
                 await self._send_open_offers()
         except Unavailable as error:
-            log.warning("not_settled_yet", account_id=self.account_id, error=str(error))
+            log.warning("standing_not_read_yet", account_id=self.account_id, error=str(error))
             self._node.mark_stale(self)
 
     async def _send_open_offers(self) -> None:
-        self._show_all(await self._parts.reading.offers_for(self.account_id))
+        found = await self._parts.reader.offers([self.account_id])
+        self._show_all(found.get(self.account_id, []))
 
     async def _tell_delivered(self, offer_id: str) -> None:
         await self._parts.dispatch.acknowledge(self.account_id, offer_id)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _follow(self, state: MechanicState, *, is_answer: bool) -> bool:
+    def _follow(self, standing: Standing, *, is_answer: bool) -> bool:
         """Take over what SQL says and say what has changed; ``True`` if the offers that are open are to be sent now."""
-        self.on_duty, self.is_busy = state.on_duty, state.is_busy
-        if is_answer or self.on_duty != self._told_on_duty:
-            self._told_on_duty = self.on_duty
-            self.send(AvailabilityChanged(self.on_duty, self.availability))
-        is_newly_eligible = self.is_eligible and not self._was_eligible
-        # Noted before the offers are read: a broadcast that opens meanwhile is sent by the hub.
-        self._was_eligible = self.is_eligible
+        self.standing = standing
+        if is_answer or standing.on_duty != self._told_on_duty:
+            self._told_on_duty = standing.on_duty
+            self.send(AvailabilityChanged(standing.on_duty, self.availability))
+        is_newly_eligible = may_get_broadcast(standing) and not self._was_eligible
+        # Noted before the offers are read: a broadcast that opens meanwhile comes by the inbox.
+        self._was_eligible = may_get_broadcast(standing)
         return is_newly_eligible
 
     def _leave_unknown(self) -> None:
@@ -290,10 +288,10 @@ class MechanicConnection(Connection):
         if shown is not None and shown.unacknowledged.pop(self, None) is not None and shown.is_priority:
             self.submit(partial(self._tell_delivered, offer_id), offer_id)
 
-    def _opened(self, open_offer: OpenOffer) -> ShownOffer["MechanicConnection"] | None:
-        return self._parts.offers.opened(open_offer.offer, open_offer.expires_at_ms)
+    def _opened(self, timed: TimedOffer) -> ShownOffer["MechanicConnection"] | None:
+        return self._parts.offers.opened(timed.offer, timed.expires_at_ms)
 
-    def _show_all(self, offers: list[OpenOffer]) -> None:
+    def _show_all(self, offers: list[TimedOffer]) -> None:
         now_s, now_ms = monotonic(), self._node.clock.now_ms()
         for offer in offers:
             shown = self._opened(offer)

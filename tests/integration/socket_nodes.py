@@ -26,7 +26,6 @@ from accounts.accounts import Accounts, NewAccount
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts
 from dispatch.outbox import Outbox
-from dispatch.snapshots import Snapshots
 from http_api.auth import Identity, Tickets, Tokens
 from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
@@ -264,8 +263,7 @@ class Town:
             channel=deliveries.channel(link),
             presence=presence,
             dispatch=dispatching.dispatch,
-            reading=dispatching.reading,
-            snapshots=Snapshots(self.database, clock),
+            reader=dispatching.reader,
             handshakes=Handshakes(clock, Tokens(SECRET_KEY, settings.token_lifetime_s), tickets, settings),
             resend_interval_ms=resend_interval_ms,
         )

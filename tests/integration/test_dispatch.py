@@ -180,12 +180,12 @@ async def test_a_decline_widens_at_once_and_only_the_others_are_asked(database_u
     async with running_world(database_url, redis_url) as world, running_node(world) as a:
         favorite, other = await world.mechanics(2)
         _, request = await free_request(world, a, favorite)
-        assert [open_.offer.offer_id for open_ in await a.reading.offers_for(favorite)] == [request.offer.id]
-        assert await a.reading.offers_for(other) == []
+        assert [open_.offer.offer_id for open_ in (await a.reader.offers([favorite]))[favorite]] == [request.offer.id]
+        assert (await a.reader.offers([other]))[other] == []
 
         assert await a.dispatch.decline(favorite, request.offer.id, "on holiday") is None
-        assert await a.reading.offers_for(favorite) == []
-        (open_,) = await a.reading.offers_for(other)
+        assert (await a.reader.offers([favorite]))[favorite] == []
+        (open_,) = (await a.reader.offers([other]))[other]
         assert (open_.offer.request_id, open_.offer.kind) == (request.id, "broadcast")
         told = await eventually(
             lambda: [offer for offer in a.heard_of(deliveries.OfferTo) if offer.mechanic_id is None], "a broadcast"
@@ -247,12 +247,12 @@ async def test_a_released_request_is_broadcast_without_whoever_released_it(datab
         favorite, other = await world.mechanics(2)
         _, request = await free_request(world, a, favorite)
         await accept(a, favorite, request.offer.id)()
-        assert (await a.reading.mechanic_state(favorite)).is_busy
+        assert (await a.reader.standings([favorite]))[favorite].is_busy
         released = await a.dispatch.release(favorite, request.id)
         assert isinstance(released, RequestView)
         assert (released.status, released.assigned_mechanic, released.fallback_reason) == ("broadcasting", None, None)
-        assert not (await a.reading.mechanic_state(favorite)).is_busy
-        assert await a.reading.offers_for(favorite) == []
+        assert not (await a.reader.standings([favorite]))[favorite].is_busy
+        assert (await a.reader.offers([favorite]))[favorite] == []
         for offer_id in (request.offer.id, released.offer.id):
             assert isinstance(await accept(a, favorite, offer_id)(), OfferGone)
         assert isinstance(await a.dispatch.release(favorite, request.id), Refused)
@@ -296,7 +296,7 @@ async def test_a_cancelled_request_is_refunded_and_its_mechanic_is_free_again(da
         assert isinstance(cancelled, RequestView)
         assert (cancelled.status, cancelled.refund.status) == ("cancelled", "pending")
         await eventually(lambda: _refunded(world, request.id), "the money is back")
-        assert not (await a.reading.mechanic_state(favorite)).is_busy
+        assert not (await a.reader.standings([favorite]))[favorite].is_busy
         again = await a.dispatch.cancel(customer_id, request.id)
         assert isinstance(again, Refused)
         assert again.code == "wrong_state"
@@ -326,10 +326,10 @@ async def test_a_session_is_started_and_completed_by_its_mechanic_alone_and_the_
         assert (await a.dispatch.start(mechanic_id, request.id)).status == "in_progress"
         assert (await a.dispatch.cancel(customer_id, request.id)).code == "wrong_state"
         assert (await a.dispatch.release(mechanic_id, request.id)).code == "wrong_state"
-        assert (await a.reading.active_request_of(mechanic_id)).id == request.id
+        assert (await a.reader.active_requests([mechanic_id]))[mechanic_id].id == request.id
         done = await a.dispatch.complete(mechanic_id, request.id)
         assert (done.status, done.assigned_mechanic.id) == ("completed", mechanic_id)
-        assert await a.reading.active_request_of(mechanic_id) is None
+        assert await a.reader.active_requests([mechanic_id]) == {}
         prompt = await eventually(
             lambda: [to for to in a.heard_of(deliveries.ToCustomer) if b'"favorite_prompt"' in bytes(to.frame)],
             "the prompt",
@@ -343,11 +343,11 @@ async def test_a_request_is_nobody_elses(database_url, redis_url):
         stranger, mechanic_id = await world.customer(), await world.mechanic()
         customer_id, request = await free_request(world, a)
         for answer in (
-            await a.reading.request_for(stranger, request.id),
-            await a.reading.request_for(mechanic_id, request.id),
+            await a.reader.request_for(stranger, request.id),
+            await a.reader.request_for(mechanic_id, request.id),
             await a.dispatch.cancel(stranger, request.id),
             await a.dispatch.skip_wait(stranger, request.id),
-            await a.reading.request_for(customer_id, "nothing"),
+            await a.reader.request_for(customer_id, "nothing"),
             await a.dispatch.start(mechanic_id, "nothing"),
             await accept(a, mechanic_id, "nothing")(),
         ):
@@ -380,9 +380,9 @@ async def test_off_duty_and_busy_mechanics_are_not_in_the_broadcast_but_may_come
         _, first = await free_request(world, a)
         await accept(a, busy, first.offer.id)()
         _, request = await free_request(world, a)
-        assert await a.reading.offers_for(off_duty) == await a.reading.offers_for(busy) == []
+        assert (await a.reader.offers([off_duty]))[off_duty] == (await a.reader.offers([busy]))[busy] == []
         assert (await a.dispatch.set_on_duty(off_duty, True)).on_duty
-        assert [open_.offer.request_id for open_ in await a.reading.offers_for(off_duty)] == [request.id]
+        assert [open_.offer.request_id for open_ in (await a.reader.offers([off_duty]))[off_duty]] == [request.id]
 
 
 async def test_the_facts_version_counts_every_change_also_when_they_come_at_once(database_url, redis_url):
@@ -409,9 +409,9 @@ async def test_requests_are_listed_newest_first_page_by_page(database_url, redis
             assert isinstance(answer, FreeCheckout)
             made.append(answer.request.id)
             await a.dispatch.cancel(customer_id, answer.request.id)
-        first = await a.reading.requests_of(customer_id, "customer", limit=2)
-        second = await a.reading.requests_of(customer_id, "customer", limit=2, cursor=first.next_cursor)
+        first = await a.reader.requests_of(customer_id, "customer", limit=2)
+        second = await a.reader.requests_of(customer_id, "customer", limit=2, cursor=first.next_cursor)
         assert [view.id for view in (*first.requests, *second.requests)] == made[::-1]
         assert second.next_cursor is None
-        assert (await a.reading.requests_of(customer_id, "customer", status="accepted")).requests == []
-        assert (await a.reading.ops_snapshot()).counts["requests_cancelled"] == 3
+        assert (await a.reader.requests_of(customer_id, "customer", status="accepted")).requests == []
+        assert (await a.ops.snapshot()).counts["requests_cancelled"] == 3

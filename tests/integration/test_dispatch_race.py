@@ -44,7 +44,7 @@ async def test_an_accept_that_reached_a_node_in_time_wins_although_the_timers_fi
         await eventually(lambda: b.clock.now_ms() > deadline_ms + 100, "the deadline is past")
 
         # The offer cannot be taken any more by whoever comes only now, nor is it shown to them.
-        assert await a.reading.offers_for(late) == []
+        assert (await a.reader.offers([late]))[late] == []
         assert await accept(b, late, request.offer.id)() == OfferGone(detail="This offer has expired.")
         assert (await world.request(b, customer_id, request.id)).status == "broadcasting"
 

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from infra.redis_link import RedisLink, Script
 from models.settings import PresenceSettings
 from presence import leases
-from presence.leases import Leases, Renewed, Standing, parse
+from presence.leases import Leases, NodeRenewed, Renewed, parse
 from presence.liveness import Facts, MechanicStatus
 from tests.integration.presence_memory import Memory
 from tests.services import redis_server
@@ -176,11 +176,11 @@ class ScriptsAndRules(RuleBasedStateMachine):
     def a_node_renews_its_own_lease(self, node: str) -> None:
         self._renew_node(node)
 
-    def _renew_node(self, node: str) -> Standing:
+    def _renew_node(self, node: str) -> NodeRenewed:
         told = self.stage.now(self.stage.nodes[node].renew_node())
         epoch_ms, held, lapses, ended = self.memory.renew_node(node, self.now_ms)
         # What an epoch looks like is Redis' own business: the same one as long as nothing was forgotten.
-        assert told == Standing(self.epochs.setdefault(epoch_ms, told.epoch), held, lapses > 0, ended)
+        assert told == NodeRenewed(self.epochs.setdefault(epoch_ms, told.epoch), held, lapses > 0, ended)
         return told
 
     @rule(node=nodes)

@@ -12,7 +12,6 @@ from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.money.stripe_api import StripeApi
 from dispatch.service import Dispatch
-from dispatch.snapshots import Snapshots
 from http_api.auth import Tickets, Tokens
 from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
@@ -95,7 +94,7 @@ class Node:
             secret_key=SECRET_KEY,
             contact=BASE_URL,
         )
-        self.reading = dispatching.reading
+        self.reader = dispatching.reader
         self.dispatch = cast(Dispatch, ObservedDispatch(dispatching.dispatch, world.watch))
         money = MoneyParts(
             database=database,
@@ -116,8 +115,7 @@ class Node:
             channel=deliveries.channel(link),
             presence=presence,
             dispatch=self.dispatch,
-            reading=self.reading,
-            snapshots=Snapshots(database, clock),
+            reader=self.reader,
             handshakes=Handshakes(clock, self.tokens, Tickets(link, doors.ticket_lifetime_s), doors),
             resend_interval_ms=settings.resend_interval_ms,
         )

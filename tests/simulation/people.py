@@ -237,7 +237,7 @@ class MechanicApp(Client):
                 self._shown.pop(message["ref"], None)
 
     async def _look_up(self, request_id: str) -> None:
-        found = await self.ask(lambda node: node.reading.request_for(self.account_id, request_id))
+        found = await self.ask(lambda node: node.reader.request_for(self.account_id, request_id))
         if isinstance(found, Refused):
             # It was given back, and nobody is offered again what they gave back.
             self.sessions[request_id] = (math.inf, "not theirs")
@@ -322,7 +322,7 @@ class CustomerPage(Client):
                 self._see(message["request"])
 
     async def _look_up(self, request_id: str) -> None:
-        found = await self.ask(lambda node: node.reading.request_for(self.account_id, request_id))
+        found = await self.ask(lambda node: node.reader.request_for(self.account_id, request_id))
         assert not isinstance(found, Refused)
         self._see(msgspec.to_builtins(found))
 

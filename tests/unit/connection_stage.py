@@ -18,9 +18,9 @@ from anyio.abc import TaskGroup
 from msgspec import Raw
 
 from dispatch import deliveries
-from dispatch.reading import MechanicState, OpenOffer, Reading
+from dispatch.eligibility import Standing, may_get_broadcast
+from dispatch.reading.reader import MechanicSnapshot, Reader, TimedOffer
 from dispatch.service import Dispatch
-from dispatch.snapshots import MechanicSnapshot, Snapshots
 from http_api.auth import Identity
 from http_api.sockets.connection import Connection
 from http_api.sockets.handshake import Handshakes
@@ -39,12 +39,12 @@ NOW = rfc3339(NOW_MS)
 EXPIRES_AT_S = NOW_MS // 1000 + 3600
 
 
-def an_offer(offer_id: str = "o1", kind: str = "broadcast", *, left_ms: int = 60_000) -> OpenOffer:
+def an_offer(offer_id: str = "o1", kind: str = "broadcast", *, left_ms: int = 60_000) -> TimedOffer:
     expires_at_ms = NOW_MS + left_ms
     view = OfferView(
         offer_id, f"r-{offer_id}", kind, "John Doe", "quick_chat", "text", 10, rfc3339(expires_at_ms), left_ms
     )
-    return OpenOffer(view, expires_at_ms)
+    return TimedOffer(view, expires_at_ms)
 
 
 def a_request(request_id: str = "r-o1", *, version: int = 2) -> RequestView:
@@ -148,8 +148,8 @@ class StageDispatch:
     """Duty and open offers per mechanic; the first accept of an offer wins."""
 
     def __init__(self) -> None:
-        self.states: dict[str, MechanicState] = {}
-        self.offers: list[OpenOffer] = []
+        self.standings: dict[str, Standing] = {}
+        self.offers: list[TimedOffer] = []
         self.requests: list[RequestView] = []
         self.calls: list[tuple[Any, ...]] = []
         self.is_away = False
@@ -174,18 +174,14 @@ class StageDispatch:
         """Answer the next call of this name, and then nothing any more."""
         self._goes_away_after = name
 
-    async def mechanic_state(self, mechanic_id: str) -> MechanicState | None:
-        return self.states.get(mechanic_id)
-
-    async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> MechanicState:
+    async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> Standing:
         await self._arrive("set_on_duty", mechanic_id, on_duty)
-        self.states[mechanic_id] = MechanicState(on_duty, self.states[mechanic_id].is_busy)
-        return self.states[mechanic_id]
+        self.standings[mechanic_id] = Standing(on_duty, self.standings[mechanic_id].is_busy)
+        return self.standings[mechanic_id]
 
-    async def offers_for(self, mechanic_id: str) -> list[OpenOffer]:
+    async def offers_for(self, mechanic_id: str) -> list[TimedOffer]:
         await self._arrive("offers_for", mechanic_id)
-        state = self.states[mechanic_id]
-        return list(self.offers) if state.on_duty and not state.is_busy else []
+        return list(self.offers) if may_get_broadcast(self.standings[mechanic_id]) else []
 
     async def active_request_of(self, _mechanic_id: str) -> RequestView | None:
         return self.requests[0] if self.requests else None
@@ -215,17 +211,23 @@ class StageDispatch:
         return [call for call in self.calls if call[0] == name]
 
 
-class StageSnapshots:
-    """Snapshots of what the stage's dispatch knows."""
+class StageReader:
+    """Reads what the stage's dispatch knows."""
 
     def __init__(self, dispatch: StageDispatch) -> None:
         self._dispatch = dispatch
 
-    async def of_mechanics(self, ids: Iterable[str]) -> dict[str, MechanicSnapshot]:
-        known = [one for one in ids if one in self._dispatch.states]
+    async def standings(self, ids: Iterable[str]) -> dict[str, Standing]:
+        return {one: self._dispatch.standings[one] for one in ids if one in self._dispatch.standings}
+
+    async def offers(self, ids: Iterable[str]) -> dict[str, list[TimedOffer]]:
+        return {one: await self._dispatch.offers_for(one) for one in ids if one in self._dispatch.standings}
+
+    async def mechanic_snapshots(self, ids: Iterable[str]) -> dict[str, MechanicSnapshot]:
+        known = [one for one in ids if one in self._dispatch.standings]
         read = {
             one: MechanicSnapshot(
-                self._dispatch.states[one],
+                self._dispatch.standings[one],
                 await self._dispatch.offers_for(one),
                 await self._dispatch.active_request_of(one),
             )
@@ -235,12 +237,12 @@ class StageSnapshots:
         await self._dispatch.snapshot_gate.wait()
         return read
 
-    async def of_customers(self, ids: Iterable[str]) -> dict[str, list[RequestView]]:
+    async def open_requests(self, ids: Iterable[str]) -> dict[str, list[RequestView]]:
         read = {one: await self._dispatch.open_requests_of(one) for one in ids}
         await self._dispatch.snapshot_gate.wait()
         return read
 
-    recent_requests_of = of_customers
+    recent_requests = open_requests
 
 
 class Phone:
@@ -306,8 +308,7 @@ class Stage:
             channel="deliveries",
             presence=cast(Presence, self.presence),
             dispatch=cast(Dispatch, self.dispatch),
-            reading=cast(Reading, self.dispatch),
-            snapshots=cast(Snapshots, StageSnapshots(self.dispatch)),
+            reader=cast(Reader, StageReader(self.dispatch)),
             # Nobody comes through the door: connections are made on the stage.
             handshakes=cast(Handshakes, None),
         )
@@ -325,7 +326,7 @@ class Stage:
 
     def open_mechanic(self, mechanic_id: str, *, on_duty: bool = True, is_busy: bool = False) -> Phone:
         """A mechanic's phone that has begun to connect."""
-        self.dispatch.states.setdefault(mechanic_id, MechanicState(on_duty, is_busy))
+        self.dispatch.standings.setdefault(mechanic_id, Standing(on_duty, is_busy))
         return self._opening(self.hub.mechanic(Identity(mechanic_id, "mechanic", EXPIRES_AT_S, "bearer")))
 
     def open_customer(self, account_id: str) -> Phone:
@@ -350,7 +351,7 @@ class Stage:
         self.bus.hear(delivery)
         await self.settled()
 
-    async def offer(self, offer: OpenOffer, *, to: str | None = None, excluded: Iterable[str] = ()) -> None:
+    async def offer(self, offer: TimedOffer, *, to: str | None = None, excluded: Iterable[str] = ()) -> None:
         """Let dispatch offer something."""
         self.dispatch.offers.append(offer)
         await self.tell(deliveries.OfferTo(offer.offer, offer.expires_at_ms, to, list(excluded)))

@@ -5,8 +5,8 @@ from time import monotonic
 import anyio
 import pytest
 
-from dispatch.deliveries import Facts, ToMechanic, Withdraw
-from dispatch.reading import MechanicState
+from dispatch.deliveries import StandingChanged, ToMechanic, Withdraw
+from dispatch.eligibility import Standing
 from http_api.sockets import close_codes, stale
 from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, a_request, an_offer, an_update, stage
 
@@ -74,8 +74,8 @@ async def test_who_goes_on_duty_while_the_snapshot_is_read_gets_the_offers_after
         here.dispatch.snapshot_gate = anyio.Event()
         phone = here.open_mechanic("mike", on_duty=False)
         await here.settled()
-        here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
-        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False)
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False))
         here.dispatch.snapshot_gate.set()
         await here.settled()
         welcome, offer = phone.hears()
@@ -153,16 +153,16 @@ async def test_true_then_false_in_one_breath_ends_off_duty():
         phone.says("set_availability", on_duty=False)
         await here.settled()
         assert [answer["on_duty"] for answer in phone.hears()] == [True, False]
-        assert here.dispatch.states["mike"].on_duty is False
+        assert here.dispatch.standings["mike"].on_duty is False
 
 
 async def test_news_older_than_the_own_change_makes_nobody_flicker():
     # Interleaving: off duty is committed and answered -> the news of having gone on duty before that arrives.
     async with stage() as here:
         phone = await here.mechanic("mike", on_duty=False)
-        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False))
         assert phone.hears() == []
-        assert not phone.connection.is_eligible
+        assert phone.connection.standing == Standing(on_duty=False, is_busy=False)
 
 
 async def test_duty_changed_on_one_device_shows_on_the_other_with_the_open_offers():
@@ -173,7 +173,7 @@ async def test_duty_changed_on_one_device_shows_on_the_other_with_the_open_offer
         phone.says("set_availability", on_duty=True)
         await here.settled()
         assert phone.hears_kinds() == ["availability", "offer"]
-        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False))
         assert tablet.hears_kinds() == ["availability", "offer"]
         assert phone.hears() == []
 
@@ -184,8 +184,8 @@ async def test_who_ends_a_session_gets_what_was_broadcast_meanwhile():
         await here.offer(an_offer("o1"))
         assert phone.hears() == []
 
-        here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
-        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False)
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False))
         (offer,) = phone.hears()
         assert offer["offer"]["offer_id"] == "o1"
 
@@ -194,9 +194,9 @@ async def test_busy_and_free_again_in_one_breath_misses_no_broadcast():
     # Interleaving: busy -> a broadcast passes by -> free, all before SQL was asked once.
     async with stage() as here:
         phone = await here.mechanic("mike")
-        here.bus.hear(Facts("mike", on_duty=True, is_busy=True))
+        here.bus.hear(StandingChanged("mike", on_duty=True, is_busy=True))
         await here.offer(an_offer("o1"))
-        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False))
         assert phone.hears_kinds() == ["offer"]
 
 
@@ -477,17 +477,17 @@ async def test_what_was_left_half_done_when_the_database_went_away_is_made_good(
         await here.until(lambda: phone.messages[-1]["type"] == "offer")
 
 
-async def test_facts_heard_while_the_snapshot_after_a_gap_is_read_are_newer_than_it():
+async def test_a_standing_heard_while_the_snapshot_after_a_gap_is_read_is_newer_than_it():
     # Unheard, mike goes off duty; the snapshot says so. Before it is followed he is back, which is no news to a socket that
     # never knew that he was away; then the snapshot is followed, and no broadcast would ever reach him again.
     async with stage() as here:
         phone = await here.mechanic("mike")
-        here.dispatch.states["mike"] = MechanicState(on_duty=False, is_busy=False)
+        here.dispatch.standings["mike"] = Standing(on_duty=False, is_busy=False)
         here.dispatch.snapshot_gate = anyio.Event()
         here.bus.miss_something()
         await here.settled()
-        here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
-        await here.tell(Facts("mike", on_duty=True, is_busy=False))
+        here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False)
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False))
         here.dispatch.snapshot_gate.set()
         await here.settled()
         phone.hears()
@@ -513,7 +513,7 @@ async def test_a_broadcast_that_opens_while_the_snapshot_after_a_gap_is_read_is_
     # the broadcast comes, which is not for somebody in a session.
     async with stage() as here:
         phone = await here.mechanic("mike", is_busy=True)
-        here.dispatch.states["mike"] = MechanicState(on_duty=True, is_busy=False)
+        here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False)
         here.dispatch.snapshot_gate = anyio.Event()
         here.bus.miss_something()
         await here.settled()

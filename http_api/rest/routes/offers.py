@@ -1,19 +1,20 @@
 """What a mechanic may take."""
 
-from dispatch.reading import Reading
+from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.rest.operation import MECHANIC, Call, Operation, operation
 from models.outcomes import Refused
 from models.rest import DeclineBody, Offers, RequestAnswer
 
 
-def operations(dispatch: Dispatch, reading: Reading) -> list[Operation]:
+def operations(dispatch: Dispatch, reader: Reader) -> list[Operation]:
     """Return this module's part of the table."""
 
     @operation("GET", "/api/offers", roles=MECHANIC, answers={200: Offers}, problems=("unavailable",))
     async def list_offers(call: Call) -> Offers:
         """List the offers that are open to the mechanic now."""
-        return Offers([open_offer.offer for open_offer in await reading.offers_for(call.account_id)])
+        found = await reader.offers([call.account_id])
+        return Offers([timed.offer for timed in found.get(call.account_id, ())])
 
     @operation(
         "POST",

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from dispatch.push import Push
-from dispatch.reading import Reading
+from dispatch.reading.reader import Reader
 from http_api.rest.operation import MECHANIC, Answer, Call, Operation, operation
 from models.outcomes import Refused
 from models.rest import PushKey, PushSubscribeBody, PushUnsubscribeBody
@@ -15,7 +15,7 @@ class PushSubscribed(Struct):
     endpoint: str
 
 
-def operations(push: Push, reading: Reading) -> list[Operation]:
+def operations(push: Push, reader: Reader) -> list[Operation]:
     """Return this module's part of the table."""
 
     @operation("GET", "/api/push/key", roles=MECHANIC, answers={200: PushKey}, problems=("unavailable",))
@@ -36,7 +36,7 @@ def operations(push: Push, reading: Reading) -> list[Operation]:
 
         The body is what `PushSubscription.toJSON()` gives. 201 for a new one, 200 for one that was there.
         """
-        if await reading.mechanic_state(call.account_id) is None:
+        if call.account_id not in await reader.standings([call.account_id]):
             return Refused("unauthenticated", "This account is gone.")
         body = call.body_as(PushSubscribeBody)
         is_new = await push.subscribe(call.account_id, body)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from dispatch.reading import Reading
+from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.rest.operation import CUSTOMER, CUSTOMER_OR_MECHANIC, MECHANIC, Call, Operation, operation
 from models.outcomes import Refused
@@ -21,7 +21,7 @@ class RequestsQuery(Struct):
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
-def operations(dispatch: Dispatch, reading: Reading) -> list[Operation]:
+def operations(dispatch: Dispatch, reader: Reader) -> list[Operation]:
     """Return this module's part of the table."""
 
     @operation(
@@ -32,10 +32,10 @@ def operations(dispatch: Dispatch, reading: Reading) -> list[Operation]:
         answers={200: Requests},
         problems=("unavailable", "validation_failed"),
     )
-    async def list_requests(call: Call) -> Requests | Refused:
+    async def list_requests(call: Call) -> Requests:
         """List one's own requests, newest first."""
         query = call.query_as(RequestsQuery)
-        return await reading.requests_of(
+        return await reader.requests_of(
             call.account_id, call.identity.role, status=query.status, cursor=query.cursor, limit=query.limit
         )
 
@@ -48,7 +48,7 @@ def operations(dispatch: Dispatch, reading: Reading) -> list[Operation]:
     )
     async def read_request(call: Call) -> RequestView | Refused:
         """Show a request to its customer or to the mechanic who has it."""
-        return await reading.request_for(call.account_id, call.path["id"])
+        return await reader.request_for(call.account_id, call.path["id"])
 
     @operation(
         "POST",

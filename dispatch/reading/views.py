@@ -1,7 +1,7 @@
-"""What clients see of requests and offers, read from SQL in a few queries whatever their number."""
+"""Rows become what clients see of requests and offers, in a few queries whatever their number."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
     at_ms: int
     event: str
-    details: dict[str, Any]
+    details: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,13 @@ class Seen:
     view: RequestView
     customer_id: str
     assigned_mechanic_id: str | None
+
+    @property
+    def shown_to(self) -> set[str]:
+        """Whose request it is: the customer's, and the mechanic's who has it."""
+        return (
+            {self.customer_id} if self.assigned_mechanic_id is None else {self.customer_id, self.assigned_mechanic_id}
+        )
 
 
 async def request_views(session: AsyncSession, rows: Collection[tables.SessionRequest], *, now_ms: int) -> list[Seen]:
@@ -102,7 +109,7 @@ def _view(
     if window is not None:
         deadline = OfferDeadline(
             id=window.offer_id,
-            kind=window.kind.value,
+            kind=window.kind,
             expires_at=rfc3339(window.expires_at_ms),
             expires_in_ms=max(0, window.expires_at_ms - now_ms),
         )
@@ -148,10 +155,10 @@ async def _timelines(session: AsyncSession, request_ids: Collection[str]) -> def
     table = tables.TimelineEntry
     entries = select(table.request_id, table.at_ms, table.event, table.details)
     timelines: defaultdict[str, list[Entry]] = defaultdict(list)
-    for request_id, *entry in await session.exec(
+    for request_id, at_ms, event, details in await session.exec(
         entries.where(col(table.request_id).in_(request_ids)).order_by(col(table.id))
     ):
-        timelines[request_id].append(Entry(*entry))
+        timelines[request_id].append(Entry(at_ms, event, details))
     return timelines
 
 

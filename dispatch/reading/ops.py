@@ -1,0 +1,73 @@
+"""What operators see: what is open, what is owed, and how much there is of everything."""
+
+from sqlalchemy import func
+from sqlmodel import col, select
+
+from dispatch.outbox import Outbox
+from dispatch.reading.views import request_views
+from dispatch.request import OPEN
+from infra.clock import Clock
+from infra.database import Database
+from models import tables
+from models.rest import OpsSnapshot
+from models.timestamps import rfc3339
+from presence.service import Presence
+
+OPEN_REQUESTS_MAX = 50
+REFUNDS_MAX = 100
+
+
+class OpsReader:
+    """Counts and lists for operators."""
+
+    def __init__(self, *, database: Database, clock: Clock, presence: Presence, outbox: Outbox) -> None:
+        self._database = database
+        self._clock = clock
+        self._presence = presence
+        self._outbox = outbox
+
+    async def snapshot(self) -> OpsSnapshot:
+        """Return all of it as of now; of lists, the newest requests and the oldest refunds that are owed."""
+        async with self._database.read() as session:
+            by_status = await session.exec(
+                select(tables.SessionRequest.status, func.count()).group_by(tables.SessionRequest.status)
+            )
+            counts = {f"requests_{status}": count for status, count in by_status}
+            for name, table in (
+                ("mechanics", tables.Mechanic),
+                ("accounts", tables.Account),
+                ("outbox", tables.OutboxMessage),
+            ):
+                counts[name] = (await session.exec(select(func.count()).select_from(table))).one()
+            owed = await session.exec(
+                select(tables.Refund)
+                .where(tables.Refund.status != "succeeded")
+                .order_by(col(tables.Refund.id))
+                .limit(REFUNDS_MAX)
+            )
+            refunds = [
+                {
+                    "refund_id": refund.id,
+                    "request_id": refund.request_id,
+                    "status": refund.status,
+                    "amount_cents": refund.amount_cents,
+                    "attempts": refund.attempts,
+                    "cause": refund.cause,
+                }
+                for refund in owed
+            ]
+            rows = await session.exec(
+                select(tables.SessionRequest)
+                .where(col(tables.SessionRequest.status).in_(OPEN))
+                .order_by(col(tables.SessionRequest.id).desc())
+                .limit(OPEN_REQUESTS_MAX)
+            )
+            seen = await request_views(session, list(rows), now_ms=self._clock.now_ms())
+        counts["mechanics_available"] = await self._presence.available_count()
+        return OpsSnapshot(
+            at=rfc3339(self._clock.now_ms()),
+            counts=counts,
+            open_requests=[one.view for one in seen],
+            refunds_owed=refunds,
+            node={"outbox_depth": self._outbox.depth},
+        )

@@ -1,0 +1,73 @@
+"""Who may get a broadcast, as SQL and Redis answer it: what the pure rule says, for every combination."""
+
+import secrets
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from dispatch.eligibility import Standing, may_get_broadcast
+from infra.redis_link import RedisLink
+from models import tables
+from models.ids import new_id
+from models.settings import PresenceSettings
+from presence.leases import Leases
+from presence.liveness import Facts
+from tests.integration.dispatch_nodes import free_request
+from tests.parts import running_node, running_world
+
+# The SDK hands httpx its form body by a parameter that httpx would like to see renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+EXCLUSIONS = (None, "declined", "released")
+
+
+async def test_the_offers_read_from_sql_have_a_broadcast_for_exactly_those_who_may_get_it(
+    database_url: str, redis_url: str, tmp_path: Path
+):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as node:
+        _, request = await free_request(world, node)
+        _, elsewhere = await free_request(world, node)
+        assert request.offer is not None
+        expected = {}
+        for on_duty, is_busy, because in product([True, False], [True, False], EXCLUSIONS):
+            mechanic = await world.mechanic()
+            active = elsewhere.id if is_busy else None
+            await world.update(tables.Mechanic, mechanic, on_duty=on_duty, active_request_id=active)
+            if because is not None:
+                async with world.database.write() as session:
+                    session.add(tables.Exclusion(request_id=request.id, mechanic_id=mechanic, because=because))
+            expected[mechanic] = may_get_broadcast(Standing(on_duty, is_busy), is_excluded=because is not None)
+
+        together = await node.reader.offers(expected)
+        snapshots = await node.reader.mechanic_snapshots(expected)
+        for mechanic, is_expected in expected.items():
+            alone = await node.reader.offers([mechanic])
+            for offers in (together[mechanic], snapshots[mechanic].offers, alone[mechanic]):
+                assert (request.offer.id in [timed.offer.offer_id for timed in offers]) == is_expected
+
+
+@pytest.mark.parametrize("are_facts_first", [True, False], ids=["facts, then online", "online, then facts"])
+@pytest.mark.parametrize(("is_online", "on_duty", "is_busy"), list(product([True, False], repeat=3)))
+async def test_redis_counts_those_as_available_who_are_online_and_may_get_a_broadcast(
+    redis_url: str, is_online: bool, on_duty: bool, is_busy: bool, are_facts_first: bool
+):
+    link = RedisLink(redis_url, prefix=f"test-{secrets.token_hex(6)}")
+    leases = Leases(link, PresenceSettings(), new_id(), 0)
+
+    async def come_online() -> None:
+        ((seconds, _),) = await link.everywhere(lambda redis: redis.time())
+        async for _ in leases.renew({"mike": seconds * 1000}):
+            pass
+
+    async def learn() -> None:
+        await leases.store_facts([Facts("mike", 1, on_duty, is_busy, False, None)])
+
+    steps = [learn, come_online] if are_facts_first else [come_online, learn]
+    try:
+        for step in steps:
+            if is_online or step is not come_online:
+                await step()
+        assert await leases.available_count() == int(is_online and may_get_broadcast(Standing(on_duty, is_busy)))
+    finally:
+        await link.close()
