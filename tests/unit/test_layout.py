@@ -1,9 +1,12 @@
-"""The promises of the layout: imports point inward only, the code is clean, and what is written down is there."""
+"""The promises of the layout: imports point inward only, the code is clean, its types fit together, and what is written down
+is there.
+"""
 
 import copy
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import grimp
@@ -11,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = Path(sys.executable).parent
+TOPS = ("models", "infra", "accounts", "presence", "dispatch", "http_api", "embedded", "demo", "benchmarks")
+TYPES_WITHIN_S = 600
+"""In a fresh clone the packages that we use are read, too: half a minute of a core, which several tests may share."""
 
 
 @pytest.mark.parametrize(
@@ -19,9 +25,23 @@ SCRIPTS = Path(sys.executable).parent
     ids=" ".join,
 )
 def test_the_tools_that_keep_the_layout_have_nothing_to_say(check: list[str]) -> None:
-    program, *arguments = check
+    check_by(*check, within_s=60)
+
+
+@pytest.mark.timeout(TYPES_WITHIN_S + 20)
+def test_the_types_fit_together_from_the_wire_to_the_tables() -> None:
+    check_by("mypy", within_s=TYPES_WITHIN_S)
+
+
+def test_the_types_of_every_package_are_checked() -> None:
+    checked = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    assert {*TOPS, "run.py", "bootstrap.py"} <= set(checked)
+
+
+def check_by(program: str, *arguments: str, within_s: float) -> None:
+    """Run one of the environment's programs over the checkout; fail with what it prints unless it finds nothing."""
     result = subprocess.run(
-        [SCRIPTS / program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [SCRIPTS / program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=within_s, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -44,7 +64,6 @@ def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-TOPS = ("models", "infra", "accounts", "presence", "dispatch", "http_api", "embedded", "demo", "benchmarks")
 PACKAGES = sorted(
     path.parent.relative_to(ROOT).as_posix() for top in TOPS for path in (ROOT / top).rglob("__init__.py")
 )
