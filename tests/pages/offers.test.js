@@ -101,11 +101,13 @@ test("a welcome shows the offers that are open, and lets those go that are not",
     offered(anOffer(), BROADCAST, OTHERS),
   );
   const fresh = anOffer({ offer_id: "o4" });
-  const state = after([received(aMechanicWelcome({ offers: [BROADCAST, fresh], on_duty: true }))], before);
+  const welcome = received(aMechanicWelcome({ offers: [BROADCAST, fresh], on_duty: true }), 5_000);
+  const state = after([welcome], before);
   assert.deepEqual(Object.keys(state.offers).sort(), ["o2", "o3", "o4"]);
   assert.equal(state.offers["o2"]?.pending, null, "an answer on its way got lost with the old connection");
+  assert.equal(state.offers["o2"]?.deadline_ms, 61_000, "it is the same offer, with the deadline that was heard first");
   assert.equal(state.offers["o3"]?.ended, "expired", "it may finish saying goodbye");
-  assert.deepEqual([state.on_duty, state.duty_wanted], [true, null]);
+  assert.deepEqual([state.on_duty, state.duty_wanted, state.requests], [true, null, {}]);
 });
 
 test("a welcome in the middle of a session brings the session and keeps its card", () => {

@@ -94,6 +94,14 @@ test("a mechanic's session that the welcome no longer names is in doubt as well"
   assert.equal(state.requests["r1"]?.unsure, true);
 });
 
+test("a welcome that was read before what is known raises no doubt", () => {
+  const state = after([
+    received({ type: "request_update", request: aRequest({ version: 3, status: "broadcasting" }) }),
+    received(aCustomerWelcome({ requests: [aRequest({ version: 2 })] })),
+  ]);
+  assert.deepEqual([state.requests["r1"]?.version, state.requests["r1"]?.unsure], [3, false]);
+});
+
 test("a settled request is left alone by a welcome that does not name it", () => {
   const settled = aRequest({ status: "completed" });
   const state = after([received({ type: "request_update", request: settled }), received(aCustomerWelcome())]);

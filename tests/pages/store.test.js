@@ -39,6 +39,14 @@ test("statuses in any order, repeated and by any message, end at the newest", ()
   });
 });
 
+test("a newer version counts, whatever clock it was read by", () => {
+  const state = after([
+    received({ type: "status", ...aStatus({ version: 1, as_of: "2026-11-22T09:30:05.000Z" }) }),
+    received({ type: "status", ...aStatus({ version: 2, as_of: "2026-11-22T09:30:00.000Z" }) }),
+  ]);
+  assert.equal(state.statuses["m1"]?.version, 2);
+});
+
 test("of two readings of one version the later one counts, whichever comes last", () => {
   const early = received({ type: "status", ...aStatus({ as_of: "2026-11-22T09:30:00.000Z", reachable: "socket" }) });
   const late = received({ type: "status", ...aStatus({ as_of: "2026-11-22T09:30:05.000Z", reachable: "push" }) });
@@ -90,6 +98,10 @@ test("favourites that could not be loaded are no favourites lost", () => {
   assert.equal(after([{ type: "favorites_loaded", favorites: [] }], failed).favorites_problem, null);
 });
 
+test("nothing is marked before there is anything to mark", () => {
+  assert.equal(after([{ type: "favorite_marked", mechanic_id: "m1", removed: true }]).favorites, null);
+});
+
 test("a favourite that is removed stays in its place, to be taken back", () => {
   const favorites = [aFavorite(), aFavorite({ provider_id: "m2" })];
   const state = after([
@@ -138,12 +150,18 @@ test("a restored choice is held against the plans, once they are known", () => {
 });
 
 test("a new choice takes away what was wrong with the last one", () => {
+  const fresh = { phase: "idle", problem: null };
   const troubled = after([{ type: "checkout_moved", phase: "idle", problem: "No network." }]);
   assert.equal(troubled.checkout.problem, "No network.");
   const planned = after([{ type: "plan_chosen", plan: "quick_chat" }], troubled);
-  assert.deepEqual([planned.booking.plan, planned.checkout.problem], ["quick_chat", null]);
+  assert.deepEqual([planned.booking.plan, planned.checkout], ["quick_chat", fresh]);
   const chosen = after([{ type: "booking_chosen", routing_type: "priority_broadcast", favorite: MIKE }], troubled);
-  assert.deepEqual([chosen.booking.favorite, chosen.checkout.problem], [MIKE, null]);
+  assert.deepEqual([chosen.booking.favorite, chosen.checkout], [MIKE, fresh]);
+});
+
+test("plans that leave the choice as it is do not make a new one of it, to be remembered anew", () => {
+  const chosen = withPlan("quick_chat");
+  assert.equal(after([{ type: "plans_loaded", plans: [QUICK] }], chosen).booking, chosen.booking);
 });
 
 test("whom to book changes without the plan, and the plan without whom", () => {
@@ -171,7 +189,8 @@ test("a request keeps its card once it was seen open, and gets none if it never 
     received({ type: "request_update", request: done }),
   ]);
   assert.equal(state.followed["r1"], true);
-  assert.equal(after([{ type: "request_closed", request_id: "r1" }], state).followed["r1"], undefined);
+  const closed = after([{ type: "request_closed", request_id: "r1" }], state);
+  assert.deepEqual([closed.followed, closed.requests], [{}, state.requests]);
 });
 
 test("a welcome shows the requests that it names", () => {
@@ -223,8 +242,10 @@ test("a prompt that comes again is not asked again, not even after it was answer
 });
 
 test("nobody is asked about a favourite, or about one mechanic twice", () => {
-  const favorite = after([{ type: "favorites_loaded", favorites: [aFavorite()] }]);
+  const ana = aFavorite({ provider_id: "m2" });
+  const favorite = after([{ type: "favorites_loaded", favorites: [ana, aFavorite()] }]);
   assert.equal(after([PROMPT], favorite), favorite);
+  assert.equal(after([{ type: "favorites_loaded", favorites: [ana] }, PROMPT]).prompts.length, 1);
   const removed = after([{ type: "favorite_marked", mechanic_id: "m1", removed: true }], favorite);
   assert.equal(after([PROMPT], removed).prompts.length, 1);
   const twice = after([PROMPT, received({ type: "favorite_prompt", request_id: "r2", mechanic: MIKE })]);
@@ -249,6 +270,34 @@ test("a prompt moves by itself, with what went wrong", () => {
 });
 
 // ---- all of it ----------------------------------------------------------------------------------------------------
+
+test("a page begins with nothing known and nothing under way", () => {
+  assert.deepEqual(initialState, {
+    me: undefined,
+    connection: "closed",
+    config: null,
+    favorites: null,
+    favorites_problem: null,
+    statuses: {},
+    modal: null,
+    available_count: null,
+    plans: null,
+    plans_problem: null,
+    booking: { routing_type: "broadcast", favorite: null, plan: null },
+    checkout: { phase: "idle", problem: null },
+    returned: null,
+    requests: {},
+    followed: {},
+    next_cursor: null,
+    acting: {},
+    problems: {},
+    prompts: [],
+    prompted: {},
+    on_duty: null,
+    duty_wanted: null,
+    offers: {},
+  });
+});
 
 test("whoever signs out leaves nothing but what is public", () => {
   const state = after([
@@ -294,6 +343,7 @@ test("what is no news and what is not understood changes nothing", () => {
   const live = after([{ type: "connection_changed", state: "live" }]);
   assert.equal(reduce(live, { type: "connection_changed", state: "live" }), live);
   assert.equal(reduce(live, received({ type: "heartbeat_ack", server_time: AT })), live);
+  assert.equal(reduce(live, received({ type: "error", code: "malformed_json", message: "No." })), live);
   assert.equal(reduce(live, /** @type {any} */ ({ type: "of_a_newer_server" })), live);
 });
 

@@ -27,12 +27,19 @@ export const isCancellable = (request) => isOpen(request) && request.status !== 
 export function withRequest(known, request, received_ms) {
   const old = known[request.id];
   if (old && old.version > request.version) return known;
-  let deadline_ms = request.offer ? received_ms + request.offer.expires_in_ms : null;
-  if (deadline_ms !== null && old?.deadline_ms != null && old.offer?.id === request.offer?.id) {
-    // One deadline heard twice: transit only ever makes it seem later, so the earlier reading is nearer the truth.
-    deadline_ms = Math.min(deadline_ms, old.deadline_ms);
-  }
-  return { ...known, [request.id]: { ...request, deadline_ms, unsure: false } };
+  return { ...known, [request.id]: { ...request, deadline_ms: deadlineOf(request, received_ms, old), unsure: false } };
+}
+
+/**
+ * @param {RequestView} request
+ * @param {number} received_ms
+ * @param {TrackedRequest | undefined} old
+ */
+function deadlineOf({ offer }, received_ms, old) {
+  if (!offer) return null;
+  const deadline_ms = received_ms + offer.expires_in_ms;
+  // One deadline heard twice: transit only ever makes it seem later, so the earlier reading is nearer the truth.
+  return old?.offer?.id === offer.id ? Math.min(deadline_ms, old.deadline_ms ?? deadline_ms) : deadline_ms;
 }
 
 /**
