@@ -5,8 +5,10 @@
 
 import { makeCheckout } from "../../http_api/pages/browser/api.js";
 import { CheckoutKey } from "../../http_api/pages/browser/booking.js";
+import { Part } from "../../http_api/pages/browser/elements.js";
 import { LiveSocket } from "../../http_api/pages/browser/socket.js";
 import { initialState, reduce } from "../../http_api/pages/browser/store.js";
+import { carryOut } from "../../http_api/pages/browser/verbs.js";
 import { CLOSE_CODES } from "../../http_api/pages/browser/wire.js";
 
 const nothing = () => {};
@@ -47,3 +49,10 @@ new CheckoutKey().for({ plan: "p", routing_type: "anybody" });
 reduce(initialState, { type: "heartbeat_ack", server_time: "" });
 // @ts-expect-error  a code need not be in the table
 CLOSE_CODES[4999].length;
+
+// @ts-expect-error  nobody knows this verb
+new Part().say("acept-offer", "o1");
+// @ts-expect-error  what the verb is about is missing
+new Part().say("accept-offer");
+// @ts-expect-error  the verb is about something else
+carryOut(document, { "set-duty": (/** @type {string} */ offer_id) => offer_id });

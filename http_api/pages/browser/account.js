@@ -2,6 +2,7 @@
 
 import { ApiError, getConfig, getMe, login, logout, messageOf, register } from "./api.js";
 import { tell } from "./announcer.js";
+import { carryOut } from "./verbs.js";
 
 /**
  * @import {SignIn, FormProblem} from "./sign-in.js"
@@ -51,8 +52,10 @@ export async function loadConfig(store) {
  * @param {Store} store
  */
 export function handleSignIn(form, store) {
-  form.addEventListener("sign-in", (event) => enter(() => login(/** @type {CustomEvent} */ (event).detail)));
-  form.addEventListener("register", (event) => enter(() => register(/** @type {CustomEvent} */ (event).detail)));
+  carryOut(form, {
+    "sign-in": (credentials) => enter(() => login(credentials)),
+    register: (account) => enter(() => register(account)),
+  });
 
   /** @param {() => Promise<unknown>} knock */
   async function enter(knock) {

@@ -23,6 +23,7 @@ import { SessionLauncher } from "./session-launcher.js";
 import { SignIn } from "./sign-in.js";
 import { LiveSocket } from "./socket.js";
 import { createStore } from "./store.js";
+import { carryOut } from "./verbs.js";
 import { WATCH_MAX } from "./wire.js";
 import { availabilityText, customerStory, shortName } from "./words.js";
 
@@ -372,8 +373,7 @@ async function leave() {
   if (store.state.me === null) bookingMemory.forget();
 }
 
-/** @type {Record<string, (detail: any) => unknown>} */
-const verbs = {
+carryOut(document, {
   "sign-out": leave,
   "book-again": handleBookFavorite,
   "retry-status": () => store.state.modal && handleBookFavorite(store.state.modal.mechanic_id),
@@ -399,10 +399,7 @@ const verbs = {
   "load-more": () => load.requests(store.state.next_cursor),
   "reload-favorites": load.favorites,
   "reload-plans": load.plans,
-};
-for (const [verb, carryOut] of Object.entries(verbs)) {
-  document.addEventListener(verb, (event) => void carryOut(/** @type {CustomEvent} */ (event).detail));
-}
+});
 // Back from Stripe by the browser's own button, the page wakes up as it was left: let it be used again.
 window.addEventListener(
   "pageshow",

@@ -3,6 +3,8 @@
  * Server text only ever becomes text nodes here; nothing parses HTML.
  */
 
+/** @import {Verbs} from "./verbs.js" */
+
 /**
  * Make an element. Attributes that are `false` or `null` are left out, `true` means present.
  * @template {keyof HTMLElementTagNameMap} Tag
@@ -115,11 +117,12 @@ export class Part extends HTMLElement {
 
   /**
    * Say something to whoever holds the state.
-   * @param {string} verb
-   * @param {unknown} [detail]
+   * @template {keyof Verbs} Verb
+   * @param {Verb} verb
+   * @param {Verbs[Verb] extends null ? [] : [Verbs[Verb]]} about
    */
-  say(verb, detail = null) {
-    this.dispatchEvent(new CustomEvent(verb, { bubbles: true, detail }));
+  say(verb, ...about) {
+    this.dispatchEvent(new CustomEvent(verb, { bubbles: true, detail: about[0] ?? null }));
   }
 }
 

@@ -18,6 +18,7 @@ import { isOpen, newestFirst } from "./requests.js";
 import { SignIn } from "./sign-in.js";
 import { LiveSocket } from "./socket.js";
 import { createStore } from "./store.js";
+import { carryOut } from "./verbs.js";
 import { planName, withdrawnText } from "./words.js";
 
 /**
@@ -260,8 +261,7 @@ async function release(request_id) {
 
 // ---- wiring -------------------------------------------------------------------------------------------------------
 
-/** @type {Record<string, (detail: any) => unknown>} */
-const verbs = {
+carryOut(document, {
   "sign-out": () => signOut(store),
   "set-duty": setDuty,
   "accept-offer": (offer_id) => answerOffer(offer_id, "accept"),
@@ -270,10 +270,7 @@ const verbs = {
   "complete-request": (request_id) => act(request_id, "complete"),
   "release-request": release,
   "load-more": () => load.requests(store.state.next_cursor),
-};
-for (const [verb, carryOut] of Object.entries(verbs)) {
-  document.addEventListener(verb, (event) => void carryOut(/** @type {CustomEvent} */ (event).detail));
-}
+});
 
 store.subscribe((state, before) => {
   render(state);

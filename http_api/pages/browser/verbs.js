@@ -1,0 +1,51 @@
+/** What the elements say to whoever holds the state: bubbling events, named by what the visitor wants. */
+
+/** @import {LoginBody, Person, RegisterBody} from "./wire.js" */
+
+/**
+ * Each verb with what it is about; null: the page knows.
+ * @typedef {{
+ *   "sign-in": LoginBody,
+ *   "register": RegisterBody,
+ *   "sign-out": null,
+ *   "load-more": null,
+ *   "book-again": string,
+ *   "retry-status": null,
+ *   "choose-priority": null,
+ *   "choose-broadcast": null,
+ *   "choose-cancel": null,
+ *   "clear-favorite": null,
+ *   "plan-chosen": string,
+ *   "checkout": null,
+ *   "check-again": null,
+ *   "dismiss-return": null,
+ *   "skip-wait": string,
+ *   "cancel-request": {request_id: string, paid: boolean},
+ *   "close-request": string,
+ *   "remove-favorite": string,
+ *   "restore-favorite": string,
+ *   "accept-prompt": string,
+ *   "dismiss-prompt": string,
+ *   "add-favorite": Person,
+ *   "reload-favorites": null,
+ *   "reload-plans": null,
+ *   "set-duty": boolean,
+ *   "accept-offer": string,
+ *   "decline-offer": string,
+ *   "start-request": string,
+ *   "complete-request": string,
+ *   "release-request": string,
+ * }} Verbs
+ */
+
+/**
+ * Carry out what is said anywhere below `listener`.
+ * @param {EventTarget} listener
+ * @param {{[Verb in keyof Verbs]?: (about: Verbs[Verb]) => unknown}} verbs
+ */
+export function carryOut(listener, verbs) {
+  for (const [verb, act] of Object.entries(verbs)) {
+    const handle = /** @type {(about: unknown) => unknown} */ (act);
+    listener.addEventListener(verb, (event) => void handle(/** @type {CustomEvent} */ (event).detail));
+  }
+}
