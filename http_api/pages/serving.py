@@ -1,10 +1,11 @@
 """The browser's side: two pages, their files, and the published documents."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -18,6 +19,8 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; form-action 'self'"
 )
 HTML_HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Files(StaticFiles):
@@ -52,19 +55,19 @@ class _Pages(Files):
         return response
 
 
-def _page(name: str) -> Any:
-    async def page(request: Any) -> Response:
+def _page(name: str) -> Endpoint:
+    async def page(request: Request) -> Response:
         return await files.get_response(name, request.scope)
 
     files = _Pages(directory=BROWSER, check_dir=False)
     return page
 
 
-async def _favicon(_request: object) -> Response:
+async def _favicon(_request: Request) -> Response:
     return FileResponse(BROWSER / "favicon.svg", media_type="image/svg+xml", headers={"Cache-Control": "max-age=3600"})
 
 
-async def _explain(request: Any) -> Response:
+async def _explain(request: Request) -> Response:
     """A problem's ``type`` leads to where its code is explained."""
     code = request.path_params["code"]
     if code not in PROBLEMS:
@@ -72,8 +75,8 @@ async def _explain(request: Any) -> Response:
     return RedirectResponse(f"/docs#{code}")
 
 
-def _constant(content: bytes, media_type: str, headers: dict[str, str] | None = None) -> Any:
-    async def constant(_request: object) -> Response:
+def _constant(content: bytes, media_type: str, headers: dict[str, str] | None = None) -> Endpoint:
+    async def constant(_request: Request) -> Response:
         return Response(content, media_type=media_type, headers=headers or {"Cache-Control": "no-cache"})
 
     return constant
