@@ -1,10 +1,9 @@
 """Whom a customer trusts, with what they have had done by them."""
 
-from typing import Any
-
-from sqlalchemy import delete, func
+from sqlalchemy import ColumnElement, delete, func
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
+from sqlmodel.sql.expression import Select
 
 from infra.clock import RedisClock
 from infra.database import Database
@@ -56,7 +55,7 @@ class Favorites:
             except IntegrityError:
                 created = False
         # Not read back from the favourites: another tab may have removed it again, and that is no failure of this one.
-        return (await self._views(customer_id, Mechanic.id == mechanic_id))[0], created
+        return (await self._views(customer_id, col(Mechanic.id) == mechanic_id))[0], created
 
     async def remove(self, customer_id: str, mechanic_id: str) -> None:
         """Take the mark away. Idempotent."""
@@ -67,7 +66,7 @@ class Favorites:
                 )
             )
 
-    async def _views(self, customer_id: str, which: Any) -> list[FavoriteView]:
+    async def _views(self, customer_id: str, which: ColumnElement[bool]) -> list[FavoriteView]:
         async with self._database.read() as session:
             mechanics = (
                 await session.exec(
@@ -93,7 +92,7 @@ class Favorites:
                     provider_name=name,
                     provider_type=mechanic.provider_type,
                     services_count=count,
-                    total_spent_cents=spent_cents,
+                    total_spent_cents=spent_cents or 0,
                     currency=CURRENCY,
                     last_service_at=rfc3339_or_none(last_at_ms),
                     status=statuses[mechanic.id],
@@ -102,10 +101,10 @@ class Favorites:
         return views
 
 
-def _history(customer_id: str) -> Any:
+def _history(customer_id: str) -> Select[str | None, int, int | None, int | None]:
     return (
         select(
-            SessionRequest.assigned_mechanic_id,
+            col(SessionRequest.assigned_mechanic_id),
             func.count(),
             func.sum(SessionRequest.price_cents),
             func.max(SessionRequest.completed_at_ms),

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -50,8 +50,8 @@ class _Claims(msgspec.Struct):
 class _HS256(HMACAlgorithm):
     """HS256 without PyJWT's warning at every use of a short key: ``models.settings`` decides what is long enough."""
 
-    def __init__(self, hash_alg: Any) -> None:
-        super().__init__(hash_alg)
+    def __init__(self) -> None:
+        super().__init__(HMACAlgorithm.SHA256)
         self._prepared: dict[str | bytes, bytes] = {}
 
     def check_key_length(self, key: bytes) -> None:
@@ -71,7 +71,7 @@ class Tokens:
         self._secret_key = secret_key
         self._lifetime_s = lifetime_s
         self._jws = PyJWS(algorithms=[])
-        self._jws.register_algorithm(ALGORITHM, _HS256(HMACAlgorithm.SHA256))
+        self._jws.register_algorithm(ALGORITHM, _HS256())
         self._claims = msgspec.json.Decoder(_Claims)
 
     def issue(self, account_id: str, role: Role, *, now_s: int) -> tuple[str, int]:

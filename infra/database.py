@@ -5,14 +5,15 @@ order, instead of failing half-way with SQLITE_BUSY when a reading transaction w
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, TypeVarTuple
+from typing import NoReturn, TypeVarTuple
 
 import anyio
 import asyncpg
-from sqlalchemy import Row, Select, Table, event, insert, inspect, text
+from sqlalchemy import Connection, Row, Select, Table, event, insert, inspect, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -107,7 +108,7 @@ async def rows_of(session: AsyncSession, query: Select[*Columns]) -> Sequence[Ro
     return (await connection.execute(query)).all()
 
 
-async def insert_rows(session: AsyncSession, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
+async def insert_rows(session: AsyncSession, table: type[SQLModel], rows: Sequence[Mapping[str, object]]) -> None:
     """Insert rows with the same columns in one statement, at once; nothing for none.
 
     Past the session's unit of work, which costs several times as much per row.
@@ -158,7 +159,7 @@ def _sqlite_engine(url: URL, *, begin: str, pool_size: int) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=POOL_TIMEOUT_S)
 
     @event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
+    def prepare(connection: DBAPIConnection, _record: object) -> None:
         # The driver's own transaction handling begins too late and never IMMEDIATE; it is turned off in favour of ours.
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -167,7 +168,7 @@ def _sqlite_engine(url: URL, *, begin: str, pool_size: int) -> AsyncEngine:
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
-    def begin_transaction(connection: Any) -> None:
+    def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
     return engine

@@ -3,12 +3,12 @@
 A body with an unknown member is refused (contract), so every body forbids unknown fields.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.wire import Id, OfferView, RequestView, StatusView, Timestamp
-from models.words import CheckoutStatus, ProviderType, Role, RoutingType
+from models.words import CheckoutStatus, ProviderType, RefundStatus, Role, RoutingType
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
@@ -183,11 +183,28 @@ class Problem(Struct):
     errors: list[FieldError] | UnsetType = UNSET
 
 
+class RefundOwed(Struct):
+    """Money that has not arrived yet; ``request_id`` is ``None`` for a payment that was never dispatched."""
+
+    refund_id: str
+    request_id: str | None
+    status: RefundStatus
+    amount_cents: int
+    attempts: int
+    cause: str
+
+
+class NodeState(Struct):
+    """What the node that answers says of itself."""
+
+    outbox_depth: int
+
+
 class OpsSnapshot(Struct):
     """Counts and lists behind the operations page."""
 
     at: Timestamp
     counts: dict[str, int]
     open_requests: list[RequestView]
-    refunds_owed: list[dict[str, Any]]
-    node: dict[str, Any]
+    refunds_owed: list[RefundOwed]
+    node: NodeState

@@ -9,7 +9,7 @@ from dispatch.request import OPEN
 from infra.clock import Clock
 from infra.database import Database
 from models import tables
-from models.rest import OpsSnapshot
+from models.rest import NodeState, OpsSnapshot, RefundOwed
 from models.timestamps import rfc3339
 from presence.service import Presence
 
@@ -46,14 +46,14 @@ class OpsReader:
                 .limit(REFUNDS_MAX)
             )
             refunds = [
-                {
-                    "refund_id": refund.id,
-                    "request_id": refund.request_id,
-                    "status": refund.status,
-                    "amount_cents": refund.amount_cents,
-                    "attempts": refund.attempts,
-                    "cause": refund.cause,
-                }
+                RefundOwed(
+                    refund_id=refund.id,
+                    request_id=refund.request_id,
+                    status=refund.status,
+                    amount_cents=refund.amount_cents,
+                    attempts=refund.attempts,
+                    cause=refund.cause,
+                )
                 for refund in owed
             ]
             rows = await session.exec(
@@ -69,5 +69,5 @@ class OpsReader:
             counts=counts,
             open_requests=[one.view for one in seen],
             refunds_owed=refunds,
-            node={"outbox_depth": self._outbox.depth},
+            node=NodeState(self._outbox.depth),
         )

@@ -533,11 +533,28 @@ export const CLOSE_CODES = {
  */
 
 /**
+ * Money that has not arrived yet; `request_id` is `null` for a payment that was never dispatched.
+ * @typedef {object} RefundOwed
+ * @property {string} refund_id
+ * @property {string | null} request_id
+ * @property {RefundStatus} status
+ * @property {number} amount_cents
+ * @property {number} attempts
+ * @property {string} cause
+ */
+
+/**
+ * What the node that answers says of itself.
+ * @typedef {object} NodeState
+ * @property {number} outbox_depth
+ */
+
+/**
  * Counts and lists behind the operations page.
  * @typedef {object} OpsSnapshot
  * @property {Timestamp} at
  * @property {Record<string, number>} counts
  * @property {RequestView[]} open_requests
- * @property {Record<string, unknown>[]} refunds_owed
- * @property {Record<string, unknown>} node
+ * @property {RefundOwed[]} refunds_owed
+ * @property {NodeState} node
  */
