@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
+from typing import assert_never
 
 import anyio
 import httpx
@@ -210,6 +211,11 @@ class Visit:
             case wire.RequestUpdate(request) if request.status in ("cancelled", "broadcasting"):
                 if self._session is not None and self._session[0] == request.id:
                     self._session[1].cancel()
+            case wire.HeartbeatAck() | wire.AvailabilityChanged() | wire.RequestUpdate() | wire.ErrorMessage():
+                # Nothing follows from these.
+                pass
+            case _:
+                assert_never(message)
 
     # --- what goes on beside listening --------------------------------------------------------------------------------
 

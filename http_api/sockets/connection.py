@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import anyio
 import msgspec
@@ -89,8 +89,6 @@ class Connection:
         "is_closed",
     )
 
-    decoder: ClassVar[msgspec.json.Decoder[Any]]
-
     def __init__(self, node: Node, identity: Identity) -> None:
         self.account_id = identity.account_id
         self.expires_at_s = identity.expires_at_s
@@ -106,8 +104,8 @@ class Connection:
 
     # --- for the two kinds to fill in ---------------------------------------------------------------------------------
 
-    def handle(self, message: Any) -> None:
-        """Do what a message that has been understood asks for."""
+    def understand(self, text: str) -> None:
+        """Decode a message and do what it asks for; raises ``msgspec.DecodeError`` for what is none."""
         raise NotImplementedError
 
     async def read_snapshot(self) -> bool:
@@ -145,7 +143,7 @@ class Connection:
         """Take one text frame. Whatever is wrong with it is answered with ``error``; the socket stays open."""
         self.on_alive()
         try:
-            self.handle(self.decoder.decode(text))
+            self.understand(text)
         except (msgspec.DecodeError, RecursionError) as error:
             self.send(self.complaint(text, error))
         except Exception:
@@ -234,7 +232,7 @@ class Connection:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def send(self, message: Any) -> None:
+    def send(self, message: wire.ToMechanic | wire.ToCustomer) -> None:
         """Send one message of ``models.wire``; nothing happens once closed."""
         if self._socket is not None:
             self._socket.send(wire.encode(message))

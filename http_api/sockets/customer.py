@@ -43,8 +43,6 @@ class CustomerConnection(Connection):
 
     __slots__ = ("_parts", "_requests", "_sink", "_watched")
 
-    decoder = wire.customer_decoder
-
     def __init__(self, node: Node, parts: CustomerParts, identity: Identity) -> None:
         super().__init__(node, identity)
         self._parts = parts
@@ -61,6 +59,10 @@ class CustomerConnection(Connection):
         if self._sink is not None:
             # After the watch that may be under way: dropped before it, the sink would be kept for ever.
             self.enqueue(self._drop)
+
+    def understand(self, text: str) -> None:
+        """Decode a message and do what it asks for."""
+        self.handle(wire.customer_decoder.decode(text))
 
     def handle(self, message: CustomerMessage) -> None:
         """Answer at once what can be answered at once; the rest becomes a job."""

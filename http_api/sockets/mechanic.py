@@ -65,8 +65,6 @@ class MechanicConnection(Connection):
         "standing",
     )
 
-    decoder = wire.mechanic_decoder
-
     def __init__(self, node: Node, parts: MechanicParts, identity: Identity) -> None:
         super().__init__(node, identity)
         self._parts = parts
@@ -97,6 +95,10 @@ class MechanicConnection(Connection):
         self._shown = None
         super().on_close(code)
         self._parts.presence.left(self.account_id)
+
+    def understand(self, text: str) -> None:
+        """Decode a message and do what it asks for."""
+        self.handle(wire.mechanic_decoder.decode(text))
 
     def handle(self, message: MechanicMessage) -> None:
         """Answer at once what can be answered at once; the rest becomes a job."""
