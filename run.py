@@ -54,7 +54,7 @@ from infra import logs, migrations
 from infra.bus import Bus
 from infra.clock import Clock, RedisClock, WallClock, wall_clock_ms
 from infra.database import Database
-from infra.loops import Loop
+from infra.loops import Loop, keep_running
 from infra.redis_link import RedisLink
 from models.errors import ConfigurationError, PitlaneError, RedisUnavailable, StripeUnavailable
 from models.ids import new_id
@@ -157,7 +157,13 @@ async def node(
             tokens=tokens,
             tickets=tickets,
         )
-        loops: list[Loop] = [clock.run, bus.run, presence.run, *parts.loops.values(), *money.loops.values()]
+        loops: dict[str, Loop] = {
+            "clock": clock.run,
+            "bus": bus.run,
+            "presence": presence.run,
+            **parts.loops,
+            **money.loops,
+        }
         mounts: list[BaseRoute] = []
         if settings.stripe().is_standin:
             standin = StripeStandin(
@@ -169,9 +175,7 @@ async def node(
             )
             await standin.prepare()
             mounts.append(Mount("/stripe-standin", app=standin.app))
-            loops.append(standin.run)
-        if redis_child is not None:
-            loops.append(redis_child.run)
+            loops["stripe_standin"] = standin.run
         stage: Demo | None = None
         if is_demo:
             import demo
@@ -179,7 +183,7 @@ async def node(
             stage = await demo.Demo.prepare(database, clock, tokens, doors)
             mounts += stage.routes
             if is_first:
-                loops.append(stage.run)
+                loops["demo"] = stage.run
 
         hub = Hub(
             settings=doors,
@@ -193,8 +197,11 @@ async def node(
         )
         server = Server(create_app(services, hub, mounts=mounts), hub, doors)
         async with anyio.create_task_group() as tasks:
-            for loop in loops:
-                tasks.start_soon(loop)
+            if redis_child is not None:
+                # Without it nothing works, so its end is the node's.
+                tasks.start_soon(redis_child.run)
+            for name, loop in loops.items():
+                tasks.start_soon(keep_running, name, loop)
             await tasks.start(hub.run)
             tasks.start_soon(stop_on_signal, server)
             look_less_for_garbage()

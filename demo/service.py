@@ -16,6 +16,7 @@ from demo.mechanics import SimulatedMechanic, Way
 from http_api.auth import Tokens
 from infra.clock import Clock
 from infra.database import Database
+from infra.loops import keep_running
 from models.settings import DoorSettings
 from models.words import Role
 
@@ -68,7 +69,8 @@ class Demo:
                 )
                 # Each with dice of their own: what one of them rolls does not depend on who is scheduled first.
                 own = Random(random.getrandbits(SEED_BITS))
-                tasks.start_soon(SimulatedMechanic(member.name, member.character, way, own).run)
+                simulated = SimulatedMechanic(member.name, member.character, way, own)
+                tasks.start_soon(keep_running, "demo_mechanic", simulated.run)
 
     def banner(self, *, stripe_is_standin: bool = True) -> str:
         """Return what to print once the server accepts connections."""

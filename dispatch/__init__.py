@@ -6,8 +6,9 @@ request.py        the state machine (pure)             request_store.py  one tra
 effects.py        what else a transition writes        service.py        what people and time do to requests
 eligibility.py    who may get a broadcast (pure)       reading/          what can be seen of it all
 deadlines.py      windows that end on time, by Redis   outbox.py         what a commit leaves to tell
-telling.py        whom to tell it, and how             due_work.py       what is due, side by side
-deliveries.py     what nodes tell each other's sockets push.py           waking an app that is not connected
-favorites.py      whom a customer trusts               money/            checkouts, payments, refunds, Stripe
-assembly.py       how all these are put together
+notices.py        the kinds of what is left to tell    telling.py        whom to tell it, and how
+due_work.py       what is due, side by side            leased_rows.py    rows that any node may work on
+failures.py       what fails is counted, and set aside push.py           waking an app that is not connected
+deliveries.py     what nodes tell each other's sockets favorites.py      whom a customer trusts
+money/            checkouts, payments, refunds, Stripe assembly.py       how all these are put together
 """

@@ -45,7 +45,14 @@ class DispatchParts:
     ) -> None:
         """``secret_key`` and ``contact`` are what pushes are signed with: see ``Push``."""
         self.outbox = Outbox(database, clock, settings)
-        self.push = Push(database=database, clock=clock, outbox=self.outbox, secret_key=secret_key, contact=contact)
+        self.push = Push(
+            database=database,
+            clock=clock,
+            outbox=self.outbox,
+            settings=settings,
+            secret_key=secret_key,
+            contact=contact,
+        )
         self.deadlines = Deadlines(link, clock, settings)
         self.reader = Reader(database, clock)
         self.ops = OpsReader(database=database, clock=clock, presence=presence, outbox=self.outbox)

@@ -7,7 +7,7 @@ due together is ended together: at a rush hour a node's SQL costs grow with the 
 end means is decided by the core and committed in SQL; ending it twice does nothing.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -22,14 +22,12 @@ from models.settings import DispatchSettings
 HERE = Path(__file__).parent
 CLAIM_LEN_MAX = 100
 """Windows that a node ends together; few enough for a claim's lease, and for whoever wants to write in between."""
-IN_HAND_RETRY_MS = 20
-"""When to look again at a window whose request somebody else had in hand."""
 POLL_MS = 500
 """How long a deadline that another node has set may stay unnoticed; well under the shortest takeover that we promise."""
 SCHEDULE_BATCH = 500
 
-Elapsed = Callable[[Sequence[str], int], Awaitable[Collection[str]]]
-"""Ends the windows of some offers as of a time in ms; returns those whose requests somebody else has in hand just now."""
+Elapsed = Callable[[Sequence[str], int], Awaitable[Mapping[str, int]]]
+"""Ends the windows of some offers as of a time in ms; returns those that could not be ended, and in how many ms to look again."""
 
 
 class Deadlines:
@@ -123,17 +121,18 @@ class Deadlines:
 
     async def _end(self, offer_ids: Sequence[str], now_ms: int, elapsed: Elapsed) -> None:
         try:
-            in_hand = await elapsed(offer_ids, now_ms)
-            await self.forget(*(offer_id for offer_id in offer_ids if offer_id not in in_hand))
-            if in_hand:
-                await self._look_again(in_hand)
+            put_off = await elapsed(offer_ids, now_ms)
+            await self.forget(*(offer_id for offer_id in offer_ids if offer_id not in put_off))
+            if put_off:
+                await self._look_again(put_off)
         except Unavailable as error:
             # Their claims end by themselves; then they are claimed again, and found ended if they were.
             self._log.warning("windows_not_ended_yet", offers=len(offer_ids), error=str(error))
 
-    async def _look_again(self, offer_ids: Collection[str]) -> None:
-        """Let claims end sooner than by themselves; what was taken off the clock meanwhile stays off it."""
-        again_at_ms = self._clock.now_ms() + IN_HAND_RETRY_MS
-        scores = dict.fromkeys(offer_ids, again_at_ms)
+    async def _look_again(self, put_off_ms: Mapping[str, int]) -> None:
+        """Let claims end sooner or later than by themselves; what was taken off the clock meanwhile stays off it."""
+        now_ms = self._clock.now_ms()
+        scores = {offer_id: now_ms + delay_ms for offer_id, delay_ms in put_off_ms.items()}
         await self._link.ask(self._index, lambda redis: redis.zadd(self._index, scores, xx=True))
+        again_at_ms = min(scores.values())
         self._next_at_ms = min(again_at_ms, self._next_at_ms or again_at_ms)

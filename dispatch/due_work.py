@@ -1,4 +1,7 @@
-"""What is due, worked on side by side: one that waits for Stripe holds nobody else up, as long as not all do."""
+"""What is due, worked on side by side: one that waits for Stripe holds nobody else up, as long as not all do.
+
+And one that fails costs itself an attempt, and nobody else anything.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -6,6 +9,7 @@ from typing import Generic, TypeVar
 import anyio
 import structlog
 
+from infra.loops import failing_alone, keep_running
 from models.errors import Unavailable
 
 POLL_S = 0.5
@@ -22,12 +26,18 @@ class DueWork(Generic[Row]):
         *,
         claim: Callable[[int], Awaitable[Sequence[Row]]],
         work: Callable[[Row], Awaitable[None]],
-        at_once: int,
+        failed: Callable[[Row, Exception], Awaitable[None]],
+        side_by_side: int,
     ) -> None:
-        """``claim`` takes at most as many as it is told; ``work`` raises nothing, and whatever fails falls due again."""
+        """``claim`` takes at most as many as it is told; ``failed`` is given whatever ``work`` raises, so that it falls due again.
+
+        When ``failed`` raises, too, a claim's lease has to do instead.
+        """
+        self._name = name
         self._claim = claim
         self._work = work
-        self._room = at_once
+        self._failed = failed
+        self._room = side_by_side
         self._may_be_more = False
         self._woken = anyio.Event()
         self._log = structlog.get_logger(name)
@@ -37,25 +47,46 @@ class DueWork(Generic[Row]):
         self._woken.set()
 
     async def run(self) -> None:
-        """Work at once on what ``wake`` tells of, and look twice a second for what else is due."""
+        """Work immediately on what ``wake`` tells of, and look twice a second for what else is due."""
         async with anyio.create_task_group() as tasks:
-            while True:
-                self._woken = anyio.Event()
-                if self._room:
-                    try:
-                        claimed = await self._claim(self._room)
-                    except Unavailable as error:
-                        self._log.warning("due_work_not_read", error=str(error))
-                        claimed = []
-                    for row in claimed:
-                        self._room -= 1
-                        tasks.start_soon(self._work_on, row)
-                self._may_be_more = self._room == 0
-                with anyio.move_on_after(POLL_S):
-                    await self._woken.wait()
 
-    async def _work_on(self, row: Row) -> None:
-        await self._work(row)
-        self._room += 1
-        if self._may_be_more:
-            self.wake()
+            async def claim_on() -> None:
+                while True:
+                    self._woken = anyio.Event()
+                    if self._room:
+                        for row in await self._claimed():
+                            self._room -= 1
+                            tasks.start_soon(self._work_in_turn, row)
+                    self._may_be_more = self._room == 0
+                    with anyio.move_on_after(POLL_S):
+                        await self._woken.wait()
+
+            # Inside the group: what is in hand goes on while the loop is started again.
+            await keep_running(self._name, claim_on)
+
+    async def work_on(self, row: Row) -> None:
+        """Work on one row that has been claimed; never raises."""
+        try:
+            await self._work(row)
+        except Exception as error:  # noqa: BLE001 - ``failed`` takes note of it: this is where items fail alone
+            with failing_alone(self._name, row=str(row)):
+                try:
+                    await self._failed(row, error)
+                except Unavailable as unavailable:
+                    # The lease ends by itself.
+                    self._log.warning("failure_not_noted", error=str(unavailable), after=str(error))
+
+    async def _claimed(self) -> Sequence[Row]:
+        try:
+            return await self._claim(self._room)
+        except Unavailable as error:
+            self._log.warning("due_work_not_read", error=str(error))
+            return []
+
+    async def _work_in_turn(self, row: Row) -> None:
+        try:
+            await self.work_on(row)
+        finally:
+            self._room += 1
+            if self._may_be_more:
+                self.wake()

@@ -5,12 +5,22 @@ It is gathered from many transitions and then written table by table, so that th
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import update
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from dispatch.notices import (
+    FactsChanged,
+    FavoriteToPrompt,
+    Notice,
+    OfferClosed,
+    OfferOpened,
+    OfferWithdrawnFrom,
+    RefundOwed,
+    RequestChanged,
+)
 from dispatch.outbox import Message
 from dispatch.request import (
     Assign,
@@ -74,32 +84,34 @@ class Effects:
                             "expires_at_ms": window.expires_at_ms,
                         }
                     )
-                    self._tell("offer_opened", offer_id=window.offer_id)
+                    self._tell(OfferOpened(window.offer_id))
                 case CloseOffer(offer_id, reason):
                     self._closed[reason].append(offer_id)
                     answered_id = self.cause.connection_id if self.cause.offer_id == offer_id else None
-                    self._tell("offer_closed", offer_id=offer_id, reason=reason, except_connection_id=answered_id)
+                    self._tell(OfferClosed(offer_id, reason, answered_id))
                 case WithdrawFrom(offer_id, mechanic_id):
-                    self._tell("offer_withdrawn", offer_id=offer_id, mechanic_id=mechanic_id)
+                    self._tell(OfferWithdrawnFrom(offer_id, mechanic_id))
                 case Exclude(mechanic_id, because):
                     self._excluded.append({"request_id": request.id, "mechanic_id": mechanic_id, "because": because})
                 case Assign(mechanic_id):
-                    self._tell("facts_changed", mechanic_id=mechanic_id)
+                    self._tell(FactsChanged(mechanic_id))
                 case Free(mechanic_id):
                     self._freed.append((mechanic_id, request.id))
-                    self._tell("facts_changed", mechanic_id=mechanic_id)
+                    self._tell(FactsChanged(mechanic_id))
                 case OweRefund(because):
                     self._owed.append((request.id, because))
                 case PromptFavorite(mechanic_id):
-                    self._tell("favorite_prompt", request_id=request.id, mechanic_id=mechanic_id)
+                    self._tell(FavoriteToPrompt(request.id, mechanic_id))
                 case Tell(mechanic_id):
                     tell.append(mechanic_id)
                 case Record(event, details):
                     self._story.append(
                         {"request_id": request.id, "at_ms": self.now_ms, "event": event, "details": details}
                     )
+                case _:
+                    assert_never(command)
         if is_news:
-            self._tell("request_changed", request_id=request.id, tell=tell)
+            self._tell(RequestChanged(request.id, tuple(tell)))
 
     async def write(self, session: AsyncSession) -> list[Message]:
         """Write it all; return what has to be told after the commit."""
@@ -125,8 +137,8 @@ class Effects:
             self.messages += await _owe(session, request_id, because, now_ms=self.now_ms)
         return self.messages
 
-    def _tell(self, kind: str, **payload: Any) -> None:
-        self.messages.append(Message.of(kind, **payload))
+    def _tell(self, notice: Notice) -> None:
+        self.messages.append(Message.of(notice))
 
 
 async def _owe(session: AsyncSession, request_id: str, cause: str, *, now_ms: int) -> list[Message]:
@@ -180,4 +192,4 @@ async def owe_refund(
                 details={"amount_cents": refund.amount_cents, "cause": cause},
             )
         )
-    return Message.of("refund_owed", refund_id=refund.id)
+    return Message.of(RefundOwed(refund.id))

@@ -1,51 +1,71 @@
-"""Telling whom, after the commit: each transaction leaves messages, which are told right away and swept if a crash came between.
+"""Telling whom, after the commit: each transaction leaves notices, which are told right away and swept if a crash came between.
 
 A message is leased to the node that wrote it; when it is still there after the lease, any node tells it. So everything is
 told at least once, and handlers must not mind telling twice.
 
-What is told is told together, kind by kind, the most urgent kind first: when much happens at once, one reading serves many
+What is told is told together, kind by kind, the most urgent kind first: when much happens in a moment, one reading serves many
 messages. So handlers must not mind either when a message of another kind, written later, is told earlier: each tells the state
-as it is when it is told.
+as it is when it is told. When a batch cannot be told it is halved until what is to blame stands alone.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
+import msgspec
 import structlog
-from sqlalchemy import delete, update
-from sqlmodel import col, select
+from sqlalchemy import Text, cast, delete, true
+from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from dispatch.failures import Patience
+from dispatch.leased_rows import LeasedRows
+from dispatch.notices import Notice
 from infra.clock import Clock
 from infra.database import Database, insert_rows
-from models.errors import Unavailable
+from infra.loops import in_halves, keep_running
+from models.errors import PitlaneError, Unavailable
 from models.ids import new_id
 from models.settings import DispatchSettings
 from models.tables import OutboxMessage
 
 TELL_BATCH = 300
 """Messages told together."""
+OUTAGES_MAX = 20
+"""Calls of one handler for one batch that meet a broken world; the rest then waits for its lease. Enough to find one in a batch."""
+
+
+class NotUnderstood(PitlaneError):
+    """A message of another version, perhaps: in a rolling upgrade one of its nodes tells it."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """``kind`` names the handler; ``payload`` is small and names rows, so that what is told is the state when it is told."""
+    """A notice under the id of its row."""
+
+    id: str
+    notice: Notice
+
+    @classmethod
+    def of(cls, notice: Notice) -> "Message":
+        """Return a new message."""
+        return cls(new_id(), notice)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A row of the outbox as it was written, by whatever version."""
 
     id: str
     kind: str
-    payload: dict[str, Any]
-
-    @classmethod
-    def of(cls, kind: str, **payload: Any) -> "Message":
-        """Return a new message."""
-        return cls(new_id(), kind, payload)
+    payload: str
 
 
-Handler = Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]]
-"""Tells messages of one kind, given their payloads in the order in which they were written."""
+N = TypeVar("N", bound=Notice)
+Handler = Callable[[Sequence[N]], Awaitable[None]]
+"""Tells notices of one kind, in the order in which they were written."""
 
 
 class Outbox:
@@ -55,21 +75,39 @@ class Outbox:
         self._database = database
         self._clock = clock
         self._settings = settings
-        self._handlers: dict[str, Handler] = {}
+        self._kinds: dict[str, tuple[type[Notice], Handler[Any]]] = {}
         self._posted: deque[Message] = deque()
         self._arrived = anyio.Event()
         self._idle = anyio.Event()
+        self._left_behind = LeasedRows(
+            OutboxMessage,
+            due="leased_until_ms",
+            is_open=true(),
+            row=Stored,
+            # As text: one row that is no JSON must not fail the reading of the others.
+            columns=[col(OutboxMessage.id), col(OutboxMessage.kind), cast(OutboxMessage.payload, Text)],
+            database=database,
+            clock=clock,
+            lease_ms=settings.outbox_lease_ms,
+            patience=Patience.of(settings),
+            counts_attempts=False,
+        )
         self._log = structlog.get_logger("outbox")
 
-    def on(self, kind: str, handler: Handler) -> None:
-        """Let ``handler`` tell messages of this kind, after those of the kinds before."""
-        self._handlers[kind] = handler
+    def on(self, kind: type[N], handler: Handler[N]) -> None:
+        """Let ``handler`` tell notices of this kind, after those of the kinds before."""
+        self._kinds[kind.kind] = (kind, handler)
 
     async def add(self, session: AsyncSession, messages: Iterable[Message]) -> None:
         """Write the messages with the transaction, leased to this node."""
         leased_until_ms = self._clock.now_ms() + self._settings.outbox_lease_ms
         rows = [
-            {"id": one.id, "kind": one.kind, "payload": one.payload, "leased_until_ms": leased_until_ms}
+            {
+                "id": one.id,
+                "kind": one.notice.kind,
+                "payload": msgspec.to_builtins(one.notice),
+                "leased_until_ms": leased_until_ms,
+            }
             for one in messages
         ]
         await insert_rows(session, OutboxMessage, rows)
@@ -98,8 +136,8 @@ class Outbox:
     async def run(self) -> None:
         """Tell and sweep until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._tell_posted)
-            tasks.start_soon(self._sweep)
+            tasks.start_soon(keep_running, "outbox", self._tell_posted)
+            tasks.start_soon(keep_running, "outbox_sweep", self._sweep)
 
     async def _tell_posted(self) -> None:
         while True:
@@ -113,47 +151,39 @@ class Outbox:
         while True:
             await anyio.sleep(self._settings.outbox_lease_ms / 2000)
             try:
-                while batch := await self._take_over():
-                    self._log.info("outbox_taken_over", messages=len(batch))
-                    await self._tell(batch)
+                # What this node has not come to yet it need not take from itself; others may, and help.
+                while rows := await self._left_behind.claim(TELL_BATCH, skip={one.id for one in self._posted}):
+                    self._log.info("outbox_taken_over", messages=len(rows))
+                    await self._tell([message for row in rows if (message := await self._understood(row))])
             except Unavailable as error:
                 self._log.warning("outbox_not_swept", error=str(error))
 
-    async def _take_over(self) -> list[Message]:
-        now_ms = self._clock.now_ms()
-        async with self._database.read() as session:
-            left_behind = select(OutboxMessage.id).where(OutboxMessage.leased_until_ms < now_ms)
-            found = (await session.exec(left_behind.order_by(OutboxMessage.id).limit(TELL_BATCH))).all()
-        # What this node has not come to yet it need not take from itself; others may, and help.
-        posted = {message.id for message in self._posted}
-        ids = [message_id for message_id in found if message_id not in posted]
-        if not ids:
-            return []
-        async with self._database.write() as session:
-            rows = await session.exec(
-                update(OutboxMessage)
-                # The lease is checked again: of two nodes that saw the same rows, one takes each.
-                .where(col(OutboxMessage.id).in_(ids), col(OutboxMessage.leased_until_ms) < now_ms)
-                .values(leased_until_ms=now_ms + self._settings.outbox_lease_ms)
-                .returning(col(OutboxMessage.id), col(OutboxMessage.kind), col(OutboxMessage.payload))
-            )
-            return [Message(*row) for row in sorted(rows)]
+    async def _understood(self, row: Stored) -> Message | None:
+        if row.kind not in self._kinds:
+            await self._not_told(row, NotUnderstood(f"There is no notice of kind {row.kind!r} in this version."))
+            return None
+        kind, _ = self._kinds[row.kind]
+        try:
+            return Message(row.id, msgspec.json.decode(row.payload, type=kind))
+        except msgspec.DecodeError as error:
+            await self._not_told(row, NotUnderstood(f"A notice of kind {row.kind} has another shape here: {error}"))
+            return None
 
     async def _tell(self, batch: Iterable[Message]) -> None:
         by_kind: defaultdict[str, list[Message]] = defaultdict(list)
         for message in batch:
-            by_kind[message.kind].append(message)
+            by_kind[message.notice.kind].append(message)
         told: list[str] = []
-        for kind, handler in self._handlers.items():
-            messages = by_kind.pop(kind, [])
-            if not messages or await self._tell_alike(handler, messages):
-                told += (message.id for message in messages)
-            elif len(messages) > 1:
-                # Perhaps one of them is to blame, whose shard of Redis is away: the others shall not wait for it.
-                told += [message.id for message in messages if await self._tell_alike(handler, [message])]
-        if by_kind:
-            # Written by a newer version during a rolling upgrade: one of its nodes takes them over after the lease.
-            self._log.warning("messages_of_another_version", kinds=sorted(by_kind))
+        for kind, (_, handler) in self._kinds.items():
+
+            async def tell(together: Sequence[Message], handler: Handler[Any] = handler) -> None:
+                await handler([message.notice for message in together])
+                told.extend(message.id for message in together)
+
+            try:
+                await in_halves(by_kind[kind], tell, self._not_told, outages_max=OUTAGES_MAX)
+            except Unavailable as error:
+                self._log.warning("not_told_yet", kind=kind, error=str(error))
         if not told:
             return
         try:
@@ -163,10 +193,12 @@ class Outbox:
             # They will be told again after their lease; that is what at least once means.
             self._log.warning("outbox_not_cleared", error=str(error))
 
-    async def _tell_alike(self, handler: Handler, messages: Sequence[Message]) -> bool:
+    async def _not_told(self, message: Message | Stored, error: Exception) -> None:
+        """Leave a message to its lease, or count what is its own fault."""
+        if isinstance(error, Unavailable):
+            self._log.warning("not_told_yet", id=message.id, error=str(error))
+            return
         try:
-            await handler([message.payload for message in messages])
-        except Unavailable as error:
-            self._log.warning("not_told_yet", kind=messages[0].kind, messages=len(messages), error=str(error))
-            return False
-        return True
+            await self._left_behind.failed(message.id, error, attempts=1)
+        except Unavailable as unavailable:
+            self._log.warning("failure_not_noted", id=message.id, error=str(unavailable))

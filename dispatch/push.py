@@ -15,12 +15,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from dispatch.failures import Failures, Patience
+from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
 from infra.clock import RedisClock
 from infra.database import Database
+from infra.loops import keep_running
 from models.errors import DatabaseUnavailable, Unavailable
 from models.ids import new_id
 from models.rest import PushSubscribeBody
+from models.settings import DispatchSettings
 from models.tables import Mechanic, PushSubscription
 from models.wire import OfferMade, OfferView
 
@@ -45,7 +49,16 @@ class Push:
     every node must sign with the same one.
     """
 
-    def __init__(self, *, database: Database, clock: RedisClock, outbox: Outbox, secret_key: str, contact: str) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: RedisClock,
+        outbox: Outbox,
+        settings: DispatchSettings,
+        secret_key: str,
+        contact: str,
+    ) -> None:
         """``contact`` is our public URL, from which a push service's operator may find us (the VAPID ``sub`` claim)."""
         self._database = database
         self._clock = clock
@@ -53,6 +66,7 @@ class Push:
         self._subject = _subject(contact)
         digest = hashlib.sha512(b"pitlane vapid " + secret_key.encode()).digest()
         self._key = ec.derive_private_key(int.from_bytes(digest, "big") % (_P256_ORDER - 1) + 1, ec.SECP256R1())
+        self._failures = Failures(PushSubscription, database=database, clock=clock, patience=Patience.of(settings))
         self._queue: deque[tuple[str, OfferView, int]] = deque()
         self._queued = anyio.Semaphore(0)
         self._log = structlog.get_logger("push")
@@ -92,6 +106,7 @@ class Push:
             else:
                 former = known.mechanic_id
                 known.mechanic_id, known.p256dh, known.auth = mechanic_id, body.keys.p256dh, body.keys.auth
+                known.failures, known.last_error, known.set_aside_at_ms = 0, None, None
                 if former != mechanic_id:
                     await session.flush()
                     messages += await self._facts_after_change(session, former)
@@ -126,7 +141,7 @@ class Push:
         """Send until cancelled."""
         async with anyio.create_task_group() as tasks:
             for _ in range(SENDERS):
-                tasks.start_soon(self._send_queued)
+                tasks.start_soon(keep_running, "push", self._send_queued)
 
     async def _send_queued(self) -> None:
         while True:
@@ -135,11 +150,17 @@ class Push:
             try:
                 async with self._database.read() as session:
                     found = await session.exec(
-                        select(PushSubscription).where(PushSubscription.mechanic_id == mechanic_id)
+                        select(PushSubscription).where(
+                            PushSubscription.mechanic_id == mechanic_id,
+                            col(PushSubscription.set_aside_at_ms).is_(None),
+                        )
                     )
                     subscriptions = list(found)
                 for subscription in subscriptions:
-                    await self._send_to(subscription, offer, expires_at_ms)
+                    try:
+                        await self._send_to(subscription, offer, expires_at_ms)
+                    except Exception as error:  # noqa: BLE001 - counted against the one that it is about
+                        await self._failed(subscription, error)
             except Unavailable as error:
                 self._log.warning("push_not_sent", offer_id=offer.offer_id, error=str(error))
 
@@ -170,6 +191,9 @@ class Push:
                 return
             except WebPushException as error:
                 status = getattr(error.response, "status", None) or getattr(error.response, "status_code", None)
+                if status is None:
+                    # It did not come to a request: nothing can be encrypted for these keys, and no second try will change that.
+                    raise
                 if status in GONE:
                     await self.unsubscribe(subscription.mechanic_id, subscription.endpoint)
                     return
@@ -177,6 +201,16 @@ class Push:
             except (VapidException, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 self._log.warning("push_failed", attempt=attempt, error=str(error))
             await anyio.sleep(RETRY_S * 2**attempt)
+
+    async def _failed(self, subscription: PushSubscription, error: Exception) -> None:
+        """Count what is the fault of one subscription, or of its push service; who fails too often is not reachable by it."""
+        if isinstance(error, Unavailable):
+            raise error
+        await self._failures.count(subscription.id, error)
+        async with self._database.write() as session:
+            messages = await self._facts_after_change(session, subscription.mechanic_id)
+            await self._outbox.add(session, messages)
+        self._outbox.post(messages)
 
     async def _drop_oldest(self, session: AsyncSession, mechanic_id: str) -> None:
         newest = select(PushSubscription.id).where(PushSubscription.mechanic_id == mechanic_id)
@@ -191,14 +225,15 @@ class Push:
         """Let ``has_push`` follow the subscriptions; return what has to be told."""
         # Locked first: of two changes at once the second must see what the first has left.
         await session.exec(select(Mechanic.id).where(Mechanic.id == mechanic_id).with_for_update())
-        has_any = select(PushSubscription.id).where(PushSubscription.mechanic_id == mechanic_id).exists()
+        in_use = (PushSubscription.mechanic_id == mechanic_id, col(PushSubscription.set_aside_at_ms).is_(None))
+        has_any = select(PushSubscription.id).where(*in_use).exists()
         changed = await session.exec(
             update(Mechanic)
             .where(col(Mechanic.id) == mechanic_id, col(Mechanic.has_push) != has_any)
             .values(has_push=~col(Mechanic.has_push), facts_version=Mechanic.facts_version + 1)
             .returning(col(Mechanic.id))
         )
-        return [] if changed.first() is None else [Message.of("facts_changed", mechanic_id=mechanic_id)]
+        return [] if changed.first() is None else [Message.of(FactsChanged(mechanic_id))]
 
 
 def _subject(contact: str) -> str:

@@ -53,13 +53,13 @@ class OpenWindow:
         return ends_at_ms(self.kind, self.expires_at_ms)
 
 
-def ends_at_ms(kind: OfferKind, expires_at_ms: int) -> int:
+def ends_at_ms(kind: str, expires_at_ms: int) -> int:
     """Return when time ends a window whose deadline is ``expires_at_ms``; never before it.
 
     A priority window ends sharp: an accept that was on its way counts in the broadcast. After a broadcast the money goes back
     and no accept can count any more, so one that was stamped in time, on whichever node, gets a moment to be committed.
     """
-    return expires_at_ms + (ACCEPT_LEEWAY_MS if kind is OfferKind.BROADCAST else 0)
+    return expires_at_ms + (ACCEPT_LEEWAY_MS if kind == OfferKind.BROADCAST else 0)
 
 
 @dataclass(frozen=True)

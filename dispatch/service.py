@@ -5,8 +5,10 @@ happened, or that it happened and asking again will say so.
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from weakref import WeakValueDictionary
 
 import anyio
@@ -18,6 +20,8 @@ from dispatch import request_store
 from dispatch.deadlines import Deadlines
 from dispatch.effects import Cause
 from dispatch.eligibility import Standing
+from dispatch.failures import Failures, Patience
+from dispatch.notices import FactsChanged, RequestChanged
 from dispatch.outbox import Message, Outbox
 from dispatch.reading.reader import Reader
 from dispatch.reading.views import request_view
@@ -38,6 +42,7 @@ from dispatch.request import (
 from dispatch.request_store import LostRace, MechanicBusy, Move
 from infra.clock import RedisClock
 from infra.database import Database
+from infra.loops import in_halves, keep_running
 from infra.metrics import FALLBACK_LATENESS
 from models import tables
 from models.errors import DatabaseUnavailable, Unavailable
@@ -45,11 +50,12 @@ from models.ids import new_id
 from models.outcomes import NotFound, OfferGone, Refused
 from models.settings import DispatchSettings
 from models.wire import RequestView
-from models.words import OfferKind
 
 RECONCILE_BATCH = 10_000
 TURN_TIMEOUT_S = 10.0
 """For waiting until the accepts of the same offer before one's own have been decided."""
+IN_HAND_RETRY_MS = 20
+"""When to look again at a window whose request somebody else had in hand."""
 TAKEN_LEN_MAX = 1_000
 """Broadcasts that this node remembers as taken, newest kept."""
 
@@ -73,6 +79,14 @@ class Dispatch:
         self._outbox = outbox
         self._settings = settings
         self._deadlines = deadlines
+        self._failures = Failures(
+            tables.Offer,
+            database=database,
+            clock=clock,
+            # Money hangs on it: a window that an operator has been shown is still tried.
+            patience=replace(Patience.of(settings), gives_up=False),
+            is_open=col(tables.Offer.closed_at_ms).is_(None),
+        )
         self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._taken_by: OrderedDict[str, str | None] = OrderedDict()
         self.windows = Windows(settings.priority_window_ms, settings.broadcast_window_ms)
@@ -81,8 +95,8 @@ class Dispatch:
     async def run(self) -> None:
         """End windows on time, and restore from SQL what Redis has lost, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._deadlines.run, self._windows_elapsed)
-            tasks.start_soon(self._reconcile)
+            tasks.start_soon(keep_running, "windows", partial(self._deadlines.run, self._windows_elapsed))
+            tasks.start_soon(keep_running, "deadlines_reconciler", self._reconcile)
 
     # --- what mechanics do --------------------------------------------------------------------------------------------
 
@@ -132,7 +146,7 @@ class Dispatch:
                 return
             details = {"mechanic_id": mechanic_id}
             await request_store.record(session, offer.request_id, "delivered", details, now_ms=now_ms)
-            messages = [Message.of("request_changed", request_id=offer.request_id, tell=[])]
+            messages = [Message.of(RequestChanged(offer.request_id))]
             await self._outbox.add(session, messages)
         self._outbox.post(messages)
 
@@ -158,7 +172,7 @@ class Dispatch:
                 .values(on_duty=on_duty, facts_version=tables.Mechanic.facts_version + 1)
                 .returning(col(tables.Mechanic.id))
             )
-            messages = [Message.of("facts_changed", mechanic_id=found_id) for found_id in changed.scalars()]
+            messages = [Message.of(FactsChanged(found_id)) for found_id in changed.scalars()]
             await self._outbox.add(session, messages)
             mechanic = await session.get(tables.Mechanic, mechanic_id)
             if mechanic is None:
@@ -276,7 +290,25 @@ class Dispatch:
 
     # --- what time does -----------------------------------------------------------------------------------------------
 
-    async def _windows_elapsed(self, offer_ids: Sequence[str], now_ms: int) -> Collection[str]:
+    async def _windows_elapsed(self, offer_ids: Sequence[str], now_ms: int) -> Mapping[str, int]:
+        """End windows; return those that could not be ended, and in how many ms to look at them again.
+
+        All in one transaction, unless one of them fails it.
+        """
+        put_off_ms: dict[str, int] = {}
+
+        async def end(together: Sequence[str]) -> None:
+            in_hand = await self._end_windows(together, now_ms)
+            put_off_ms.update(dict.fromkeys(in_hand, IN_HAND_RETRY_MS))
+
+        async def note(offer_id: str, error: Exception) -> None:
+            if (delay_ms := await self._failures.count(offer_id, error)) is not None:
+                put_off_ms[offer_id] = delay_ms
+
+        await in_halves(offer_ids, end, note)
+        return put_off_ms
+
+    async def _end_windows(self, offer_ids: Sequence[str], now_ms: int) -> Collection[str]:
         """End windows, all in one transaction; return those whose requests somebody else has in hand just now."""
         moves: list[Move] = []
         in_hand: set[str] = set()
@@ -325,9 +357,8 @@ class Dispatch:
                         .order_by(col(tables.Offer.expires_at_ms))
                         .limit(RECONCILE_BATCH)
                     )
-                    deadlines = [
-                        (offer_id, ends_at_ms(OfferKind(kind), at_ms)) for offer_id, kind, at_ms in open_offers
-                    ]
+                    # Also a kind that there is not: that window's end fails alone, where it is counted.
+                    deadlines = [(offer_id, ends_at_ms(kind, at_ms)) for offer_id, kind, at_ms in open_offers]
                 if restored := await self._deadlines.restore(*deadlines):
                     self._log.info("deadlines_restored", count=restored)
             except Unavailable as error:

@@ -4,14 +4,21 @@ These are the outbox's handlers. Each reads the state as it is when it is told, 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from msgspec import Raw
 from sqlmodel import col, select
 
 from dispatch import deliveries
 from dispatch.deadlines import Deadlines
+from dispatch.notices import (
+    FactsChanged,
+    FavoriteToPrompt,
+    OfferClosed,
+    OfferOpened,
+    OfferWithdrawnFrom,
+    RequestChanged,
+)
 from dispatch.outbox import Outbox
 from dispatch.push import Push
 from dispatch.reading.views import offer_views, request_views
@@ -26,11 +33,9 @@ from models.wire import FavoritePrompt, OfferView, Person, RequestUpdate, encode
 from models.words import OfferKind
 from presence.service import Presence
 
-Payloads = Sequence[Mapping[str, Any]]
-
 
 class Telling:
-    """Registers itself with the outbox for every kind of message that a transition leaves."""
+    """Registers itself with the outbox for every kind of notice that a transition leaves."""
 
     def __init__(
         self,
@@ -52,28 +57,26 @@ class Telling:
         self._push = push
         self._channel = deliveries.channel(link)
         # The most urgent first: a card that is gone, whoever may take the request, and who waits for it.
-        outbox.on("offer_closed", self._offers_closed)
-        outbox.on("offer_withdrawn", self._offers_withdrawn)
-        outbox.on("offer_opened", self._offers_opened)
-        outbox.on("request_changed", self._requests_changed)
-        outbox.on("favorite_prompt", self._favorite_prompts)
-        outbox.on("facts_changed", self._facts_changed)
+        outbox.on(OfferClosed, self._offers_closed)
+        outbox.on(OfferWithdrawnFrom, self._offers_withdrawn)
+        outbox.on(OfferOpened, self._offers_opened)
+        outbox.on(RequestChanged, self._requests_changed)
+        outbox.on(FavoriteToPrompt, self._favorite_prompts)
+        outbox.on(FactsChanged, self._facts_changed)
 
     async def _publish(self, found: Iterable[deliveries.Delivery]) -> None:
         await self._bus.publish(self._channel, *map(deliveries.encode, found))
 
-    async def _offers_opened(self, payloads: Payloads) -> None:
+    async def _offers_opened(self, notices: Sequence[OfferOpened]) -> None:
         async with self._database.read() as session:
-            ids = [payload["offer_id"] for payload in payloads]
+            ids = [notice.offer_id for notice in notices]
             found = await session.exec(select(tables.Offer).where(col(tables.Offer.id).in_(ids)))
             # Looked at here and not asked in SQL, for the reason that ``request_store.open_windows`` gives.
             offers = [offer for offer in found if offer.closed_at_ms is None]
             views = await offer_views(session, offers, now_ms=self._clock.now_ms())
             excluded = await excluded_from(session, {offer.request_id for offer in offers})
         # On the clock first: a window that nobody hears of must still end.
-        await self._deadlines.schedule(
-            *((offer.id, ends_at_ms(OfferKind(offer.kind), offer.expires_at_ms)) for offer in offers)
-        )
+        await self._deadlines.schedule(*((offer.id, ends_at_ms(offer.kind, offer.expires_at_ms)) for offer in offers))
         shown = list(zip(offers, views, strict=True))
         await self._publish(
             deliveries.OfferTo(view, offer.expires_at_ms, offer.mechanic_id, sorted(excluded[offer.request_id]))
@@ -89,23 +92,22 @@ class Telling:
             if status is not None and status.reachable == "push":
                 self._push.send_soon(status.mechanic_id, view, expires_at_ms=offer.expires_at_ms)
 
-    async def _offers_closed(self, payloads: Payloads) -> None:
+    async def _offers_closed(self, notices: Sequence[OfferClosed]) -> None:
         await self._publish(
-            deliveries.Withdraw(payload["offer_id"], payload["reason"], payload["except_connection_id"])
-            for payload in payloads
+            deliveries.Withdraw(notice.offer_id, notice.reason, notice.except_connection_id) for notice in notices
         )
-        await self._deadlines.forget(*(payload["offer_id"] for payload in payloads))
+        # What time ended is taken off the clock by the node that had claimed it there.
+        await self._deadlines.forget(*(notice.offer_id for notice in notices if notice.reason != "expired"))
 
-    async def _offers_withdrawn(self, payloads: Payloads) -> None:
+    async def _offers_withdrawn(self, notices: Sequence[OfferWithdrawnFrom]) -> None:
         await self._publish(
-            deliveries.Withdraw(payload["offer_id"], "declined", only_mechanic_id=payload["mechanic_id"])
-            for payload in payloads
+            deliveries.Withdraw(notice.offer_id, "declined", only_mechanic_id=notice.mechanic_id) for notice in notices
         )
 
-    async def _requests_changed(self, payloads: Payloads) -> None:
-        to_tell: defaultdict[str, set[str | None]] = defaultdict(set)
-        for payload in payloads:
-            to_tell[payload["request_id"]].update(payload["tell"])
+    async def _requests_changed(self, notices: Sequence[RequestChanged]) -> None:
+        to_tell: defaultdict[str, set[str]] = defaultdict(set)
+        for notice in notices:
+            to_tell[notice.request_id].update(notice.tell)
         read_at_ms = self._clock.now_ms()
         async with self._database.read() as session:
             rows = await session.exec(select(tables.SessionRequest).where(col(tables.SessionRequest.id).in_(to_tell)))
@@ -116,12 +118,14 @@ class Telling:
             frame = Raw(encode(RequestUpdate(seen.view)))
             told = deliveries.Told(seen.view.id, seen.view.version, read_at_ms)
             updates.append(deliveries.ToCustomer(seen.customer_id, frame, told))
-            for mechanic_id in {seen.assigned_mechanic_id, *to_tell[seen.view.id]} - {None}:
+            if seen.assigned_mechanic_id is not None:
+                to_tell[seen.view.id].add(seen.assigned_mechanic_id)
+            for mechanic_id in to_tell[seen.view.id]:
                 updates.append(deliveries.ToMechanic(mechanic_id, frame, told))
         await self._publish(updates)
 
-    async def _facts_changed(self, payloads: Payloads) -> None:
-        ids = {payload["mechanic_id"] for payload in payloads}
+    async def _facts_changed(self, notices: Sequence[FactsChanged]) -> None:
+        ids = {notice.mechanic_id for notice in notices}
         await self._presence.refresh_facts(ids)
         async with self._database.read() as session:
             mechanics = list(await session.exec(select(tables.Mechanic).where(col(tables.Mechanic.id).in_(ids))))
@@ -130,14 +134,14 @@ class Telling:
             for mechanic in mechanics
         )
 
-    async def _favorite_prompts(self, payloads: Payloads) -> None:
+    async def _favorite_prompts(self, notices: Sequence[FavoriteToPrompt]) -> None:
         prompts = []
         async with self._database.read() as session:
-            for payload in payloads:
-                row = await session.get_one(tables.SessionRequest, payload["request_id"])
-                if await session.get(tables.Favorite, (row.customer_id, payload["mechanic_id"])) is not None:
+            for notice in notices:
+                row = await session.get_one(tables.SessionRequest, notice.request_id)
+                if await session.get(tables.Favorite, (row.customer_id, notice.mechanic_id)) is not None:
                     continue
-                mechanic = await session.get_one(tables.Account, payload["mechanic_id"])
+                mechanic = await session.get_one(tables.Account, notice.mechanic_id)
                 prompt = FavoritePrompt(row.id, Person(mechanic.id, mechanic.name))
                 prompts.append(deliveries.ToCustomer(row.customer_id, Raw(encode(prompt))))
         await self._publish(prompts)

@@ -6,15 +6,16 @@ it is logged with its traceback and counted, and the loop starts again. Everythi
 One process is one node: as its metrics, what is known of its loops is one for the process.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import structlog
 
 from infra.metrics import ITEMS_FAILED, LOOPS_DIED
+from models.errors import Unavailable
 
 RESTART_FIRST_S = 0.1
 RESTART_MAX_S = 10.0
@@ -23,6 +24,7 @@ STEADY_AFTER_S = 15.0
 
 log = structlog.get_logger("loops")
 
+T = TypeVar("T")
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -51,13 +53,47 @@ def dying_loops() -> list[str]:
 def failing_alone(work: str, **item: Any) -> Iterator[None]:
     """Let a bug in the block cost the item at hand and nothing else: it is logged with its traceback and counted.
 
-    ``work`` is what the metrics call this kind of item, ``item`` what the log says of this one.
+    ``work`` is what the metrics call this kind of item, ``item`` what the log says of this one. ``Unavailable`` is
+    no bug and passes.
     """
     try:
         yield
+    except Unavailable:
+        raise
     except Exception:
         ITEMS_FAILED.labels(work).inc()
         log.exception("item_failed", work=work, **item)
+
+
+async def in_halves(
+    items: Sequence[T],
+    act: Callable[[Sequence[T]], Awaitable[None]],
+    failed: Callable[[T, Exception], Awaitable[None]],
+    *,
+    outages_max: int = 0,
+) -> None:
+    """Act on all items together; when that raises, on each half of them, and so on, until what is to blame stands alone.
+
+    ``failed`` is given each item that fails alone, and its error. What is unavailable for one may be there for another, so up to
+    ``outages_max`` times ``Unavailable`` is treated like any failure; the next one is raised, and the items left are not acted on.
+    ``act`` must not mind acting twice on the same item.
+    """
+    waiting = [items] if items else []
+    outages = 0
+    while waiting:
+        together = waiting.pop()
+        try:
+            await act(together)
+        except Exception as error:
+            if isinstance(error, Unavailable):
+                outages += 1
+                if outages > outages_max:
+                    raise
+            if len(together) == 1:
+                await failed(together[0], error)
+            else:
+                half = len(together) // 2
+                waiting += [together[half:], together[:half]]
 
 
 async def keep_running(name: str, loop: Loop) -> None:

@@ -55,6 +55,10 @@ class DispatchSettings:
     """How often a transition that lost a race is decided anew on the new state."""
     refund_retry_first_ms: int = 1_000
     refund_retry_max_ms: int = 300_000
+    failure_retry_first_ms: int = 1_000
+    failure_retry_max_ms: int = 60_000
+    failures_max: int = 8
+    """An item that has failed so often, unexpectedly, is set aside: with these waits after some two minutes."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,17 @@ def text_of(words: type[StrEnum]) -> Enum:
     return Enum(words, native_enum=False, length=None, values_callable=lambda kind: [word.value for word in kind])
 
 
+class MayFail(SQLModel):
+    """What a row remembers of handling that failed, where that may happen again and again; see ``dispatch.failures``."""
+
+    id: str = Field(primary_key=True)
+    failures: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    """The default is the database's, too: an earlier version writes rows without it."""
+    last_error: str | None = None
+    set_aside_at_ms: int | None = instant(default=None)
+    """Since when it waits for an operator."""
+
+
 class Account(SQLModel, table=True):
     """Somebody who may sign in."""
 
@@ -167,7 +178,7 @@ class SessionRequest(SQLModel, table=True):
     settled_at_ms: int | None = instant(default=None)
 
 
-class Offer(SQLModel, table=True):
+class Offer(MayFail, table=True):
     """One window in which a request may be taken: by one mechanic (priority) or by any (broadcast)."""
 
     __tablename__ = "offers"
@@ -187,7 +198,6 @@ class Offer(SQLModel, table=True):
         ),
     )
 
-    id: str = Field(primary_key=True)
     request_id: str = Field(foreign_key="session_requests.id", index=True)
     kind: OfferKind = Field(sa_type=text_of(OfferKind))
     mechanic_id: str | None = None
@@ -222,39 +232,45 @@ class TimelineEntry(SQLModel, table=True):
     details: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
-class OutboxMessage(SQLModel, table=True):
+class OutboxMessage(MayFail, table=True):
     """What a committed transaction still has to tell somebody; deleted once told, so told at least once."""
 
     __tablename__ = "outbox"
 
-    id: str = Field(primary_key=True)
     kind: str
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     leased_until_ms: int = instant(index=True)
     """Whose lease this is tells it; after that any node may."""
 
 
-class StripeEvent(SQLModel, table=True):
+class StripeEvent(MayFail, table=True):
     """A verified webhook, stored before it is answered and worked on afterwards."""
 
     __tablename__ = "stripe_events"
+    __table_args__ = (
+        # Of what is unfinished alone: nearly all of a year's events are not.
+        Index(
+            "ix_stripe_events_unfinished",
+            "next_attempt_at_ms",
+            sqlite_where=text("processed_at_ms IS NULL"),
+            postgresql_where=text("processed_at_ms IS NULL"),
+        ),
+    )
 
-    id: str = Field(primary_key=True)
     type: str
     object_id: str | None = None
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     received_at_ms: int = instant()
     processed_at_ms: int | None = instant(default=None)
     attempts: int = 0
-    next_attempt_at_ms: int = instant(index=True)
+    next_attempt_at_ms: int = instant()
 
 
-class Refund(SQLModel, table=True):
+class Refund(MayFail, table=True):
     """Money that we owe or have given back: always the whole of one checkout, once."""
 
     __tablename__ = "refunds"
 
-    id: str = Field(primary_key=True)
     checkout_id: str = Field(unique=True, foreign_key="checkouts.id")
     request_id: str | None = Field(default=None, foreign_key="session_requests.id", index=True)
     """``None`` for a payment that was never dispatched."""
@@ -271,12 +287,11 @@ class Refund(SQLModel, table=True):
     settled_at_ms: int | None = instant(default=None)
 
 
-class PushSubscription(SQLModel, table=True):
+class PushSubscription(MayFail, table=True):
     """Where a mechanic's browser can be woken (RFC 8030, RFC 8291)."""
 
     __tablename__ = "push_subscriptions"
 
-    id: str = Field(primary_key=True)
     mechanic_id: str = Field(foreign_key="accounts.id", index=True)
     endpoint: str = Field(unique=True)
     p256dh: str

@@ -6,6 +6,7 @@ hold each shard on another server. On a single Redis there is one.
 Every method raises ``RedisUnavailable`` when Redis did not answer within its bound; repeating any of them is safe.
 """
 
+import re
 import zlib
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -28,6 +29,8 @@ BATCH_LEN_MAX = 1_000
 SLICE_LEN_MAX = 500
 """Mechanics per script that may have to announce each of them."""
 NEVER = "-"
+PACKED = re.compile(r"\d+ \d \d \d \d \d+")
+"""A status as Redis keeps it, see ``status.lua``."""
 
 
 def shard_of(mechanic_id: str, shards: int) -> int:
@@ -169,7 +172,8 @@ class Leases:
             packed, seen = await self._link.ask(self._keys[0], look_up)
         statuses: dict[str, MechanicStatus] = {}
         for mechanic_id, fields, seen_at in zip(theirs, packed, seen, strict=True):
-            if fields is not None:
+            # What does not look like a status is as good as unknown; ``status.lua`` sees it so, too.
+            if fields is not None and PACKED.fullmatch(fields):
                 last_seen = NEVER if seen_at is None else str(int(seen_at))
                 statuses[mechanic_id] = parse(f"{mechanic_id} {fields} {last_seen} {as_of_ms}")
         return statuses

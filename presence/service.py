@@ -4,7 +4,7 @@ joined, heard, left ──► shards ──► Redis ──► changes ──►
                         learn ──► SQL ──► facts.lua       save ──► last_seen to SQL
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -15,6 +15,7 @@ import structlog
 from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.database import Database
+from infra.loops import failing_alone, in_halves, keep_running
 from infra.redis_link import RedisLink
 from models.errors import DatabaseUnavailable, RedisUnavailable, Unavailable
 from models.ids import is_id
@@ -128,15 +129,19 @@ class Presence:
         """Keep presence going until cancelled; on the way out nobody flickers who reconnects within the grace."""
         try:
             async with anyio.create_task_group() as tasks:
-                for shard in self._shards:
-                    tasks.start_soon(self._keep_on, "flush", shard.flush_in_turn)
-                    tasks.start_soon(self._keep_on, "tend", shard.tend_in_turn)
-                tasks.start_soon(self._keep_on, "learn", self._learn_in_turn)
-                tasks.start_soon(self._keep_on, "save", self._save_in_turn)
-                tasks.start_soon(self._watches.run)
+                for name, step in self._steps():
+                    tasks.start_soon(keep_running, f"presence_{name}", partial(self._keep_on, name, step))
+                tasks.start_soon(keep_running, "watches", self._watches.run)
         finally:
             with anyio.move_on_after(STOP_TIMEOUT_S, shield=True):
                 await self._retire()
+
+    def _steps(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        for shard in self._shards:
+            yield "flush", shard.flush_in_turn
+            yield "tend", shard.tend_in_turn
+        yield "learn", self._learn_in_turn
+        yield "save", self._save_in_turn
 
     async def _keep_on(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` for ever; wait out a world that is broken, saying so once."""
@@ -187,6 +192,11 @@ class Presence:
     def _doubt_shard(self, number: int) -> None:
         self._watches.distrust(name for name in self._watches.ids if shard_of(name, len(self._shards)) == number)
 
+    async def _give_up(self, what: str, mechanic_id: str, error: Exception) -> None:
+        """Leave out one mechanic until they come again: they must not keep everybody else from being learned or saved."""
+        with failing_alone(f"presence_{what}", mechanic_id=mechanic_id):
+            raise error
+
     # --- learn and save: SQL, beside the heartbeats' path -------------------------------------------------------------
 
     def _learn_soon(self, ids: Iterable[str]) -> None:
@@ -202,8 +212,12 @@ class Presence:
         # Taken out first: whoever is put in meanwhile changed after this reading.
         for mechanic_id in batch:
             del self._to_learn[mechanic_id]
+
+        async def learn(ids: Collection[str]) -> None:
+            await self._learn(ids)
+
         try:
-            await self._learn(batch)
+            await in_halves(batch, learn, partial(self._give_up, "learn"))
         except BaseException:
             self._to_learn.update(dict.fromkeys(batch))
             raise
@@ -228,7 +242,11 @@ class Presence:
             await self._save_now.wait()
         self._save_now = anyio.Event()
         batch = dict(islice(self._to_save.items(), SAVE_LEN_MAX))
-        await save_last_seen(self._database, batch)
+
+        async def save(ids: Collection[str]) -> None:
+            await save_last_seen(self._database, {mechanic_id: batch[mechanic_id] for mechanic_id in ids})
+
+        await in_halves(list(batch), save, partial(self._give_up, "save"))
         self._to_save = {name: at_ms for name, at_ms in self._to_save.items() if batch.get(name) != at_ms}
 
 

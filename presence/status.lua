@@ -16,6 +16,8 @@ local function status_of(mechanic_id)
   local packed = redis.call('HGET', STATUSES, mechanic_id)
   if not packed then return nil end
   local version, online, on_duty, busy, push, facts_version = packed:match('^(%d+) (%d) (%d) (%d) (%d) (%d+)$')
+  -- Not of our making: as good as unknown. One such record must not fail the script, and with it everybody of a batch.
+  if not version then return nil end
   return {version = tonumber(version), online = online, on_duty = on_duty, busy = busy, push = push,
           facts_version = tonumber(facts_version)}
 end

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from infra import migrations
 from infra.database import Database
+from infra.metrics import ITEMS_FAILED, LOOPS_DIED
 from tests.redis_cluster import redis_cluster
 from tests.services import (
     PostgresServer,
@@ -31,6 +32,25 @@ Running = TypeVar("Running")
 settings.register_profile("fast", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True)
 settings.register_profile("deep", max_examples=1_500, stateful_step_count=50, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(autouse=True)
+def no_bug_goes_unnoticed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in whose background something failed that outlived it; ``bugs_planted`` marks those that mean it."""
+    before = _bugs()
+    yield
+    if request.node.get_closest_marker("bugs_planted") is None:
+        assert _bugs() == before, "the log says what failed"
+
+
+def _bugs() -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in (ITEMS_FAILED, LOOPS_DIED)
+        for family in metric.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
 
 
 @pytest.fixture(scope="session")

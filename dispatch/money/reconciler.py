@@ -18,6 +18,7 @@ from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
 from infra.clock import Clock
 from infra.database import Database
+from infra.loops import failing_alone
 from models.errors import StripeRefused, Unavailable
 from models.tables import Checkout
 
@@ -116,12 +117,13 @@ class Reconciler:
                     yield Repair("paid_session_not_fulfilled", session_id, became)
 
     async def _known(self, do: Callable[[str], Awaitable[Change | None]], session_id: str) -> Change | None:
-        try:
-            return await do(session_id)
-        except StripeRefused as error:
-            # One that Stripe does not know (of another account, say) must not stand in the others' way.
-            self._log.error("session_not_reconciled", stripe_session_id=session_id, error=str(error))
-            return None
+        # One that Stripe does not know (of another account, say), or that we do not understand, must not stand in the others' way.
+        with failing_alone("reconciler", stripe_session_id=session_id):
+            try:
+                return await do(session_id)
+            except StripeRefused as error:
+                self._log.error("session_not_reconciled", stripe_session_id=session_id, error=str(error))
+        return None
 
     async def _paid_at_stripe(self, look_back_s: int) -> AsyncIterator[str]:
         """Tell the Sessions that Stripe has as paid and whose money we have not taken note of, whatever we know of them."""

@@ -4,34 +4,45 @@ Stripe may send an event twice, late and in any order, and waits for the answer 
 under its id, which is unique, before it is answered, and whatever the work costs comes after the answer, on any node.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, fields
 
 import structlog
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col, select
+from sqlmodel import col
 
 from dispatch.due_work import DueWork
+from dispatch.failures import Patience
+from dispatch.leased_rows import LeasedRows
 from dispatch.money.fulfilment import is_other_mode
 from dispatch.money.stripe_api import StripeApi
 from infra.clock import Clock
 from infra.database import Database
-from models.errors import StripeRefused, Unavailable
 from models.outcomes import Refused
 from models.tables import StripeEvent
 
-AT_ONCE = 6
+SIDE_BY_SIDE = 6
 """Leaves most of the connections to the database to the doors, also when all of these wait for a lock."""
 LEASE_MS = 15_000
-"""Longer than one event's work may take, so that two nodes do not do it at once; a dead node's is done again after it."""
+"""Longer than one event's work may take, so that two nodes do not do it twice; a dead node's is done again after it."""
 RETRY_FIRST_MS = 500
 RETRY_MAX_MS = 60_000
-REFUSED_TRIES_MAX = 10
+FAILURES_MAX = 10
 """Some five minutes: what Stripe still does not know then (a Session of another account, say) it will not know later."""
 
 Handle = Callable[[str, str], Awaitable[None]]
 """Called with an event's type and the id of its object; must be idempotent."""
+
+
+@dataclass(frozen=True)
+class UnfinishedEvent:
+    """What is needed of an event's row to work on it."""
+
+    id: str
+    type: str
+    object_id: str | None
+    attempts: int
 
 
 class StripeEvents:
@@ -42,7 +53,24 @@ class StripeEvents:
         self._clock = clock
         self._stripe = stripe_api
         self._handle = handle
-        self._due = DueWork("stripe_events", claim=self._claim_due, work=self._work_on, at_once=AT_ONCE)
+        self._unfinished: LeasedRows[UnfinishedEvent] = LeasedRows(
+            StripeEvent,
+            due="next_attempt_at_ms",
+            is_open=col(StripeEvent.processed_at_ms).is_(None),
+            row=UnfinishedEvent,
+            columns=[getattr(StripeEvent, field.name) for field in fields(UnfinishedEvent)],
+            database=database,
+            clock=clock,
+            lease_ms=LEASE_MS,
+            patience=Patience(RETRY_FIRST_MS, RETRY_MAX_MS, FAILURES_MAX),
+        )
+        self._due = DueWork(
+            "stripe_events",
+            claim=self._claim_due,
+            work=self._work_on,
+            failed=self._put_off,
+            side_by_side=SIDE_BY_SIDE,
+        )
         self._log = structlog.get_logger("stripe_events")
 
     async def receive(self, payload: bytes, signature: str | None) -> Refused | None:
@@ -74,44 +102,19 @@ class StripeEvents:
         return None
 
     async def run(self) -> None:
-        """Work on what has arrived, until cancelled: at once, and again with exponential backoff while the world is broken."""
+        """Work on what has arrived, until cancelled: immediately, and again with exponential backoff after a failure."""
         await self._due.run()
 
-    async def _claim_due(self, count_max: int) -> list[StripeEvent]:
-        now_ms = self._clock.now_ms()
-        waiting = (
-            col(StripeEvent.processed_at_ms).is_(None),
-            col(StripeEvent.next_attempt_at_ms) <= now_ms,
-        )
-        async with self._database.read() as session:
-            due = select(StripeEvent.id).where(*waiting).order_by(StripeEvent.received_at_ms)
-            ids = (await session.exec(due.limit(count_max))).all()
-        if not ids:
-            return []
-        async with self._database.write() as session:
-            claimed = await session.exec(
-                update(StripeEvent)
-                .where(col(StripeEvent.id).in_(ids), *waiting)
-                .values(next_attempt_at_ms=now_ms + LEASE_MS, attempts=StripeEvent.attempts + 1)
-                .returning(StripeEvent)
-            )
-            return list(claimed.scalars())
+    async def _claim_due(self, count_max: int) -> Sequence[UnfinishedEvent]:
+        return await self._unfinished.claim(count_max, order_by=col(StripeEvent.received_at_ms))
 
-    async def _work_on(self, event: StripeEvent) -> None:
-        values: dict[str, Any] = {}
-        try:
-            await self._handle(event.type, event.object_id or "")
-        except (Unavailable, StripeRefused) as error:
-            if isinstance(error, StripeRefused) and event.attempts >= REFUSED_TRIES_MAX:
-                self._log.error("event_given_up", event_id=event.id, type=event.type, error=str(error))
-            else:
-                self._log.warning("event_not_worked_on_yet", event_id=event.id, type=event.type, error=str(error))
-                delay_ms = min(RETRY_FIRST_MS * 2 ** min(event.attempts, 10), RETRY_MAX_MS)
-                values = {"next_attempt_at_ms": self._clock.now_ms() + delay_ms}
-        try:
-            async with self._database.write() as session:
-                done = values or {"processed_at_ms": self._clock.now_ms()}
-                await session.exec(update(StripeEvent).where(col(StripeEvent.id) == event.id).values(**done))
-        except Unavailable as error:
-            # Its lease ends by itself, and working on it again is harmless.
-            self._log.warning("event_not_noted", event_id=event.id, error=str(error))
+    async def _put_off(self, event: UnfinishedEvent, error: Exception) -> None:
+        await self._unfinished.failed(event.id, error, attempts=event.attempts)
+
+    async def _work_on(self, event: UnfinishedEvent) -> None:
+        await self._handle(event.type, event.object_id or "")
+        async with self._database.write() as session:
+            now_ms = self._clock.now_ms()
+            await session.exec(
+                update(StripeEvent).where(col(StripeEvent.id) == event.id).values(processed_at_ms=now_ms)
+            )

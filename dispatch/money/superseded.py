@@ -16,12 +16,12 @@ from dispatch.money.payments import Change, Payments
 from dispatch.money.stripe_api import StripeApi
 from infra.clock import Clock
 from infra.database import Database
-from models.errors import StripeRefused, Unavailable
+from models.errors import PitlaneError, StripeRefused
 from models.tables import Checkout
 
 NOTED_MAX = 1000
 """Beyond it the reconciler finds them."""
-AT_ONCE = 4
+SIDE_BY_SIDE = 4
 BATCH = 100
 """Pages that are looked for at once."""
 
@@ -35,7 +35,9 @@ class Superseded:
         self._stripe = stripe_api
         self._payments = payments
         self._noted: set[str] = set()
-        self._due = DueWork("superseded", claim=self._take, work=self._expire_of, at_once=AT_ONCE)
+        self._due = DueWork(
+            "superseded", claim=self._take, work=self._expire_of, failed=self._leave, side_by_side=SIDE_BY_SIDE
+        )
         self._log = structlog.get_logger("superseded")
 
     def note(self, customer_id: str) -> None:
@@ -54,11 +56,14 @@ class Superseded:
         return [self._noted.pop() for _ in range(min(count_max, len(self._noted)))]
 
     async def _expire_of(self, customer_id: str) -> None:
-        try:
-            for session_id in await self.left_open(customer_id):
-                await self.expire(session_id)
-        except (Unavailable, StripeRefused) as error:
-            self._log.warning("superseded_not_expired_yet", customer_id=customer_id, error=str(error))
+        for session_id in await self.left_open(customer_id):
+            await self.expire(session_id)
+
+    async def _leave(self, customer_id: str, error: Exception) -> None:
+        """Leave a customer's older pages to the reconciler."""
+        if not isinstance(error, PitlaneError):
+            raise error
+        self._log.warning("superseded_not_expired_yet", customer_id=customer_id, error=str(error))
 
     async def left_open(self, customer_id: str | None = None) -> Sequence[str]:
         """Return the Sessions of superseded pages that may still be open (of one customer, or some of all)."""

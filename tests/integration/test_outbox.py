@@ -1,14 +1,15 @@
 """Telling what was committed: at least once, by whoever is left."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
 
 from dispatch import deliveries
+from dispatch.notices import Notice
 from dispatch.outbox import Message, Outbox
 from models import tables
 from models.errors import DatabaseUnavailable, RedisUnavailable
@@ -20,6 +21,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload ra
 BRISK = replace(PATIENT, outbox_lease_ms=400)
 
 
+class Numbered(Notice, frozen=True):
+    """A notice for an ear."""
+
+    kind: ClassVar[str] = "test"
+    n: int
+
+
 class Ear:
     """A handler that keeps what it was told, and fails at some messages as often as it is told to."""
 
@@ -27,22 +35,22 @@ class Ear:
         self.heard: list[int] = []
         self.failing = failing or {}
 
-    async def __call__(self, payloads: Sequence[Mapping[str, Any]]) -> None:
-        for payload in payloads:
-            self.heard.append(payload["n"])
-            if errors := self.failing.get(payload["n"]):
+    async def __call__(self, notices: Sequence[Numbered]) -> None:
+        for notice in notices:
+            self.heard.append(notice.n)
+            if errors := self.failing.get(notice.n):
                 raise errors.pop()
 
 
 def outbox_of(node: Node, ear: Ear, **changes: Any) -> Outbox:
     outbox = Outbox(node.database, node.clock, replace(BRISK, **changes))
-    outbox.on("test", ear)
+    outbox.on(Numbered, ear)
     return outbox
 
 
 async def write(node: Node, outbox: Outbox, count: int) -> list[Message]:
     """Commit messages as a transition does, without posting them yet."""
-    messages = [Message.of("test", n=n) for n in range(count)]
+    messages = [Message.of(Numbered(n)) for n in range(count)]
     async with node.database.write() as session:
         await outbox.add(session, messages)
     return messages
@@ -76,7 +84,7 @@ async def test_a_transaction_that_is_rolled_back_tells_nothing(database_url, red
     ):
         with pytest.raises(ZeroDivisionError):
             async with node.database.write() as session:
-                await node.outbox.add(session, [Message.of("test", n=1)])
+                await node.outbox.add(session, [Message.of(Numbered(1))])
                 raise ZeroDivisionError
         assert await is_told(world)
 
@@ -112,15 +120,15 @@ async def test_a_message_that_could_not_be_told_is_told_again_and_does_not_stop_
         running_world(database_url, redis_url) as world,
         running_node(world, without=("outbox",)) as node,
     ):
-        ear = Ear({1: [error, error]})
+        ear = Ear({1: [error, error, error]})
         outbox = outbox_of(node, ear, outbox_lease_ms=200)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(outbox.run)
             outbox.post(await write(node, outbox, 4))
             await eventually(lambda: is_told(world), "all is told")
             tasks.cancel_scope.cancel()
-        # All together until the one that fails, then each by itself, and later the one that had failed.
-        assert ear.heard == [0, 1, 0, 1, 2, 3, 1]
+        # All together until the one that fails, then by halves, and later the one that had failed.
+        assert ear.heard == [0, 1, 0, 1, 0, 1, 2, 3, 1]
 
 
 async def test_of_two_nodes_that_sweep_one_takes_each_message(database_url, redis_url):

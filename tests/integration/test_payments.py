@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dispatch.money.refunds import retry_delay_ms
-from dispatch.money.stripe_events import REFUSED_TRIES_MAX
+from dispatch.money.refunds import patience
+from dispatch.money.stripe_events import FAILURES_MAX
 from embedded.stripe_standin.webhooks import signature_header
 from models import tables
 from models.outcomes import Refused
@@ -123,6 +123,7 @@ async def test_a_webhook_that_nobody_signed_is_refused_and_not_stored(database_u
         assert await a.payments.receive_webhook(payload.encode(), right) is None
 
 
+@pytest.mark.bugs_planted
 async def test_an_event_about_what_stripe_does_not_know_is_given_up_in_the_end(database_url, redis_url, tmp_path):
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         subject = {"id": "cs_test_of_another_account", "object": "checkout.session"}
@@ -140,9 +141,9 @@ async def test_an_event_about_what_stripe_does_not_know_is_given_up_in_the_end(d
 async def is_given_up(world: World) -> bool:
     """Let the next attempt be the last one, and tell whether it has been."""
     event = await world.row(tables.StripeEvent, "evt_1")
-    if event.processed_at_ms is None:
-        await world.update(tables.StripeEvent, "evt_1", attempts=REFUSED_TRIES_MAX, next_attempt_at_ms=0)
-    return event.processed_at_ms is not None
+    if event.set_aside_at_ms is None:
+        await world.update(tables.StripeEvent, "evt_1", failures=FAILURES_MAX - 1, next_attempt_at_ms=0)
+    return event.set_aside_at_ms is not None
 
 
 async def test_during_a_rotation_webhooks_signed_with_either_secret_are_taken(database_url, redis_url, tmp_path):
@@ -328,7 +329,7 @@ async def test_a_refund_is_tried_until_stripe_takes_it_and_then_once(database_ur
             (refund,) = await eventually(tried, "three attempts")
             assert refund.status == "pending"
             assert refund.next_attempt_at_ms is not None
-            assert refund.next_attempt_at_ms - b.clock.now_ms() <= max(retry_delay_ms(3, settings), 15_000)
+            assert refund.next_attempt_at_ms - b.clock.now_ms() <= max(patience(settings).delay_ms(3), 15_000)
             assert (await world.request(b, customer_id, request.id)).refund.status == "pending"
         await world.update(tables.Refund, refund.id, next_attempt_at_ms=0)
         async with running_node(world) as c, running_node(world):

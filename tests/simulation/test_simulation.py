@@ -18,6 +18,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from dispatch import request_store
+from dispatch.notices import RequestChanged
 from dispatch.outbox import Outbox
 from dispatch.service import Dispatch
 from dispatch.telling import Telling
@@ -100,7 +101,7 @@ def told_before_the_commit() -> Any:
 
     async def add_and_tell(self: Outbox, session: Any, messages: Any) -> None:
         await add(self, session, messages)
-        post(self, [message for message in messages if message.kind == "request_changed"])
+        post(self, [message for message in messages if isinstance(message.notice, RequestChanged)])
 
     def post_the_others(self: Outbox, messages: Any) -> None:
         post(self, [message for message in messages if message.kind != "request_changed"])

@@ -5,28 +5,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatch.due_work import POLL_S
-from dispatch.money.refunds import retry_delay_ms
+from dispatch.money.refunds import patience
 from models.settings import DispatchSettings
 
 SETTINGS = DispatchSettings()
 
 
 def test_the_first_retry_is_within_two_seconds_also_when_the_poll_has_just_looked():
-    assert retry_delay_ms(1, SETTINGS) + POLL_S * 1000 <= 2_000
+    assert patience(SETTINGS).delay_ms(1) + POLL_S * 1000 <= 2_000
 
 
 def test_each_retry_waits_twice_as_long_up_to_five_minutes():
-    delays = [retry_delay_ms(attempts, SETTINGS) for attempts in range(1, 12)]
+    delays = [patience(SETTINGS).delay_ms(attempts) for attempts in range(1, 12)]
     assert delays == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 300_000, 300_000]
 
 
 @given(attempts=st.integers(1, 100_000), first_ms=st.integers(1, 2_000), max_ms=st.integers(2_000, 300_000))
 def test_the_delay_never_shrinks_and_never_passes_its_bound(attempts: int, first_ms: int, max_ms: int):
     settings = DispatchSettings(refund_retry_first_ms=first_ms, refund_retry_max_ms=max_ms)
-    delay_ms = retry_delay_ms(attempts, settings)
-    assert first_ms <= delay_ms <= retry_delay_ms(attempts + 1, settings) <= max_ms
+    delay_ms = patience(settings).delay_ms(attempts)
+    assert first_ms <= delay_ms <= patience(settings).delay_ms(attempts + 1) <= max_ms
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 1_000_000])
 def test_the_delay_is_a_whole_number_of_milliseconds(attempts: int):
-    assert isinstance(retry_delay_ms(attempts, SETTINGS), int)
+    assert isinstance(patience(SETTINGS).delay_ms(attempts), int)

@@ -11,6 +11,7 @@ from http_api import metrics
 from http_api.rest.operation import ANYONE, Answer, Call, Operation, operation
 from http_api.rest.problems import RETRY_AFTER_S, problem
 from infra.database import Database
+from infra.loops import dying_loops
 from infra.redis_link import RedisLink
 from models.errors import Unavailable
 
@@ -32,7 +33,7 @@ def operations(database: Database, link: RedisLink) -> list[Operation]:
 
     @operation("GET", "/readyz", roles=ANYONE, answers={200: Health}, problems=("unavailable",))
     async def readyz(_call: Call) -> Health | Response:
-        """Tell whether the database and Redis are reachable; 503 names what is not."""
+        """Tell whether this node can work: SQL and Redis are reachable, and no loop keeps dying; 503 names what is not so."""
         missing: list[str] = []
 
         async def check(name: str, ping: Callable[[], Awaitable[object]]) -> None:
@@ -49,8 +50,11 @@ def operations(database: Database, link: RedisLink) -> list[Operation]:
         async with anyio.create_task_group() as checks:
             checks.start_soon(check, "database", database.ping)
             checks.start_soon(check, "redis", link.ping)
-        if missing:
-            detail = f"Not reachable: {', '.join(sorted(missing))}."
+        dying = dying_loops()
+        if missing or dying:
+            sentences = [f"Not reachable: {', '.join(sorted(missing))}."] if missing else []
+            sentences += [f"Ended by a bug again and again: {', '.join(dying)}."] if dying else []
+            detail = " ".join(sentences)
             return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
         return Health("ok")
 

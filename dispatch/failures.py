@@ -1,0 +1,152 @@
+"""Rows whose handling failed unexpectedly: counted, put off for longer each time, and in the end set aside for an operator.
+
+What waiting mends (``Unavailable``) is no failure of the row and is not counted. Everything else may come again each time the row
+is handled, so it must cost that row an attempt and nobody else anything. A row that is set aside stays where it is, with the
+last error beside it; ``/api/ops/snapshot`` lists it and ``pitlane_items_set_aside_total`` counts it.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import ColumnElement, true, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from infra.clock import Clock
+from infra.database import Database
+from infra.metrics import ITEMS_FAILED, ITEMS_SET_ASIDE
+from models.errors import PitlaneError
+from models.settings import DispatchSettings
+from models.tables import MayFail, Offer, OutboxMessage, PushSubscription, Refund, StripeEvent
+
+NEVER_MS = 9_000_000_000_000_000
+"""When a row that is set aside falls due: after everybody's time, also by the clock of a version that knows nothing of this."""
+ERROR_LEN_MAX = 300
+LISTED_MAX = 50
+
+WORK: dict[type[MayFail], str] = {
+    OutboxMessage: "outbox",
+    StripeEvent: "stripe_events",
+    Refund: "refunds",
+    Offer: "windows",
+    PushSubscription: "push",
+}
+"""What metrics, logs and the operator call the handling of each kind of row."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to leave a failing row alone, doubling from the first to the longest, and after how many failures to set it aside.
+
+    ``gives_up`` ``False``: it is shown as set aside, and nevertheless tried again, because money hangs on it.
+    """
+
+    first_ms: int
+    max_ms: int
+    failures_max: int
+    gives_up: bool = True
+
+    @classmethod
+    def of(cls, settings: DispatchSettings) -> "Patience":
+        """Return the usual patience."""
+        return cls(settings.failure_retry_first_ms, settings.failure_retry_max_ms, settings.failures_max)
+
+    def delay_ms(self, failures: int) -> int:
+        """Return how long to wait after that many failures (at least one)."""
+        # The exponent is bounded, or after a long outage the power alone would be work.
+        return min(self.first_ms << min(failures - 1, 30), self.max_ms)
+
+
+class Failures:
+    """The failures of one table's rows."""
+
+    def __init__(
+        self,
+        table: type[MayFail],
+        *,
+        database: Database,
+        clock: Clock,
+        patience: Patience,
+        due: str | None = None,
+        is_open: ColumnElement[bool] | None = None,
+    ) -> None:
+        """``due`` names the column of when to try again, if there is one. ``is_open``: whether there is still something to do."""
+        self._table = table
+        self._database = database
+        self._clock = clock
+        self._patience = patience
+        self._due = due
+        self._is_open = true() if is_open is None else is_open
+        self._work = WORK[table]
+        self._log = structlog.get_logger(self._work)
+
+    async def count(self, row_id: str, error: Exception) -> int | None:
+        """Count a failure; return in how many ms to try again, or ``None`` if that is over or nothing is left to do.
+
+        Raises ``DatabaseUnavailable``; then nothing was counted but in the metrics and the log.
+        """
+        ITEMS_FAILED.labels(self._work).inc()
+        # One of our own words is no bug: the sentence says all there is to say.
+        traceback = None if isinstance(error, PitlaneError) else error
+        self._log.error("item_failed", id=row_id, error=_one_line(error), exc_info=traceback)
+        this_one = (col(self._table.id) == row_id, self._is_open)
+        now_ms = self._clock.now_ms()
+        async with self._database.write() as session:
+            counted = await session.exec(
+                update(self._table)
+                .where(*this_one)
+                .values(failures=self._table.failures + 1, last_error=_one_line(error))
+                .returning(col(self._table.failures), col(self._table.set_aside_at_ms))
+                .execution_options(synchronize_session=False)
+            )
+            found = counted.first()
+            if found is None:
+                return None
+            failures, set_aside_at_ms = found
+            is_set_aside = failures >= self._patience.failures_max
+            delay_ms = None if is_set_aside and self._patience.gives_up else self._patience.delay_ms(failures)
+            values: dict[str, int] = {}
+            if self._due is not None:
+                values[self._due] = NEVER_MS if delay_ms is None else now_ms + delay_ms
+            if is_set_aside and set_aside_at_ms is None:
+                values["set_aside_at_ms"] = now_ms
+            if values:
+                await session.exec(
+                    update(self._table).where(*this_one).values(**values).execution_options(synchronize_session=False)
+                )
+        if "set_aside_at_ms" in values:
+            ITEMS_SET_ASIDE.labels(self._work).inc()
+            self._log.error("item_set_aside", id=row_id, failures=failures, error=_one_line(error))
+        return delay_ms
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A row that waits for an operator."""
+
+    work: str
+    id: str
+    failures: int
+    last_error: str
+    set_aside_at_ms: int
+
+
+async def all_set_aside(session: AsyncSession) -> list[SetAside]:
+    """Return what is set aside, the newest of each kind first, at most ``LISTED_MAX`` of a kind."""
+    found = []
+    for table, work in WORK.items():
+        rows = await session.exec(
+            select(table.id, table.failures, col(table.last_error), col(table.set_aside_at_ms))
+            .where(col(table.set_aside_at_ms).is_not(None))
+            .order_by(col(table.set_aside_at_ms).desc())
+            .limit(LISTED_MAX)
+        )
+        found += [SetAside(work, row_id, failures, error or "", at_ms) for row_id, failures, error, at_ms in rows]
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    """Return an error's kind and first line: what follows, of a database's say, are the values it was about."""
+    first_line = next(iter(str(error).splitlines()), "")
+    # PostgreSQL stores no NUL, and noting a failure must not fail by what failed.
+    return f"{type(error).__name__}: {first_line}".replace("\0", "")[:ERROR_LEN_MAX]

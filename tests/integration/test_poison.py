@@ -1,0 +1,468 @@
+"""One item that cannot be handled, in each of the background loops: it costs itself attempts, and nobody else anything.
+
+Each test puts the poison in front of good items, on real parts. The good ones are done within ``SOON_S``; the poison is counted,
+set aside where an operator sees it, left alone by the next start, and taken up again once it is mended.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import anyio
+import pytest
+from sqlalchemy import text
+
+from dispatch import deliveries
+from dispatch.failures import NEVER_MS, all_set_aside
+from dispatch.money.stripe_events import StripeEvents
+from dispatch.notices import Notice
+from dispatch.outbox import Message, Outbox
+from infra.metrics import REGISTRY
+from models import tables
+from models.ids import new_id
+from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
+from models.settings import DispatchSettings
+from tests.integration.money import checkout, session_id_of, signed
+from tests.integration.test_push import is_reachable_by, running_push_service
+from tests.parts import HURRIED, PATIENT, World, body, eventually, running_node, running_world
+
+pytestmark = [
+    pytest.mark.bugs_planted,
+    pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"),
+]
+
+SOON_S = 5.0
+"""A second is promised; a machine that does other things besides gets more."""
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"])
+
+
+def impatient(settings: DispatchSettings = PATIENT) -> DispatchSettings:
+    """Return the settings, with little patience for what fails."""
+    return replace(settings, outbox_lease_ms=400, failure_retry_first_ms=30, failure_retry_max_ms=60, failures_max=3)
+
+
+def counted(metric: str, work: str) -> float:
+    return REGISTRY.get_sample_value(f"pitlane_items_{metric}_total", {"work": work}) or 0
+
+
+async def set_aside(world: World) -> list[tuple[str, str, int]]:
+    """Return what an operator is shown: the kind of work, the row, and how often it has failed."""
+    async with world.database.read() as session:
+        return [(one.work, one.id, one.failures) for one in await all_set_aside(session)]
+
+
+async def is_set_aside(world: World, work: str, row_id: str) -> bool:
+    return (work, row_id) in [(kind, found) for kind, found, _ in await set_aside(world)]
+
+
+async def execute(world: World, statement: str, **values: object) -> None:
+    async with world.database.write() as session:
+        await (await session.connection()).execute(text(statement), values)
+
+
+async def write_as_yesterday(world: World, kind: str, payload: str) -> str:
+    """Leave a message in the outbox as the version before this one would, its lease over; return its id."""
+    row_id = new_id()
+    cast = "CAST(:payload AS JSON)" if world.database_url.startswith("postgresql") else ":payload"
+    await execute(
+        world,
+        f"INSERT INTO outbox (id, kind, payload, leased_until_ms) VALUES (:id, :kind, {cast}, 1)",
+        id=row_id,
+        kind=kind,
+        payload=payload,
+    )
+    return row_id
+
+
+# --- the outbox -------------------------------------------------------------------------------------------------------
+
+POISONS = {
+    "another shape": ("offer_closed", '{"offer": "01J"}'),
+    "another type": ("request_changed", '{"request_id": 7}'),
+    "no object": ("facts_changed", "[]"),
+    "a reason that there is not": ("offer_closed", '{"offer_id": "o", "reason": "eaten"}'),
+    "a kind that there is not": ("tea_is_ready", "{}"),
+    "a request that there is not": ("request_changed", '{"request_id": "nobody", "tell": []}'),
+    "a session that there is not": ("favorite_prompt", '{"request_id": "nobody", "mechanic_id": "nobody"}'),
+}
+
+
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS.keys())
+async def test_a_message_that_cannot_be_told_is_set_aside_and_keeps_no_other_from_being_told(
+    database_url, redis_url, poison: tuple[str, str]
+):
+    async with running_world(database_url, redis_url) as world:
+        failed, aside = counted("failed", "outbox"), counted("set_aside", "outbox")
+        poisoned = await write_as_yesterday(world, *poison)
+        async with running_node(world, impatient()) as node:
+            answer = await node.checkouts.start(await world.customer(), body("free_diagnostic"))
+            assert isinstance(answer, FreeCheckout)
+            await eventually(lambda: node.updates_of(answer.request.id), "the other is told", within_s=SOON_S)
+            await eventually(partial(is_set_aside, world, "outbox", poisoned), "set aside")
+        assert counted("failed", "outbox") - failed == impatient().failures_max
+        assert counted("set_aside", "outbox") - aside == 1
+        # The next start leaves it alone, as does a version that knows nothing of this: it never falls due.
+        async with running_node(world, impatient()) as node:
+            await anyio.sleep(impatient().outbox_lease_ms / 1000 * 2)
+        row = await world.row(tables.OutboxMessage, poisoned)
+        assert (row.failures, row.leased_until_ms) == (impatient().failures_max, NEVER_MS)
+        assert row.last_error
+
+
+@on_sqlite
+async def test_a_message_that_is_no_json_is_set_aside(database_url, redis_url):
+    # PostgreSQL refuses to store it.
+    async with running_world(database_url, redis_url) as world:
+        poisoned = await write_as_yesterday(world, "facts_changed", "{")
+        async with running_node(world, impatient()):
+            await eventually(partial(is_set_aside, world, "outbox", poisoned), "set aside")
+
+
+async def test_what_yesterdays_version_wrote_is_told(database_url, redis_url):
+    # Without a member that came later, and with one that is gone by now.
+    async with running_world(database_url, redis_url) as world:
+        await write_as_yesterday(world, "offer_closed", '{"offer_id": "o", "reason": "taken", "once_was": 1}')
+        async with running_node(world, impatient()) as node:
+            await eventually(lambda: node.heard_of(deliveries.Withdraw), "it is told")
+            await eventually(partial(has_no_rows, world, tables.OutboxMessage), "and forgotten")
+        assert await set_aside(world) == []
+
+
+async def has_no_rows(world: World, table: type[Any]) -> bool:
+    return await world.rows(table) == []
+
+
+class Numbered(Notice, frozen=True):
+    """A notice for a handler that cannot stand one number."""
+
+    kind: ClassVar[str] = "numbered"
+    n: int
+
+
+async def test_a_handler_that_raises_at_one_of_three_hundred_tells_the_others(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, without=("outbox",)) as node,
+    ):
+        told: set[int] = set()
+        calls = 0
+
+        async def tell(notices: Sequence[Numbered]) -> None:
+            nonlocal calls
+            calls += 1
+            if any(notice.n == 137 for notice in notices):
+                raise KeyError("no such thing")
+            told.update(notice.n for notice in notices)
+
+        outbox = Outbox(node.database, node.clock, impatient())
+        outbox.on(Numbered, tell)
+        messages = [Message.of(Numbered(n)) for n in range(300)]
+        async with node.database.write() as session:
+            await outbox.add(session, messages)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outbox.run)
+            with anyio.fail_after(SOON_S):
+                outbox.post(messages)
+                await outbox.drained()
+            assert told == set(range(300)) - {137}
+            # Halved nine times, not told one by one.
+            assert calls <= 2 * 10
+            await eventually(partial(is_set_aside, world, "outbox", messages[137].id), "set aside")
+            tasks.cancel_scope.cancel()
+        assert [row.id for row in await world.rows(tables.OutboxMessage)] == [messages[137].id]
+
+
+# --- Stripe's events --------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_whose_handling_raises_is_set_aside_and_the_others_are_worked_on(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, without=("payments",)) as node,
+    ):
+        handled: list[str] = []
+
+        async def handle(_kind: str, object_id: str) -> None:
+            if object_id == "cs_poison":
+                raise KeyError("no such thing")
+            handled.append(object_id)
+
+        inbox = StripeEvents(node.database, node.clock, node.stripe_api, handle)
+        for object_id in ("cs_poison", "cs_1", "cs_2"):
+            event = {"id": f"evt_{object_id}", "object": "event", "type": "x", "data": {"object": {"id": object_id}}}
+            assert await inbox.receive(*signed(event)) is None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inbox.run)
+            await eventually(lambda: sorted(handled) == ["cs_1", "cs_2"], "the others are", within_s=SOON_S)
+
+            async def fall_due_again() -> bool:
+                if await is_set_aside(world, "stripe_events", "evt_cs_poison"):
+                    return True
+                await execute(world, "UPDATE stripe_events SET next_attempt_at_ms = 1 WHERE set_aside_at_ms IS NULL")
+                return False
+
+            await eventually(fall_due_again, "set aside")
+            tasks.cancel_scope.cancel()
+        row = await world.row(tables.StripeEvent, "evt_cs_poison")
+        assert (row.processed_at_ms, row.next_attempt_at_ms) == (None, NEVER_MS)
+        assert row.last_error == "KeyError: 'no such thing'"
+
+
+@on_sqlite
+async def test_an_event_whose_payload_is_no_json_is_worked_on_nevertheless(database_url, redis_url, tmp_path):
+    # What is not needed is not read: it must not fail the claim of all others.
+    async with running_world(database_url, redis_url, tmp_path) as world:
+        await execute(
+            world,
+            "INSERT INTO stripe_events (id, type, payload, received_at_ms, attempts, next_attempt_at_ms) "
+            "VALUES ('evt_1', 'x', '{', 1, 0, 1)",
+        )
+        async with running_node(world):
+
+            async def is_processed() -> bool:
+                async with world.database.read() as session:
+                    found = await session.exec(text("SELECT processed_at_ms FROM stripe_events"))  # type: ignore[call-overload]
+                    return found.scalar() is not None
+
+            await eventually(is_processed, "worked on")
+
+
+# --- refunds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_refund_whose_asking_raises_is_shown_and_tried_on_while_the_others_are_paid_back(
+    database_url, redis_url, tmp_path, monkeypatch
+):
+    settings = replace(impatient(HURRIED), refund_retry_first_ms=50, refund_retry_max_ms=100)
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world, settings) as node:
+        requests = [
+            await world.paid_request(node, customer_id := await world.customer(), plan=plan)
+            for plan in ("quick_chat",) * 3
+        ]
+        customers = [row.customer_id for row in await world.rows(tables.SessionRequest)]
+        poisoned = requests[0].id
+        ask, is_poisonous = node.stripe_api.refund, True
+
+        async def raise_at_one(params: Any, *, idempotency_key: str) -> Any:
+            owed = await world.row(tables.Refund, params["metadata"]["refund_id"])
+            if is_poisonous and owed.request_id == poisoned:
+                raise KeyError("no such thing")
+            return await ask(params, idempotency_key=idempotency_key)
+
+        monkeypatch.setattr(node.stripe_api, "refund", raise_at_one)
+        for customer_id, request in zip(customers, requests, strict=True):
+            await node.dispatch.cancel(customer_id, request.id)
+
+        async def refunds(status: str) -> list[tables.Refund]:
+            return await world.rows(tables.Refund, status=status)
+
+        async def are_paid_back(count: int) -> bool:
+            return len(await refunds("succeeded")) == count
+
+        await eventually(partial(are_paid_back, 2), "the others are paid back", within_s=SOON_S)
+        (owed,) = await refunds("pending")
+        await eventually(partial(is_set_aside, world, "refunds", owed.id), "an operator sees it")
+        assert (await world.row(tables.Refund, owed.id)).next_attempt_at_ms < NEVER_MS
+        is_poisonous = False
+        await eventually(partial(are_paid_back, 3), "paid back as soon as that works again")
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_window_that_cannot_be_ended_is_shown_and_tried_on_while_the_others_end_on_time(
+    database_url, redis_url
+):
+    settings = impatient(replace(HURRIED, priority_window_ms=2_000, broadcast_window_ms=60_000))
+    async with running_world(database_url, redis_url) as world, running_node(world, settings) as node:
+        offers = []
+        for _ in range(3):
+            answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", await world.mechanic()))
+            assert isinstance(answer, FreeCheckout)
+            offers.append(answer.request.offer)
+        poisoned = (await world.row(tables.Offer, offers[0].id)).request_id
+        await execute(world, "UPDATE session_requests SET status = 'eaten' WHERE id = :id", id=poisoned)
+
+        async def are_closed(count: int) -> bool:
+            return len(await world.rows(tables.Offer, close_reason="expired")) == count
+
+        await eventually(partial(are_closed, 2), "the others end", within_s=settings.priority_window_ms / 1000 + SOON_S)
+        await eventually(partial(is_set_aside, world, "windows", offers[0].id), "an operator sees it")
+        await execute(world, "UPDATE session_requests SET status = 'priority_offered' WHERE id = :id", id=poisoned)
+        await eventually(partial(are_closed, 3), "ended as soon as that works again")
+
+
+async def test_an_offer_of_no_known_kind_keeps_no_deadline_from_being_restored(database_url, redis_url):
+    settings = impatient(replace(PATIENT, reconcile_interval_ms=100))
+    async with running_world(database_url, redis_url) as world:
+        async with running_node(world, settings, without=("dispatch",)) as node:
+            answers = [
+                await node.checkouts.start(await world.customer(), body("free_diagnostic", await world.mechanic()))
+                for _ in range(2)
+            ]
+            offers = [answer.request.offer.id for answer in answers if isinstance(answer, FreeCheckout)]
+            await node.outbox.drained()
+            await node.deadlines.forget(*offers)
+            await execute(world, "UPDATE offers SET kind = 'eaten', expires_at_ms = 1 WHERE id = :id", id=offers[0])
+        async with running_node(world, settings) as node:
+
+            async def is_on_the_clock() -> bool:
+                key = node.link.key("deadlines", f"offer:{offers[1]}")
+                return bool(await node.link.ask(key, lambda redis: redis.exists(key)))
+
+            await eventually(is_on_the_clock, "restored")
+            await eventually(partial(is_set_aside, world, "windows", offers[0]), "an operator sees the other")
+
+
+# --- push -------------------------------------------------------------------------------------------------------------
+
+NO_KEYS = PushKeys("no", "keys")
+TOO_SHORT = PushKeys("BAAA", "AAAA")
+
+
+async def test_a_subscription_that_cannot_be_encrypted_for_is_set_aside_and_the_others_get_the_offer(
+    database_url, redis_url
+):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, impatient()) as node,
+        running_push_service() as service,
+    ):
+        favorite, browser = await world.mechanic(), service.browser()
+        await node.push.subscribe(favorite, PushSubscribeBody(f"{service.base}/push/poison", NO_KEYS))
+        await node.push.subscribe(favorite, browser.subscription)
+        await eventually(partial(is_reachable_by, node, favorite, "push"), "reachable by push")
+        for pushed in range(1, 4):
+            answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
+            assert isinstance(answer, FreeCheckout)
+            await eventually(lambda count=pushed: len(service.got) == count, "pushed", within_s=SOON_S)
+        (poisoned,) = await world.rows(tables.PushSubscription, endpoint=f"{service.base}/push/poison")
+        await eventually(partial(is_set_aside, world, "push", poisoned.id), "set aside")
+        # Subscribing anew is a new beginning.
+        await node.push.subscribe(favorite, PushSubscribeBody(f"{service.base}/push/poison", browser.subscription.keys))
+        assert await set_aside(world) == []
+
+
+async def test_who_has_only_a_subscription_that_is_set_aside_is_not_shown_as_reachable(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world, impatient()) as node:
+        favorite = await world.mechanic()
+        await node.push.subscribe(favorite, PushSubscribeBody("http://127.0.0.1:9/poison", TOO_SHORT))
+        await eventually(partial(is_reachable_by, node, favorite, "push"), "reachable by push")
+        for _ in range(impatient().failures_max):
+            await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
+        await eventually(partial(is_reachable_by, node, favorite, "none"), "honestly not reachable")
+
+
+# --- presence ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_status_in_redis_that_makes_no_sense_is_mended_and_disturbs_nobody(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        poisoned, other = await world.mechanics(2)
+        key = node.link.key("presence-0", "statuses")
+        await node.link.ask(key, lambda redis: redis.hset(key, poisoned, "eaten"))
+        node.presence.joined(poisoned)
+        node.presence.joined(other)
+
+        async def are_online() -> bool:
+            statuses = await node.presence.status_of([poisoned, other])
+            return all(statuses[mechanic_id].is_online for mechanic_id in (poisoned, other))
+
+        await eventually(are_online, "both are online", within_s=SOON_S)
+        node.presence.left(poisoned)
+        node.presence.left(other)
+
+
+@on_sqlite
+async def test_a_mechanic_whose_facts_make_no_sense_keeps_nobody_from_being_learned(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        failed = counted("failed", "presence_learn")
+        poisoned, other = await world.mechanics(2)
+        await execute(world, "UPDATE mechanics SET facts_version = 'eaten' WHERE id = :id", id=poisoned)
+        node.presence.joined(poisoned)
+        node.presence.joined(other)
+
+        async def is_online() -> bool:
+            return (await node.presence.status_of([other]))[other].is_online
+
+        await eventually(is_online, "the other is online", within_s=SOON_S)
+        await eventually(lambda: counted("failed", "presence_learn") > failed, "counted")
+        node.presence.left(poisoned)
+        node.presence.left(other)
+
+
+# --- what nobody has told us of ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["session", "expire_session"], ids=["open checkouts", "superseded pages"])
+@on_sqlite
+async def test_a_page_whose_reconciling_raises_stands_in_nobodys_way(
+    database_url, redis_url, tmp_path, monkeypatch, call: str
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("superseded",)) as node,
+    ):
+        customers = [await world.customer() for _ in range(2)]
+        sessions = []
+        for customer_id in customers:
+            older = await checkout(node, customer_id)
+            sessions.append(await session_id_of(world, older.checkout_id))
+            if call == "expire_session":
+                await checkout(node, customer_id)
+            else:
+                await world.hold_webhooks(older.url)
+                await world.pay(older.url)
+                await world.update(tables.Checkout, older.checkout_id, created_at_ms=1)
+        real = getattr(node.stripe_api, call)
+
+        async def raise_at_the_first(session_id: str) -> Any:
+            if session_id == sessions[0]:
+                raise KeyError("no such thing")
+            return await real(session_id)
+
+        monkeypatch.setattr(node.stripe_api, call, raise_at_the_first)
+        failed = counted("failed", "reconciler")
+        repaired = [repair.id for repair in [one async for one in node.reconciler.repairs()]]
+        assert repaired, "the other one was repaired"
+        assert counted("failed", "reconciler") > failed
+
+
+async def test_expiring_an_older_page_that_raises_stands_in_nobodys_way(database_url, redis_url, tmp_path, monkeypatch):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as node:
+        customers = [await world.customer() for _ in range(2)]
+        older = [await checkout(node, customer_id) for customer_id in customers]
+        poisoned = await session_id_of(world, older[0].checkout_id)
+        expire = node.stripe_api.expire_session
+
+        async def raise_at_one(session_id: str) -> Any:
+            if session_id == poisoned:
+                raise KeyError("no such thing")
+            return await expire(session_id)
+
+        monkeypatch.setattr(node.stripe_api, "expire_session", raise_at_one)
+        for customer_id in customers:
+            await checkout(node, customer_id)
+
+        async def is_expired() -> bool:
+            return (await world.row(tables.Checkout, older[1].checkout_id)).status == "expired"
+
+        await eventually(is_expired, "the other one is expired", within_s=SOON_S)
+
+
+# --- the bus ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_listener_that_raises_keeps_no_other_from_hearing(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        heard: list[str] = []
+        channel = node.link.key("test", "channel")
+
+        def raise_at_all(_message: str) -> None:
+            raise KeyError("no such thing")
+
+        await node.bus.subscribe(channel, handler=raise_at_all)
+        await node.bus.subscribe(channel, handler=heard.append)
+        await node.bus.publish(channel, "one", "two")
+        await eventually(lambda: heard == ["one", "two"], "heard", within_s=SOON_S)

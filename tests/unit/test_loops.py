@@ -1,0 +1,151 @@
+"""Loops that outlive their own bugs, and items that fail alone."""
+
+import anyio
+import pytest
+
+from infra import loops
+from infra.loops import dying_loops, failing_alone, in_halves, keep_running
+from infra.metrics import REGISTRY
+from models.errors import RedisUnavailable
+from tests.parts import eventually
+
+pytestmark = pytest.mark.bugs_planted
+
+
+def deaths(name: str) -> float:
+    return REGISTRY.get_sample_value("pitlane_loops_died_total", {"loop": name}) or 0
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "RESTART_FIRST_S", 0.001)
+    monkeypatch.setattr(loops, "RESTART_MAX_S", 0.002)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_loop_that_dies_is_started_again_and_counted():
+    runs = 0
+
+    async def loop() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 5:
+            raise KeyError("a bug")
+
+    before = deaths("test")
+    await keep_running("test", loop)
+    assert (runs, deaths("test") - before) == (5, 4)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_readiness_names_a_loop_once_it_has_died_twice_and_until_it_runs_steadily(monkeypatch):
+    monkeypatch.setattr(loops, "STEADY_AFTER_S", 0.05)
+    runs, seen = 0, []
+    is_steady = anyio.Event()
+
+    async def loop() -> None:
+        nonlocal runs
+        runs += 1
+        seen.append(dying_loops())
+        if runs < 4:
+            raise KeyError("a bug")
+        await is_steady.wait()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_running, "test", loop)
+        await eventually(lambda: runs == 4, "it has died three times")
+        assert seen == [[], [], ["test"], ["test"]]
+        await eventually(lambda: not dying_loops(), "it has run steadily")
+        is_steady.set()
+    assert loops._dying == {}, "who does not run any more is forgotten"
+
+
+async def test_a_cancelled_loop_is_not_started_again():
+    runs = 0
+
+    async def loop() -> None:
+        nonlocal runs
+        runs += 1
+        await anyio.sleep_forever()
+
+    before = deaths("test")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_running, "test", loop)
+        while not runs:
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert (runs, deaths("test") - before) == (1, 0)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_group_of_bugs_is_a_bug():
+    runs = 0
+
+    async def loop() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            async with anyio.create_task_group():
+                raise KeyError("a bug")
+
+    await keep_running("test", loop)
+    assert runs == 2
+
+
+def test_what_fails_alone_is_counted_and_swallowed_but_an_outage_passes():
+    before = REGISTRY.get_sample_value("pitlane_items_failed_total", {"work": "test"}) or 0
+    with failing_alone("test", id="1"):
+        raise KeyError("a bug")
+    assert REGISTRY.get_sample_value("pitlane_items_failed_total", {"work": "test"}) == before + 1
+    with pytest.raises(RedisUnavailable), failing_alone("test", id="1"):
+        raise RedisUnavailable("away")
+
+
+class Acts:
+    """Acts on numbers, and cannot stand some of them."""
+
+    def __init__(self, poison: dict[int, Exception]) -> None:
+        self.poison = poison
+        self.calls = 0
+        self.done: list[int] = []
+        self.failed: dict[int, Exception] = {}
+
+    async def act(self, numbers: object) -> None:
+        self.calls += 1
+        for number in numbers:
+            if number in self.poison:
+                raise self.poison[number]
+        self.done += numbers
+
+    async def note(self, number: int, error: Exception) -> None:
+        self.failed[number] = error
+
+
+async def test_halving_finds_each_of_those_who_are_to_blame_and_keeps_the_order_of_the_others():
+    acts = Acts({3: KeyError("three"), 500: ValueError("five hundred")})
+    await in_halves(range(1_000), acts.act, acts.note)
+    assert acts.done == [number for number in range(1_000) if number not in (3, 500)]
+    assert acts.failed == acts.poison
+    assert acts.calls <= 2 * 2 * 11
+
+
+async def test_without_anything_to_do_nothing_is_done():
+    acts = Acts({})
+    await in_halves([], acts.act, acts.note)
+    assert acts.calls == 0
+
+
+async def test_an_outage_is_raised_unless_it_may_be_that_of_one_alone():
+    acts = Acts({0: RedisUnavailable("away")})
+    with pytest.raises(RedisUnavailable):
+        await in_halves(range(8), acts.act, acts.note)
+    assert (acts.calls, acts.failed) == (1, {})
+    await in_halves(range(8), acts.act, acts.note, outages_max=4)
+    assert (acts.done, acts.failed) == (list(range(1, 8)), acts.poison)
+
+
+async def test_an_outage_of_all_is_given_up_after_its_bound():
+    acts = Acts({number: RedisUnavailable("away") for number in range(300)})
+    with pytest.raises(RedisUnavailable):
+        await in_halves(range(300), acts.act, acts.note, outages_max=20)
+    assert acts.calls == 21
