@@ -12,14 +12,7 @@ def configure(settings: Settings, *, is_quiet: bool = False) -> None:
     """Set up logging for this process; ``is_quiet`` leaves only warnings (the demo prints for people)."""
     level = logging.WARNING if is_quiet else logging.INFO
     is_production = settings.env == "production"
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if is_production
-        # Plain: the renderer's own tracebacks print local variables, and with them passwords and keys.
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    )
+    renderer = structlog.processors.JSONRenderer() if is_production else console_renderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -33,3 +26,11 @@ def configure(settings: Settings, *, is_quiet: bool = False) -> None:
     )
     # Libraries speak through the standard library; only what needs attention is let through.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+def console_renderer() -> structlog.dev.ConsoleRenderer:
+    """Return what writes for people.
+
+    Tracebacks are plain: the renderer's own print local variables, and with them passwords and keys.
+    """
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)

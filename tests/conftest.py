@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog
 from hypothesis import settings
 
-from infra import migrations
+from infra import logs, migrations
 from infra.database import Database
 from infra.metrics import ITEMS_FAILED, LOOPS_DIED
 from tests.redis_cluster import redis_cluster
@@ -28,6 +29,9 @@ from tests.services import (
 )
 
 Running = TypeVar("Running")
+
+# As the server does in development: the renderer's own tracebacks cost half a second each, and say what nobody asked for.
+structlog.configure(processors=[structlog.processors.add_log_level, logs.console_renderer()])
 
 settings.register_profile("fast", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True)
 settings.register_profile("deep", max_examples=1_500, stateful_step_count=50, deadline=None, print_blob=True)
