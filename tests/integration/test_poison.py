@@ -234,7 +234,7 @@ async def test_an_event_whose_payload_is_no_json_is_worked_on_nevertheless(datab
 async def test_a_refund_whose_asking_raises_is_shown_and_tried_on_while_the_others_are_paid_back(
     database_url, redis_url, tmp_path, monkeypatch
 ):
-    settings = replace(impatient(HURRIED), refund_retry_first_ms=50, refund_retry_max_ms=100)
+    settings = replace(impatient(), refund_retry_first_ms=50, refund_retry_max_ms=100)
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world, settings) as node:
         requests = [
             await world.paid_request(node, customer_id := await world.customer(), plan=plan)
