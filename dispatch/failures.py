@@ -141,7 +141,11 @@ async def all_set_aside(session: AsyncSession) -> list[SetAside]:
             .order_by(col(table.set_aside_at_ms).desc())
             .limit(LISTED_MAX)
         )
-        found += [SetAside(work, row_id, failures, error or "", at_ms) for row_id, failures, error, at_ms in rows]
+        found += [
+            SetAside(work, row_id, failures, error or "", at_ms)
+            for row_id, failures, error, at_ms in rows
+            if at_ms is not None
+        ]
     return found
 
 
