@@ -16,8 +16,10 @@ from infra.clock import Clock
 from infra.database import Database
 from infra.metrics import ITEMS_FAILED, ITEMS_SET_ASIDE
 from models.errors import PitlaneError
+from models.rest import SetAside
 from models.settings import DispatchSettings
 from models.tables import MayFail, Offer, OutboxMessage, PushSubscription, Refund, StripeEvent
+from models.timestamps import rfc3339
 
 NEVER_MS = 9_000_000_000_000_000
 """When a row that is set aside falls due: after everybody's time, also by the clock of a version that knows nothing of this."""
@@ -120,17 +122,6 @@ class Failures:
         return delay_ms
 
 
-@dataclass(frozen=True)
-class SetAside:
-    """A row that waits for an operator."""
-
-    work: str
-    id: str
-    failures: int
-    last_error: str
-    set_aside_at_ms: int
-
-
 async def all_set_aside(session: AsyncSession) -> list[SetAside]:
     """Return what is set aside, the newest of each kind first, at most ``LISTED_MAX`` of a kind."""
     found = []
@@ -142,7 +133,7 @@ async def all_set_aside(session: AsyncSession) -> list[SetAside]:
             .limit(LISTED_MAX)
         )
         found += [
-            SetAside(work, row_id, failures, error or "", at_ms)
+            SetAside(work, row_id, failures, error or "", rfc3339(at_ms))
             for row_id, failures, error, at_ms in rows
             if at_ms is not None
         ]

@@ -14,14 +14,18 @@ ADVISORY_LOCK = 0x70_69_74_6C
 
 
 async def is_current(database: Database) -> bool:
-    """Tell whether the schema is the newest one. Costs one query and no import of Alembic."""
+    """Tell whether the schema is the newest that this version knows, or a later one, which is made so that this version lives on.
+
+    Costs one query and no import of Alembic.
+    """
     newest = max(path.stem.split("_", 1)[0] for path in (HISTORY / "versions").glob("[0-9]*.py"))
     async with database.read() as session:
         connection = await session.connection()
         tables = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
         if "alembic_version" not in tables:
             return False
-        return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar() == newest
+        version = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+        return version is not None and int(version) >= int(newest)
 
 
 async def upgrade(database: Database) -> bool:

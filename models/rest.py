@@ -194,10 +194,21 @@ class RefundOwed(Struct):
     cause: str
 
 
+class SetAside(Struct):
+    """Background work on one row that failed too often and waits for an operator; ``last_error`` is its kind and first line."""
+
+    work: str
+    id: str
+    failures: int
+    last_error: str
+    set_aside_at: Timestamp
+
+
 class NodeState(Struct):
-    """What the node that answers says of itself."""
+    """What the node that answers says of itself; ``loops_dying`` names background loops that a bug ends again and again."""
 
     outbox_depth: int
+    loops_dying: list[str]
 
 
 class OpsSnapshot(Struct):
@@ -207,4 +218,5 @@ class OpsSnapshot(Struct):
     counts: dict[str, int]
     open_requests: list[RequestView]
     refunds_owed: list[RefundOwed]
+    set_aside: list[SetAside]
     node: NodeState

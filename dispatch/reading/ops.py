@@ -1,16 +1,22 @@
 """What operators see: what is open, what is owed, and how much there is of everything."""
 
-from sqlalchemy import func
-from sqlmodel import col, select
+from collections.abc import Sequence
 
+from sqlalchemy import String, func, type_coerce
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from dispatch.failures import all_set_aside
 from dispatch.outbox import Outbox
 from dispatch.reading.views import request_views
 from dispatch.request import OPEN
 from infra.clock import Clock
 from infra.database import Database
+from infra.loops import dying_loops, failing_alone, in_halves
 from models import tables
 from models.rest import NodeState, OpsSnapshot, RefundOwed
 from models.timestamps import rfc3339
+from models.wire import RequestView
 from presence.service import Presence
 
 OPEN_REQUESTS_MAX = 50
@@ -29,9 +35,9 @@ class OpsReader:
     async def snapshot(self) -> OpsSnapshot:
         """Return all of it as of now; of lists, the newest requests and the oldest refunds that are owed."""
         async with self._database.read() as session:
-            by_status = await session.exec(
-                select(tables.SessionRequest.status, func.count()).group_by(tables.SessionRequest.status)
-            )
+            # As text: a status that there is not must not hide everything else, and is worth seeing.
+            status_text = type_coerce(tables.SessionRequest.status, String)
+            by_status = await session.exec(select(status_text, func.count()).group_by(status_text))
             counts = {f"requests_{status}": count for status, count in by_status}
             for name, table in (
                 ("mechanics", tables.Mechanic),
@@ -62,12 +68,29 @@ class OpsReader:
                 .order_by(col(tables.SessionRequest.id).desc())
                 .limit(OPEN_REQUESTS_MAX)
             )
-            seen = await request_views(session, list(rows), now_ms=self._clock.now_ms())
+            open_requests = await self._views(session, list(rows))
+            set_aside = await all_set_aside(session)
         counts["mechanics_available"] = await self._presence.available_count()
         return OpsSnapshot(
             at=rfc3339(self._clock.now_ms()),
             counts=counts,
-            open_requests=[one.view for one in seen],
+            open_requests=open_requests,
             refunds_owed=refunds,
-            node=NodeState(self._outbox.depth),
+            set_aside=set_aside,
+            node=NodeState(self._outbox.depth, dying_loops()),
         )
+
+    async def _views(self, session: AsyncSession, rows: list[tables.SessionRequest]) -> list[RequestView]:
+        """Return the views of all requests that can be shown: one that cannot must not hide the others from an operator."""
+        views: list[RequestView] = []
+
+        async def show(together: Sequence[tables.SessionRequest]) -> None:
+            seen = await request_views(session, together, now_ms=self._clock.now_ms())
+            views.extend(one.view for one in seen)
+
+        async def leave_out(row: tables.SessionRequest, error: Exception) -> None:
+            with failing_alone("ops_snapshot", request_id=row.id):
+                raise error
+
+        await in_halves(rows, show, leave_out)
+        return views

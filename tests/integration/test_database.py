@@ -125,6 +125,13 @@ async def test_migrating_twice_changes_nothing_and_says_so(empty_database_url):
     await closed(database)
 
 
+async def test_a_schema_that_a_later_version_has_made_is_worked_with_and_left_alone(database: Database):
+    async with database.write() as session:
+        await (await session.connection()).execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert await migrations.is_current(database)
+    assert await migrations.upgrade(database) is False
+
+
 async def test_several_nodes_that_migrate_at_once_build_one_schema(empty_database_url):
     url = empty_database_url()
     databases = [Database(url) for _ in range(4)]

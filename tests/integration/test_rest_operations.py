@@ -439,7 +439,8 @@ async def test_a_ticket_is_good_once_and_only_for_a_while(redis_url: str):
 async def test_the_operations_snapshot_is_the_admins(house: House):
     async with house.as_admin() as rest:
         snapshot = await rest.ok("GET", "/api/ops/snapshot")
-        assert snapshot.keys() == {"at", "counts", "open_requests", "refunds_owed", "node"}
+        assert snapshot.keys() == {"at", "counts", "open_requests", "refunds_owed", "set_aside", "node"}
+        assert (snapshot["set_aside"], snapshot["node"]["loops_dying"]) == ([], [])
     async with house.as_customer() as rest:
         assert await rest.problem("GET", "/api/ops/snapshot") == (403, "wrong_role")
 

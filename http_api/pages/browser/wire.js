@@ -544,9 +544,20 @@ export const CLOSE_CODES = {
  */
 
 /**
- * What the node that answers says of itself.
+ * Background work on one row that failed too often and waits for an operator; `last_error` is its kind and first line.
+ * @typedef {object} SetAside
+ * @property {string} work
+ * @property {string} id
+ * @property {number} failures
+ * @property {string} last_error
+ * @property {Timestamp} set_aside_at
+ */
+
+/**
+ * What the node that answers says of itself; `loops_dying` names background loops that a bug ends again and again.
  * @typedef {object} NodeState
  * @property {number} outbox_depth
+ * @property {string[]} loops_dying
  */
 
 /**
@@ -556,5 +567,6 @@ export const CLOSE_CODES = {
  * @property {Record<string, number>} counts
  * @property {RequestView[]} open_requests
  * @property {RefundOwed[]} refunds_owed
+ * @property {SetAside[]} set_aside
  * @property {NodeState} node
  */
