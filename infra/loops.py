@@ -18,8 +18,8 @@ from infra.metrics import ITEMS_FAILED, LOOPS_DIED
 from models.errors import Unavailable
 
 RESTART_FIRST_S = 0.1
-RESTART_MAX_S = 10.0
-STEADY_AFTER_S = 15.0
+RESTART_MAX_S = 5.0
+STEADY_AFTER_S = 6.0
 """A loop that has run for this long since it died last has recovered; longer than the longest wait before a start."""
 
 log = structlog.get_logger("loops")
