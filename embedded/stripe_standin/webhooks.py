@@ -101,6 +101,9 @@ class Deliverer:
         except store.TROUBLE as error:
             # Nothing is lost: the lease runs out and the delivery is sent again.
             log.warning("stripe_standin.database_unavailable", error=repr(error))
+        except Exception:
+            # One delivery that cannot be made must not keep the others from being made.
+            log.exception("stripe_standin.webhook_failed", event_id=delivery["event"])
         finally:
             self._in_flight -= 1
             self.wake()

@@ -4,6 +4,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,13 +16,17 @@ import pytest
 from sqlmodel import func, select
 
 from accounts.accounts import Accounts, NewAccount
-from demo import banner, cast, characters, doors
+from demo import Demo, banner, cast, characters, doors
 from demo.characters import Action, Whereabouts
 from demo.mechanics import SimulatedMechanic, Way
 from dispatch.favorites import Favorites
+from http_api.auth import Tokens
+from http_api.sockets import close_codes
+from http_api.sockets.mechanic import MechanicConnection
 from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.database import Database
+from infra.metrics import REGISTRY
 from infra.redis_link import RedisLink
 from models.errors import ConfigurationError
 from models.ids import new_id
@@ -40,7 +45,7 @@ from models.tables import (
 from models.words import OfferKind, Role
 from presence.service import Presence
 from tests.acceptance.servers import ROOT, Server, environment, start_server
-from tests.integration.socket_nodes import eventually, town
+from tests.integration.socket_nodes import SECRET_KEY, eventually, town
 from tests.services import free_port
 
 NOW_MS = 1_795_000_000_000
@@ -249,6 +254,39 @@ async def test_simulated_mechanics_who_come_together_do_not_beat_together(redis_
         await eventually(lambda: node.hub.counters.frames_in, "a heartbeat")
         assert node.hub.counters.frames_in < 20
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.bugs_planted
+async def test_a_simulated_mechanic_who_cannot_be_played_keeps_no_other_from_coming(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hesitate(*_arguments: object) -> float:
+        raise KeyError("no such thing")
+
+    async with town(redis_url, tmp_path) as here, here.node() as node:
+        settings = replace(
+            Settings(secret_key=SECRET_KEY, _env_file=None).doors(), loopback_url=f"http://127.0.0.1:{node.port}"
+        )
+        tokens = Tokens(SECRET_KEY, settings.token_lifetime_s)
+        demo = await Demo.prepare(here.database, node.clock, tokens, settings)
+        # It is asked for by everybody whose first connection has ended, and by nobody else.
+        monkeypatch.setattr(characters, "backoff_s", hesitate)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(demo.run)
+
+            def here_now() -> list[MechanicConnection]:
+                return [connection for connection in node.hub.mechanics.all() if connection.is_open]
+
+            await eventually(lambda: len(here_now()) >= 3, "some are there")
+            for connection in here_now()[:2]:
+                connection.close(close_codes.RESTARTING, "go on without me")
+            await eventually(lambda: deaths("demo_mechanic") >= 2, "two cannot go on")
+            await eventually(lambda: len(here_now()) >= 3, "all are there, those two started anew")
+            tasks.cancel_scope.cancel()
+
+
+def deaths(loop: str) -> float:
+    return REGISTRY.get_sample_value("pitlane_loops_died_total", {"loop": loop}) or 0
 
 
 # --- links and what the terminal says ---------------------------------------------------------------------------------
