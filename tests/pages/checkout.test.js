@@ -1,4 +1,7 @@
-/** Paying and coming back, over real HTTP: what is asked for, under which key, and what the page makes of the answers. */
+/**
+ * Paying and coming back, over real HTTP: what is asked for, under which key, and what the page makes of the answers. Waits
+ * are over at once, the page's clock goes on by as much, and a draw is always the least.
+ */
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
@@ -50,6 +53,19 @@ globalThis.fetch = (/** @type {any} */ path, /** @type {RequestInit | undefined}
   fetch(new URL(path, base), options);
 Math.random = () => 0;
 
+const { setTimeout: later } = globalThis;
+/** How long the page meant to wait, each time. @type {number[]} */
+let waits = [];
+let now_ms = 0;
+performance.now = () => now_ms;
+Object.assign(globalThis, {
+  setTimeout(/** @type {() => void} */ act, /** @type {number} */ wait_ms) {
+    waits.push(wait_ms);
+    now_ms += wait_ms;
+    return later(act, 0);
+  },
+});
+
 /** The parts of a browser's address bar. */
 const bar = { href: base, pathname: "/", assign: (/** @type {string} */ url) => void (bar.href = url) };
 Object.defineProperty(globalThis, "location", { value: bar });
@@ -61,8 +77,7 @@ Object.defineProperty(globalThis, "history", {
 });
 
 beforeEach(() => {
-  asked = [];
-  answers = {};
+  [asked, answers, waits] = [[], {}, []];
   bar.href = `${base}/`;
 });
 
@@ -236,7 +251,10 @@ function become(...states) {
 
 /** @param {() => boolean} fact */
 async function until(fact) {
-  while (!fact()) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (let tries = 0; !fact(); tries += 1) {
+    assert.ok(tries < 2_000, "never came");
+    await new Promise((resolve) => later(resolve, 1));
+  }
 }
 
 test("whoever comes back from paying is followed until the request is there", async () => {
@@ -301,6 +319,30 @@ test("a server that is away for a moment is asked again", async () => {
   become("lost", refusal("unavailable", 503), { status: "expired" });
   await checkout.followReturn();
   assert.equal(store.state.returned?.phase, "expired");
+});
+
+test("for two minutes it is asked ever less often, then only when the visitor says so", async () => {
+  const { store, checkout } = page();
+  bar.href = `${base}/?checkout=k1`;
+  become(...Array.from({ length: 40 }, () => /** @type {const} */ ({ status: "open" })));
+  await checkout.followReturn();
+  assert.deepEqual(store.state.returned, { checkout_id: "k1", phase: "slow", problem: null });
+  assert.deepEqual(waits.slice(0, 3).map(Math.round), [300, 480, 768]);
+  assert.equal(Math.max(...waits), 6_000);
+  const waited_ms = waits.reduce((all, wait_ms) => all + wait_ms);
+  assert.ok(waited_ms > 120_000 && waited_ms <= 126_000, String(waited_ms));
+  assert.equal(bar.href, `${base}/?checkout=k1`, "a reload asks again");
+  become({ status: "expired" });
+  await checkout.followReturn();
+  assert.equal(store.state.returned?.phase, "expired");
+});
+
+test("what keeps the page from knowing is said at the end, too", async () => {
+  const { store, checkout } = page();
+  bar.href = `${base}/?checkout=k1`;
+  become(...Array.from({ length: 40 }, () => refusal("unavailable", 503)));
+  await checkout.followReturn();
+  assert.deepEqual([store.state.returned?.phase, store.state.returned?.problem], ["slow", "It is unavailable."]);
 });
 
 test("nobody is followed who has been signed out", async () => {
