@@ -119,7 +119,7 @@ function refusal({ status, headers }, text) {
   });
 }
 
-const id = encodeURIComponent;
+const encoded = encodeURIComponent;
 
 /** @returns {Promise<PublicConfig>} */
 export const getConfig = () => call("GET", "/api/config");
@@ -145,19 +145,20 @@ export const getFavorites = () => call("GET", "/api/favorites");
  * @param {string} mechanic_id
  * @returns {Promise<FavoriteAdded>}
  */
-export const addFavorite = (mechanic_id) => call("PUT", `/api/favorites/${id(mechanic_id)}`);
+export const addFavorite = (mechanic_id) => call("PUT", `/api/favorites/${encoded(mechanic_id)}`);
 /**
  * @param {string} mechanic_id
  * @returns {Promise<null>}
  */
-export const removeFavorite = (mechanic_id) => call("DELETE", `/api/favorites/${id(mechanic_id)}`);
+export const removeFavorite = (mechanic_id) => call("DELETE", `/api/favorites/${encoded(mechanic_id)}`);
 
 /**
  * @param {string} mechanic_id
  * @param {AbortSignal} signal
  * @returns {Promise<StatusView>}
  */
-export const getStatus = (mechanic_id, signal) => call("GET", `/api/mechanics/${id(mechanic_id)}/status`, { signal });
+export const getStatus = (mechanic_id, signal) =>
+  call("GET", `/api/mechanics/${encoded(mechanic_id)}/status`, { signal });
 /** @returns {Promise<AvailableCount>} */
 export const getAvailability = () => call("GET", "/api/mechanics/availability");
 /** @returns {Promise<Plans>} */
@@ -178,21 +179,22 @@ export const makeCheckout = (choice, idempotency_key) =>
  * @param {string} checkout_id
  * @returns {Promise<CheckoutState>}
  */
-export const getCheckout = (checkout_id) => call("GET", `/api/checkout/${id(checkout_id)}`);
+export const getCheckout = (checkout_id) => call("GET", `/api/checkout/${encoded(checkout_id)}`);
 
 /**
  * @param {string | null} cursor  null: the newest
  * @returns {Promise<Requests>}
  */
-export const getRequests = (cursor) => call("GET", `/api/requests?limit=10${cursor ? `&cursor=${id(cursor)}` : ""}`);
+export const getRequests = (cursor) =>
+  call("GET", `/api/requests?limit=10${cursor ? `&cursor=${encoded(cursor)}` : ""}`);
 /**
  * @param {string} request_id
  * @returns {Promise<RequestView>}
  */
-export const getRequest = (request_id) => call("GET", `/api/requests/${id(request_id)}`);
+export const getRequest = (request_id) => call("GET", `/api/requests/${encoded(request_id)}`);
 /**
  * @param {string} request_id
  * @param {"skip-wait" | "cancel" | "start" | "complete" | "release"} action
  * @returns {Promise<RequestAnswer>}
  */
-export const actOnRequest = (request_id, action) => call("POST", `/api/requests/${id(request_id)}/${action}`);
+export const actOnRequest = (request_id, action) => call("POST", `/api/requests/${encoded(request_id)}/${action}`);

@@ -4,8 +4,10 @@ import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
 import { StatusLine } from "./status-line.js";
 import { money, providerType } from "./words.js";
 
-/** @import {FavoriteView, StatusView} from "./wire.js" */
-/** @typedef {FavoriteView & {removed: boolean}} ShownFavorite */
+/**
+ * @import {StatusView} from "./wire.js"
+ * @import {ShownFavorite} from "./store.js"
+ */
 
 /**
  * @fires book-again  mechanic id

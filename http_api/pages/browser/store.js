@@ -18,6 +18,7 @@ import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } fr
  * How far the visitor got with the choice of whom to book.
  * @typedef {{routing_type: RoutingType, favorite: Person | null, plan: string | null}} Booking
  */
+/** `removed` stays in its place, to be taken back. @typedef {FavoriteView & {removed: boolean}} ShownFavorite */
 /** @typedef {{mechanic_id: string, phase: "checking" | "known" | "failed", problem: string | null}} AvailabilityModalState */
 /** @typedef {{phase: "idle" | "sending" | "leaving", problem: string | null}} CheckoutProgress */
 /**
@@ -31,7 +32,7 @@ import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } fr
  * @property {AccountView | null | undefined} me  undefined: not asked yet; null: signed out
  * @property {ConnectionState} connection
  * @property {PublicConfig | null} config
- * @property {readonly (FavoriteView & {removed: boolean})[] | null} favorites  null: not loaded yet
+ * @property {readonly ShownFavorite[] | null} favorites  null: not loaded yet
  * @property {string | null} favorites_problem
  * @property {Readonly<Record<string, StatusView>>} statuses
  * @property {AvailabilityModalState | null} modal
@@ -133,13 +134,13 @@ export function reduce(state, message) {
       return { ...state, config: message.config };
 
     case "welcome":
-      return "mechanic_id" in message ? welcomeMechanic(state, message) : welcomeCustomer(state, message);
+      return "mechanic_id" in message ? withMechanicWelcome(state, message) : withCustomerWelcome(state, message);
     case "request_update":
-      return followOpen(state, message.request, message.received_ms);
+      return withFollowedIfOpen(state, message.request, message.received_ms);
     case "status":
-      return known(withStatus(state, message), message.mechanic_id);
+      return withModalKnown(withStatus(state, message), message.mechanic_id);
     case "status_fetched":
-      return known(withStatus(state, message.status), message.status.mechanic_id);
+      return withModalKnown(withStatus(state, message.status), message.status.mechanic_id);
 
     case "favorites_loaded":
       return withFavorites(state, message.favorites);
@@ -191,11 +192,11 @@ export function reduce(state, message) {
 
     case "request_loaded":
       return message.follow
-        ? followed(withLoaded(state, message.request, message.received_ms), message.request.id)
-        : followOpen(state, message.request, message.received_ms);
+        ? withFollowed(withLoaded(state, message.request, message.received_ms), message.request.id)
+        : withFollowedIfOpen(state, message.request, message.received_ms);
     case "requests_loaded":
       return {
-        ...message.requests.reduce((next, request) => followOpen(next, request, message.received_ms), state),
+        ...message.requests.reduce((next, request) => withFollowedIfOpen(next, request, message.received_ms), state),
         next_cursor: message.next_cursor,
       };
     case "request_closed":
@@ -239,13 +240,13 @@ export function reduce(state, message) {
     case "offer":
       return { ...state, offers: withOffer(state.offers, message.offer, message.received_ms) };
     case "offer_accepted":
-      return followOpen(
+      return withFollowedIfOpen(
         { ...state, offers: withoutRequest(state.offers, message.request.id) },
         message.request,
         message.received_ms,
       );
     case "offer_withdrawn":
-      return withdrawn(state, message.offer_id, message.reason);
+      return withWithdrawal(state, message.offer_id, message.reason);
     case "offer_answered":
       return {
         ...state,
@@ -258,7 +259,7 @@ export function reduce(state, message) {
     case "offer_left":
       return { ...state, offers: without(state.offers, message.offer_id) };
     case "error":
-      return refused(state, message);
+      return withRefusal(state, message);
     default:
       return state;
   }
@@ -268,9 +269,9 @@ export function reduce(state, message) {
  * @param {State} state
  * @param {Received<CustomerWelcome>} welcome
  */
-function welcomeCustomer(state, { requests, received_ms }) {
+function withCustomerWelcome(state, { requests, received_ms }) {
   const next = { ...state, requests: withSnapshot(state.requests, requests, received_ms) };
-  return requests.reduce((all, request) => followed(all, request.id), next);
+  return requests.reduce((all, request) => withFollowed(all, request.id), next);
 }
 
 /**
@@ -278,7 +279,7 @@ function welcomeCustomer(state, { requests, received_ms }) {
  * @param {Received<MechanicWelcome>} welcome
  * @returns {State}
  */
-function welcomeMechanic(state, { on_duty, offers, request, received_ms }) {
+function withMechanicWelcome(state, { on_duty, offers, request, received_ms }) {
   // The snapshot says which offers are open; cards that are only still saying goodbye may finish doing so.
   const open = new Set(offers.map((offer) => offer.offer_id));
   const kept = Object.fromEntries(
@@ -293,7 +294,7 @@ function welcomeMechanic(state, { on_duty, offers, request, received_ms }) {
     offers: offers.reduce((all, offer) => withOffer(all, offer, received_ms), /** @type {State["offers"]} */ (kept)),
     requests: withSnapshot(state.requests, request ? [request] : [], received_ms),
   };
-  return request ? followed(next, request.id) : next;
+  return request ? withFollowed(next, request.id) : next;
 }
 
 /**
@@ -312,7 +313,7 @@ function withLoaded(state, request, received_ms) {
  * @param {string} request_id
  * @returns {State}
  */
-function followed(state, request_id) {
+function withFollowed(state, request_id) {
   return state.followed[request_id] ? state : { ...state, followed: { ...state.followed, [request_id]: true } };
 }
 
@@ -322,9 +323,9 @@ function followed(state, request_id) {
  * @param {RequestView} request
  * @param {number} received_ms
  */
-function followOpen(state, request, received_ms) {
+function withFollowedIfOpen(state, request, received_ms) {
   const next = withLoaded(state, request, received_ms);
-  return isOpen(request) && next !== state ? followed(next, request.id) : next;
+  return isOpen(request) && next !== state ? withFollowed(next, request.id) : next;
 }
 
 /**
@@ -360,7 +361,7 @@ function withFavorites(state, favorites) {
  * @param {string} mechanic_id
  * @returns {State}
  */
-function known(state, mechanic_id) {
+function withModalKnown(state, mechanic_id) {
   return state.modal?.mechanic_id === mechanic_id
     ? { ...state, modal: { ...state.modal, phase: "known", problem: null } }
     : state;
@@ -405,7 +406,7 @@ function withPrompt(state, request_id, mechanic) {
  * @param {WithdrawReason} reason
  * @returns {State}
  */
-function withdrawn(state, offer_id, reason) {
+function withWithdrawal(state, offer_id, reason) {
   // Our own decline needs no explanation.
   if (reason === "declined") return { ...state, offers: without(state.offers, offer_id) };
   return { ...state, offers: changeOffer(state.offers, offer_id, { pending: null, problem: null, ended: reason }) };
@@ -427,7 +428,7 @@ function withoutRequest(offers, request_id) {
  * @param {ErrorMessage} error
  * @returns {State}
  */
-function refused(state, { code, message, ref }) {
+function withRefusal(state, { code, message, ref }) {
   const next = state.duty_wanted === null ? state : { ...state, duty_wanted: null };
   if (!ref) return next;
   const change = { pending: null, problem: message };

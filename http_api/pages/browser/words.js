@@ -66,13 +66,13 @@ export function ago(at, now_ms) {
   return relative.format(-Math.max(1, Math.floor(seconds / size)), unit);
 }
 
-const clock = new Intl.DateTimeFormat(LOCALE, { hour: "numeric", minute: "2-digit" });
+const hourAndMinute = new Intl.DateTimeFormat(LOCALE, { hour: "numeric", minute: "2-digit" });
 const day = /** @type {const} */ ({ month: "short", day: "numeric" });
 const thisYear = new Intl.DateTimeFormat(LOCALE, { ...day, hour: "numeric", minute: "2-digit" });
 const longAgo = new Intl.DateTimeFormat(LOCALE, { ...day, year: "numeric" });
 
 /** @param {string} at  RFC 3339 */
-export const timeOfDay = (at) => (Number.isNaN(Date.parse(at)) ? "" : clock.format(new Date(at)));
+export const timeOfDay = (at) => (Number.isNaN(Date.parse(at)) ? "" : hourAndMinute.format(new Date(at)));
 /**
  * The day, with its time in this year and with the year in others.
  * @param {string} at  RFC 3339
