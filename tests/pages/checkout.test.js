@@ -1,57 +1,23 @@
 /**
  * Paying and coming back, over real HTTP: what is asked for, under which key, and what the page makes of the answers. Waits
- * are over at once, the page's clock goes on by as much, and a draw is always the least.
+ * are over at once, the page's clock goes on by as much, and a draw is always the middle.
  */
 
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
-import { after, beforeEach, test } from "node:test";
+import { beforeEach, test } from "node:test";
 
 import { createCheckout } from "../../http_api/pages/browser/checkout.js";
 import { createLoader } from "../../http_api/pages/browser/loading.js";
 import { createStore } from "../../http_api/pages/browser/store.js";
 import { AT, aPlan, aRequest } from "./samples.js";
+import { asked, base, expect, refusal } from "./server.js";
 
 /**
- * @import {AddressInfo} from "node:net"
  * @import {CheckoutState, FreeCheckout, StripeCheckout} from "../../http_api/pages/browser/wire.js"
+ * @import {Answer} from "./server.js"
  */
 
-/** @typedef {{call: string, key: string | undefined, body: any}} Asked */
-/** What the server does with a call; "lost": it hears the call and its answer does not arrive. */
-/** @typedef {{status: number, body: unknown, type?: string} | "lost"} Answer */
-
-/** @type {Asked[]} */
-let asked = [];
-/** @type {Record<string, Answer[]>} */
-let answers = {};
-
-const server = createServer((request, response) => {
-  let text = "";
-  request.on("data", (part) => (text += part));
-  request.on("end", () => {
-    const call = `${request.method} ${request.url}`;
-    const key = request.headers["idempotency-key"];
-    asked.push({ call, key: typeof key === "string" ? key : undefined, body: text ? JSON.parse(text) : null });
-    const answer = answers[call]?.shift();
-    assert.ok(answer, `nobody expected ${call}`);
-    if (answer === "lost") {
-      request.socket.destroy();
-      return;
-    }
-    const type = answer.type ?? (answer.status < 400 ? "application/json" : "application/problem+json");
-    response.writeHead(answer.status, { "content-type": type });
-    response.end(typeof answer.body === "string" ? answer.body : JSON.stringify(answer.body));
-  });
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
-after(() => server.close());
-
-const base = `http://127.0.0.1:${/** @type {AddressInfo} */ (server.address()).port}`;
-const { fetch } = globalThis;
-globalThis.fetch = (/** @type {any} */ path, /** @type {RequestInit | undefined} */ options) =>
-  fetch(new URL(path, base), options);
-Math.random = () => 0;
+Math.random = () => 0.5;
 
 const { setTimeout: later } = globalThis;
 /** How long the page meant to wait, each time. @type {number[]} */
@@ -77,7 +43,7 @@ Object.defineProperty(globalThis, "history", {
 });
 
 beforeEach(() => {
-  [asked, answers, waits] = [[], {}, []];
+  waits = [];
   bar.href = `${base}/`;
 });
 
@@ -93,18 +59,15 @@ function page() {
   return { store, booked, checkout: createCheckout(store, createLoader(store), (id) => void booked.push(id)) };
 }
 
+/** Over before the page hears of it: shown all the same. */
+const OVER = aRequest({ status: "unfilled" });
 /** @type {FreeCheckout} */
-const FREE = { checkout_id: "k1", kind: "free", request: aRequest() };
+const FREE = { checkout_id: "k1", kind: "free", request: OVER };
 /** @type {StripeCheckout} */
 const STRIPE = { checkout_id: "k1", kind: "stripe", url: "https://pay.example/k1", expires_at: AT };
 
-/** @param {string} code */
-const refusal = (code, status = 409) => ({
-  status,
-  body: { type: "", title: "", status, code, detail: `It is ${code}.` },
-});
-/** @param {...Answer} expected */
-const toCheckout = (...expected) => void (answers["POST /api/checkout"] = expected);
+/** @param {...Answer} answers */
+const toCheckout = (...answers) => expect("POST /api/checkout", ...answers);
 const keys = () => asked.filter(({ call }) => call === "POST /api/checkout").map(({ key }) => key);
 
 test("what was chosen is what is asked for", async () => {
@@ -126,9 +89,11 @@ test("what was chosen is what is asked for", async () => {
 test("a free session is booked, and its request shown", async () => {
   const { store, booked, checkout } = page();
   toCheckout({ status: 201, body: FREE });
-  await checkout.pay();
+  const paying = checkout.pay();
+  assert.equal(store.state.checkout.phase, "sending");
+  await paying;
   assert.deepEqual(booked, ["r1"]);
-  assert.equal(store.state.requests["r1"]?.status, "priority_offered");
+  assert.equal(store.state.requests["r1"]?.status, "unfilled");
   assert.deepEqual([store.state.followed, store.state.checkout], [{ r1: true }, { phase: "idle", problem: null }]);
 });
 
@@ -145,7 +110,7 @@ test("to the payment page the page leaves, once", async () => {
 test("without a plan nothing is asked", async () => {
   const store = createStore();
   await createCheckout(store, createLoader(store), assert.fail).pay();
-  assert.deepEqual(asked, []);
+  assert.equal(asked.length, 0);
 });
 
 test("while nobody knows whether it was done, it is tried again under the same key", async () => {
@@ -213,7 +178,7 @@ for (const [code, problem] of [
   test(`${code}: the plans are asked for anew`, async () => {
     const { store, checkout } = page();
     toCheckout(refusal(/** @type {string} */ (code)));
-    answers["GET /api/plans"] = [{ status: 200, body: { plans: [aPlan({ id: "quick_chat" })] } }];
+    expect("GET /api/plans", { status: 200, body: { plans: [aPlan({ id: "quick_chat" })] } });
     await checkout.pay();
     assert.equal(store.state.checkout.problem, problem);
     await until(() => store.state.booking.plan === "quick_chat");
@@ -244,9 +209,10 @@ test("whoever is not signed in any more is sent to sign in", async () => {
 
 /** @param {...(Omit<CheckoutState, "checkout_id"> | Answer)} states */
 function become(...states) {
-  answers["GET /api/checkout/k1"] = states.map((state) =>
-    state === "lost" || "body" in state ? state : { status: 200, body: { checkout_id: "k1", ...state } },
+  const answers = states.map((state) =>
+    typeof state === "string" || "body" in state ? state : { status: 200, body: { checkout_id: "k1", ...state } },
   );
+  expect("GET /api/checkout/k1", ...answers);
 }
 
 /** @param {() => boolean} fact */
@@ -260,8 +226,8 @@ async function until(fact) {
 test("whoever comes back from paying is followed until the request is there", async () => {
   const { store, booked, checkout } = page();
   bar.href = `${base}/?checkout=k1`;
-  become({ status: "open" }, { status: "paid", request_id: "r1" });
-  answers["GET /api/requests/r1"] = [{ status: 200, body: aRequest() }];
+  become({ status: "open" }, { status: "paid" }, { status: "paid", request_id: "r1" });
+  expect("GET /api/requests/r1", { status: 200, body: OVER });
   const done = checkout.followReturn();
   assert.equal(store.state.returned?.phase, "confirming");
   await checkout.followReturn();
@@ -269,13 +235,13 @@ test("whoever comes back from paying is followed until the request is there", as
   assert.deepEqual(booked, ["r1"]);
   assert.deepEqual([store.state.returned, store.state.followed], [null, { r1: true }]);
   assert.equal(bar.href, `${base}/`, "a reload does not ask again");
-  assert.equal(asked.length, 3, "the second call found the first one at work");
+  assert.equal(asked.length, 4, "the second call found the first one at work");
 });
 
 test("an address that names no checkout is nothing to follow", async () => {
   const { store, checkout } = page();
   await checkout.followReturn();
-  assert.deepEqual([asked, store.state.returned], [[], null]);
+  assert.deepEqual([asked.length, store.state.returned], [0, null]);
 });
 
 for (const status of /** @type {const} */ (["expired", "failed"])) {
@@ -294,13 +260,15 @@ test("whoever says they left is believed only if nothing was paid", async () => 
   const left = page();
   bar.href = `${base}/?checkout=k1&cancelled=1`;
   become({ status: "open" });
-  await left.checkout.followReturn();
+  const leaving = left.checkout.followReturn();
+  assert.deepEqual([left.store.state.returned], [null], "there is nothing to confirm");
+  await leaving;
   assert.equal(left.store.state.returned?.phase, "left");
 
   const paid = page();
   bar.href = `${base}/?checkout=k1&cancelled=1`;
-  become({ status: "paid", request_id: "r1" });
-  answers["GET /api/requests/r1"] = [{ status: 200, body: aRequest() }];
+  become({ status: "paid" }, { status: "paid", request_id: "r1" });
+  expect("GET /api/requests/r1", { status: 200, body: OVER });
   await paid.checkout.followReturn();
   assert.deepEqual(paid.booked, ["r1"]);
 });
@@ -327,10 +295,10 @@ test("for two minutes it is asked ever less often, then only when the visitor sa
   become(...Array.from({ length: 40 }, () => /** @type {const} */ ({ status: "open" })));
   await checkout.followReturn();
   assert.deepEqual(store.state.returned, { checkout_id: "k1", phase: "slow", problem: null });
-  assert.deepEqual(waits.slice(0, 3).map(Math.round), [300, 480, 768]);
-  assert.equal(Math.max(...waits), 6_000);
+  assert.deepEqual(waits.slice(0, 3).map(Math.round), [400, 640, 1_024]);
+  assert.equal(Math.max(...waits), 8_000);
   const waited_ms = waits.reduce((all, wait_ms) => all + wait_ms);
-  assert.ok(waited_ms > 120_000 && waited_ms <= 126_000, String(waited_ms));
+  assert.ok(waited_ms > 120_000 && waited_ms <= 128_000, String(waited_ms));
   assert.equal(bar.href, `${base}/?checkout=k1`, "a reload asks again");
   become({ status: "expired" });
   await checkout.followReturn();
