@@ -5,7 +5,7 @@ It is gathered from many transitions and then written table by table, so that th
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import assert_never
 
 from sqlalchemy import update
 from sqlmodel import col
@@ -39,6 +39,7 @@ from dispatch.request import (
 from infra.database import insert_rows
 from models import tables
 from models.ids import new_id
+from models.words import WithdrawReason
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ class Effects:
     now_ms: int
     cause: Cause
     messages: list[Message] = field(default_factory=list)
-    _closed: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _closed: defaultdict[WithdrawReason, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Offer ids by the reason."""
-    _opened: list[dict[str, Any]] = field(default_factory=list)
-    _excluded: list[dict[str, Any]] = field(default_factory=list)
+    _opened: list[dict[str, object]] = field(default_factory=list)
+    _excluded: list[dict[str, object]] = field(default_factory=list)
     _freed: list[tuple[str, str]] = field(default_factory=list)
     """Mechanics, and of which request."""
-    _story: list[dict[str, Any]] = field(default_factory=list)
+    _story: list[dict[str, object]] = field(default_factory=list)
     _owed: list[tuple[str, str]] = field(default_factory=list)
     """Requests, and what everything is given back for."""
 
@@ -78,7 +79,7 @@ class Effects:
                         {
                             "id": window.offer_id,
                             "request_id": request.id,
-                            "kind": window.kind.value,
+                            "kind": window.kind,
                             "mechanic_id": window.mechanic_id,
                             "opened_at_ms": window.opened_at_ms,
                             "expires_at_ms": window.expires_at_ms,

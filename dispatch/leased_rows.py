@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, and_, literal_column, update
+from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 
 from dispatch.failures import Failures, Patience
@@ -29,7 +30,7 @@ class LeasedRows(Generic[Row]):
         due: str,
         is_open: ColumnElement[bool],
         row: Callable[..., Row],
-        columns: Sequence[Any],
+        columns: Sequence[Mapped[Any] | ColumnElement[Any]],
         database: Database,
         clock: Clock,
         lease_ms: int,
@@ -59,7 +60,7 @@ class LeasedRows(Generic[Row]):
         count_max: int,
         *,
         which: ColumnElement[bool] | None = None,
-        order_by: Any | None = None,
+        order_by: Mapped[Any] | None = None,
         skip: Collection[str] = (),
     ) -> list[Row]:
         """Claim at most ``count_max`` open rows: those that are due, or those of ``which``; by id unless ``order_by`` says else.

@@ -20,7 +20,7 @@ The core cannot see other processes; that only one of two racing transitions hap
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
+from typing import TypedDict, assert_never
 
 from models.outcomes import NotFound, OfferGone, Refused
 from models.words import ExclusionReason, FallbackReason, OfferKind, RequestStatus, WithdrawReason
@@ -209,12 +209,21 @@ class Tell:
     mechanic_id: str
 
 
+class Details(TypedDict, total=False):
+    """What a line of the timeline says besides its event."""
+
+    mechanic_id: str
+    reason: str
+    amount_cents: int
+    cause: str
+
+
 @dataclass(frozen=True)
 class Record:
     """A line of the timeline."""
 
     event: str
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
 
 
 Command = OpenOffer | CloseOffer | WithdrawFrom | Exclude | Assign | Free | OweRefund | PromptFavorite | Tell | Record
@@ -365,7 +374,7 @@ def _decline(
     if request.status is RequestStatus.BROADCASTING:
         # Nobody but this mechanic has to know, so the version stays: a thousand declines are not a thousand updates.
         return excluded, [exclude, WithdrawFrom(window.offer_id, event.mechanic_id)]
-    details: dict[str, Any] = {"mechanic_id": event.mechanic_id}
+    details: Details = {"mechanic_id": event.mechanic_id}
     if event.reason:
         details["reason"] = event.reason
     # Waiting out the window would help nobody: widen at once.

@@ -20,6 +20,7 @@ from dispatch.outbox import Message
 from dispatch.request import (
     Assign,
     Command,
+    Details,
     OpenWindow,
     Request,
 )
@@ -183,9 +184,9 @@ async def commit(session: AsyncSession, moves: Sequence[Move], *, now_ms: int, c
     return await effects.write(session)
 
 
-async def record(session: AsyncSession, request_id: str, event: str, details: dict[str, Any], *, now_ms: int) -> None:
+async def record(session: AsyncSession, request_id: str, event: str, details: Details, *, now_ms: int) -> None:
     """Add a line to the story that no transition tells (delivered, refunded), and let the version grow with it."""
-    session.add(tables.TimelineEntry(request_id=request_id, at_ms=now_ms, event=event, details=details))
+    session.add(tables.TimelineEntry(request_id=request_id, at_ms=now_ms, event=event, details=dict(details)))
     await session.exec(
         update(tables.SessionRequest)
         .where(col(tables.SessionRequest.id) == request_id)

@@ -144,8 +144,9 @@ class Dispatch:
             )
             if first.first() is None:
                 return
-            details = {"mechanic_id": mechanic_id}
-            await request_store.record(session, offer.request_id, "delivered", details, now_ms=now_ms)
+            await request_store.record(
+                session, offer.request_id, "delivered", {"mechanic_id": mechanic_id}, now_ms=now_ms
+            )
             messages = [Message.of(RequestChanged(offer.request_id))]
             await self._outbox.add(session, messages)
         self._outbox.post(messages)

@@ -30,7 +30,7 @@ from infra.database import Database
 from infra.redis_link import RedisLink
 from models import tables
 from models.wire import FavoritePrompt, OfferView, Person, RequestUpdate, encode
-from models.words import OfferKind
+from models.words import OfferKind, WithdrawReason
 from presence.service import Presence
 
 
@@ -82,7 +82,7 @@ class Telling:
             deliveries.OfferTo(view, offer.expires_at_ms, offer.mechanic_id, sorted(excluded[offer.request_id]))
             for offer, view in shown
         )
-        await self._push_to_absent([(offer, view) for offer, view in shown if offer.kind == OfferKind.PRIORITY])
+        await self._push_to_absent([(offer, view) for offer, view in shown if offer.kind is OfferKind.PRIORITY])
 
     async def _push_to_absent(self, found: list[tuple[tables.Offer, OfferView]]) -> None:
         favorites = {offer.mechanic_id for offer, _ in found if offer.mechanic_id is not None}
@@ -97,11 +97,14 @@ class Telling:
             deliveries.Withdraw(notice.offer_id, notice.reason, notice.except_connection_id) for notice in notices
         )
         # What time ended is taken off the clock by the node that had claimed it there.
-        await self._deadlines.forget(*(notice.offer_id for notice in notices if notice.reason != "expired"))
+        await self._deadlines.forget(
+            *(notice.offer_id for notice in notices if notice.reason is not WithdrawReason.EXPIRED)
+        )
 
     async def _offers_withdrawn(self, notices: Sequence[OfferWithdrawnFrom]) -> None:
         await self._publish(
-            deliveries.Withdraw(notice.offer_id, "declined", only_mechanic_id=notice.mechanic_id) for notice in notices
+            deliveries.Withdraw(notice.offer_id, WithdrawReason.DECLINED, only_mechanic_id=notice.mechanic_id)
+            for notice in notices
         )
 
     async def _requests_changed(self, notices: Sequence[RequestChanged]) -> None:

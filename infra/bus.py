@@ -274,6 +274,9 @@ class _Ear:
                     self._regain(channel)
                 case "sunsubscribe":
                     self._note_left(channel)
+                case _:
+                    # The answer to a wish that is none any more.
+                    pass
         raise Deaf(f"nothing was heard for {DEAF_AFTER_S:g} s")
 
     def _note_left(self, channel: str) -> None:

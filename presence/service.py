@@ -161,7 +161,9 @@ class Presence:
 
     async def _retire(self) -> None:
         last_seen = self._to_save | _merged(shard.last_heard_ms for shard in self._shards)
-        await _at_once([partial(self._retire_to_sql, last_seen), *(shard.retire for shard in self._shards)])
+        goodbyes: list[Callable[[], Awaitable[None]]] = [shard.retire for shard in self._shards]
+        goodbyes.append(partial(self._retire_to_sql, last_seen))
+        await _at_once(goodbyes)
 
     async def _retire_to_sql(self, last_seen_ms: dict[str, int]) -> None:
         try:

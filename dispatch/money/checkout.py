@@ -4,13 +4,13 @@ Nothing is half-made: a checkout whose page could not be opened is forgotten, an
 """
 
 import hashlib
-from typing import Any
 
 import msgspec
 import structlog
 from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
+from stripe.params.checkout import SessionCreateParams
 
 from dispatch.money.payments import Payments
 from dispatch.money.stripe_api import StripeApi
@@ -190,14 +190,14 @@ class Checkouts:
         self._superseded.note(checkout.customer_id)
         return stripe_session.url
 
-    async def _session_params(self, checkout: tables.Checkout) -> dict[str, Any]:
+    async def _session_params(self, checkout: tables.Checkout) -> SessionCreateParams:
         async with self._database.read() as session:
             customer = await session.get_one(tables.Account, checkout.customer_id)
             plan = await session.get_one(tables.Plan, checkout.plan_id)
             mechanic = None
             if checkout.preferred_mechanic_id is not None:
                 mechanic = await session.get_one(tables.Mechanic, checkout.preferred_mechanic_id)
-        metadata = {
+        metadata: dict[str, str] = {
             "plan": checkout.plan_id,
             "routing_type": checkout.routing_type,
             "checkout_id": checkout.id,

@@ -4,7 +4,7 @@
 for the Session as it is now and makes at most one request per Checkout Session.
 """
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import structlog
 from sqlalchemy import ColumnElement, update
@@ -77,7 +77,8 @@ class Payments:
         if checkout is None:
             self._log.warning("session_without_checkout", stripe_session_id=stripe_session.id)
             return None
-        match judge(Asked(checkout.price_cents, checkout.currency, self._stripe.is_live), stripe_session.paid):
+        verdict = judge(Asked(checkout.price_cents, checkout.currency, self._stripe.is_live), stripe_session.paid)
+        match verdict:
             case Serve(paid_cents):
                 return await self._serve_paid(checkout, stripe_session, paid_cents)
             case GiveBack(paid_cents):
@@ -89,9 +90,11 @@ class Payments:
                 return await self._end_checkout(checkout.id, "failed")
             case Ignore():
                 self._log.error("session_of_the_other_mode", stripe_session_id=stripe_session.id)
+                return None
             case Wait():
-                pass
-        return None
+                return None
+            case _:
+                assert_never(verdict)
 
     async def _checkout_of(self, stripe_session: CheckoutSession) -> tables.Checkout | None:
         async with self._database.read() as session:
@@ -120,6 +123,7 @@ class Payments:
             mechanic = await session.get(tables.Mechanic, wish.get("preferred_mechanic_id", ""))
         if customer is None or plan is None:
             return None
+        is_priority = mechanic is not None and wish.get("routing_type") == "priority_broadcast"
         adopted = tables.Checkout(
             id=new_id(),
             customer_id=customer.id,
@@ -128,7 +132,7 @@ class Payments:
             currency=plan.currency,
             duration_min=plan.duration_min,
             session_type=plan.session_type,
-            routing_type="broadcast" if mechanic is None else wish.get("routing_type", "broadcast"),
+            routing_type="priority_broadcast" if is_priority else "broadcast",
             preferred_mechanic_id=None if mechanic is None else mechanic.id,
             stripe_session_id=stripe_session.id,
             expires_at_ms=self._clock.now_ms(),

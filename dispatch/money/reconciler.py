@@ -136,7 +136,7 @@ class Reconciler:
                 noted = await session.exec(
                     select(Checkout.stripe_session_id).where(
                         col(Checkout.stripe_session_id).in_(ours),
-                        or_(col(Checkout.payment_intent_id).is_not(None), Checkout.status == "paid"),
+                        or_(col(Checkout.payment_intent_id).is_not(None), col(Checkout.status) == "paid"),
                     )
                 )
                 missing = set(ours) - set(noted)
@@ -164,6 +164,7 @@ class Reconciler:
                 )
                 rows = list(still_open)
             for checkout_id, session_id in rows:
+                assert session_id is not None, "asked for so"
                 yield checkout_id, session_id
             if len(rows) < BATCH:
                 return

@@ -16,6 +16,7 @@ from dispatch.leased_rows import LeasedRows
 from dispatch.money.stripe_api import StripeApi, StripeRefund
 from dispatch.notices import RefundOwed, RequestChanged
 from dispatch.outbox import Message, Outbox
+from dispatch.request import Details
 from infra.clock import Clock
 from infra.database import Database
 from models.errors import StripeRefused
@@ -185,7 +186,7 @@ class Refunds:
                 return
             if refund.request_id is not None:
                 event = "refunded" if status == "succeeded" else "refund_failed"
-                details = {"amount_cents": refund.amount_cents}
+                details: Details = {"amount_cents": refund.amount_cents}
                 await request_store.record(session, refund.request_id, event, details, now_ms=now_ms)
                 messages = [Message.of(RequestChanged(refund.request_id))]
                 await self._outbox.add(session, messages)

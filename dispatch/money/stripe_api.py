@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import anyio
 import msgspec
 import stripe
 import structlog
+from stripe.params import RefundCreateParams
+from stripe.params.checkout import SessionCreateParams, SessionListParams, SessionRetrieveParams
 
 from dispatch.money.fulfilment import PaidSession
 from models.errors import StripeRefused, StripeUnavailable
@@ -83,16 +84,17 @@ class StripeApi:
         """Close the connections to Stripe; idempotent."""
         await self._http.close_async()
 
-    async def create_session(self, params: Mapping[str, Any], *, idempotency_key: str) -> CheckoutSession:
+    async def create_session(self, params: SessionCreateParams, *, idempotency_key: str) -> CheckoutSession:
         """Create a Checkout Session (docs.stripe.com/api/checkout/sessions/create)."""
         async with self._asking("create a Checkout Session"):
-            options: Any = {"idempotency_key": idempotency_key}
-            return _session(await self._client.v1.checkout.sessions.create_async(params, options))  # type: ignore[arg-type]
+            return _session(
+                await self._client.v1.checkout.sessions.create_async(params, {"idempotency_key": idempotency_key})
+            )
 
     async def session(self, session_id: str) -> CheckoutSession:
         """Return a Checkout Session as Stripe has it now, with what became of its PaymentIntent."""
         async with self._asking("retrieve a Checkout Session"):
-            expanded: Any = {"expand": ["payment_intent"]}
+            expanded: SessionRetrieveParams = {"expand": ["payment_intent"]}
             return _session(await self._client.v1.checkout.sessions.retrieve_async(session_id, expanded))
 
     async def expire_session(self, session_id: str) -> CheckoutSession:
@@ -105,18 +107,17 @@ class StripeApi:
 
         ``after`` is the id of the last one of the page before. Of the payment only ``payment_intent_id`` is known.
         """
-        params: Any = {"created": {"gte": since_s}, "status": "complete", "limit": PAGE_LEN}
+        params: SessionListParams = {"created": {"gte": since_s}, "status": "complete", "limit": PAGE_LEN}
         if after is not None:
             params["starting_after"] = after
         async with self._asking("list Checkout Sessions"):
             listed = await self._client.v1.checkout.sessions.list_async(params)
             return [_session(one) for one in listed.data], bool(listed.has_more)
 
-    async def refund(self, params: Mapping[str, Any], *, idempotency_key: str) -> StripeRefund:
+    async def refund(self, params: RefundCreateParams, *, idempotency_key: str) -> StripeRefund:
         """Create a refund (docs.stripe.com/api/refunds/create)."""
         async with self._asking("create a refund"):
-            options: Any = {"idempotency_key": idempotency_key}
-            return _refund(await self._client.v1.refunds.create_async(params, options))  # type: ignore[arg-type]
+            return _refund(await self._client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key}))
 
     async def refund_now(self, refund_id: str) -> StripeRefund:
         """Return a refund as Stripe has it now."""
@@ -189,7 +190,8 @@ def _one_line(error: stripe.StripeError) -> str:
     return " ".join(str(error).split())
 
 
-def _id_of(said: Mapping[str, Any]) -> str:
-    if not isinstance(said.get("id"), str):
+def _id_of(said: Mapping[str, object]) -> str:
+    its_id = said.get("id")
+    if not isinstance(its_id, str):
         raise StripeUnavailable("Stripe answered with something that has no id.")
-    return said["id"]
+    return its_id
