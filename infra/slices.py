@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final, TypeVar
 
+import structlog
 from anyio.lowlevel import checkpoint
+
+from infra.metrics import ITEMS_FAILED
 
 T = TypeVar("T")
 
@@ -13,15 +16,22 @@ SLICE_S: Final = 0.005
 SLICE_LOOK_LEN: Final = 32
 """How many are served between two looks at the clock."""
 
+log = structlog.get_logger("slices")
 
-async def in_slices(items: Iterable[T], act: Callable[[T], None]) -> None:
+
+async def in_slices(work: str, items: Iterable[T], act: Callable[[T], None]) -> None:
     """Call ``act`` with each item, in order, letting everybody else have a turn every few milliseconds.
 
+    A bug that one item meets costs that item and nothing else: it is logged with its traceback and counted as ``work``.
     ``items`` must stay as they are meanwhile: give a copy of what others change.
     """
     slice_ends_s = monotonic() + SLICE_S
     for index, item in enumerate(items):
-        act(item)
+        try:
+            act(item)
+        except Exception:
+            ITEMS_FAILED.labels(work).inc()
+            log.exception("item_failed", work=work, item=repr(item))
         if index % SLICE_LOOK_LEN == 0 and monotonic() > slice_ends_s:
             await checkpoint()
             slice_ends_s = monotonic() + SLICE_S

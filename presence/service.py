@@ -56,13 +56,13 @@ class Presence:
                 Leases(link, settings, node_id, number),
                 clock,
                 settings,
-                Listeners(self._learn_soon, self._save_soon, partial(self._doubt_shard, number)),
+                Listeners(self._learn_soon, self._save_soon, partial(self._mark_shard_stale, number)),
             )
             for number in range(link.shards)
         ]
         self._watches = Watches(bus, channel_of=self.channel_of, read=self.status_of)
         self._log = structlog.get_logger("presence").bind(node_id=node_id)
-        bus.on_gap(self._doubt)
+        bus.on_gap(self._mark_all_stale)
 
         self._to_learn: dict[str, None] = {}
         self._learn_now = anyio.Event()
@@ -171,13 +171,13 @@ class Presence:
         except DatabaseUnavailable as error:
             self._log.warning("last_seen_not_saved", mechanics=len(last_seen_ms), error=str(error))
 
-    def _doubt(self) -> None:
+    def _mark_all_stale(self) -> None:
         """The bus went deaf for a while, so Redis may have been away, or restarted without its last second."""
         for shard in self._shards:
             shard.renew_all()
             self._learn_soon(shard.last_heard_ms)
         self._learn_soon(self._watches.ids)
-        self._watches.distrust()
+        self._watches.mark_stale()
 
     # --- shards -------------------------------------------------------------------------------------------------------
 
@@ -191,8 +191,8 @@ class Presence:
             theirs.setdefault(self._shard(mechanic_id), []).append(mechanic_id)
         return await _at_once([partial(ask, shard, own) for shard, own in theirs.items()])
 
-    def _doubt_shard(self, number: int) -> None:
-        self._watches.distrust(name for name in self._watches.ids if shard_of(name, len(self._shards)) == number)
+    def _mark_shard_stale(self, number: int) -> None:
+        self._watches.mark_stale(name for name in self._watches.ids if shard_of(name, len(self._shards)) == number)
 
     async def _give_up(self, what: str, mechanic_id: str, error: Exception) -> None:
         """Leave out one mechanic until they come again: they must not keep everybody else from being learned or saved."""

@@ -40,7 +40,7 @@ class Listeners:
     """These have come, so what Redis knows of them may be old."""
     has_left: Callable[[Mapping[str, int]], None]
     """These are offline now; by when they were last heard."""
-    may_be_wrong: Callable[[], None]
+    mark_stale: Callable[[], None]
     """Changes in this shard may have gone unannounced."""
 
 
@@ -192,7 +192,7 @@ class Shard:
             self._look_again_at_s = now_s + patience_s
         if self._look_again_at_s is not None and now_s >= self._look_again_at_s:
             self._look_again_at_s = None
-            self._listeners.may_be_wrong()
+            self._listeners.mark_stale()
 
         if standing.has_lapses:
             await self._sweep(None)

@@ -1,12 +1,19 @@
 """Who on this node wants to know of whom: a snapshot once, then every change, and never an older one after a newer.
 
-One loop does all subscribing, reading and unsubscribing, in that order and for many watchers at once: a reconnect storm
+    watch, mark_stale ──► _keep_up ──subscribe, read──► snapshots ─┐
+    bus ────────────────► _hear ──────────────────────► changes ───┴─► queue ──► _tell, in slices ──► sinks
+
+One loop does all subscribing, reading and unsubscribing, in that order and for many watchers together: a reconnect storm
 costs a few round trips, and a watcher whose socket closes midway takes nothing down with it. A snapshot is read only after
 the subscription is confirmed, so that no change falls in between; whenever either may have missed something (a gap on the
 bus, a Redis that lost its memory) everything watched is read again.
+
+Another loop tells, one status after the other. All watchers of a status are given the very same object, so that whoever
+turns it into bytes has to do so once.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -14,15 +21,18 @@ import anyio
 import structlog
 
 from infra.bus import Bus
+from infra.slices import in_slices
 from models.errors import Unavailable
 from models.wire import StatusView
 from presence.leases import parse
 from presence.liveness import view
 
 Sink = Callable[[StatusView], None]
-"""Called synchronously; must not raise nor wait."""
+"""Called synchronously; must not wait."""
 
 BATCH_LEN_MAX = 500
+QUEUE_LEN_MAX = 10_000
+"""Statuses waiting to be told; beyond it they are dropped, and everything watched is read again instead."""
 SNAPSHOT_WAIT_S = 5.0
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
@@ -50,6 +60,14 @@ class _Watched:
     wishes: dict[Sink, _Wish] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """A status to be told to those for whom it is new, and also to those who wished for it."""
+
+    status: StatusView
+    wishes: Mapping[Sink, _Wish]
+
+
 class Watches:
     """The table of one node; nothing is given to anybody unless ``run`` is running."""
 
@@ -68,6 +86,8 @@ class Watches:
         self._stale: dict[str, None] = {}
         self._unwatched: dict[str, None] = {}
         self._work = anyio.Event()
+        self._news: deque[_News] = deque()
+        self._has_news = anyio.Event()
         self._log = structlog.get_logger("watch")
 
     @property
@@ -91,7 +111,7 @@ class Watches:
             if earlier := watched.wishes.get(sink):
                 earlier.grant_one()
             watched.wishes[sink] = wish
-        self.distrust(wanted)
+        self.mark_stale(wanted)
         with anyio.move_on_after(SNAPSHOT_WAIT_S):
             await wish.granted.wait()
 
@@ -115,13 +135,20 @@ class Watches:
         """Forget ``sink``; it is not called any more. Idempotent."""
         self.unwatch(list(self._by_sink.get(sink, ())), sink)
 
-    def distrust(self, ids: Iterable[str] | None = None) -> None:
+    def mark_stale(self, ids: Iterable[str] | None = None) -> None:
         """Have the statuses of ``ids`` (``None``: of all watched) read again: a change may have been missed."""
         self._stale.update(dict.fromkeys(self._watched if ids is None else ids))
         self._work.set()
 
     async def run(self) -> None:
-        """Work off what is to be subscribed, read and unsubscribed, until cancelled."""
+        """Keep up with who is watched and with what becomes of them, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_up)
+            tasks.start_soon(self._tell)
+
+    # --- subscribing and reading --------------------------------------------------------------------------------------
+
+    async def _keep_up(self) -> None:
         delay_s = RETRY_FIRST_S
         while True:
             await self._work.wait()
@@ -157,29 +184,72 @@ class Watches:
                 for mechanic_id in batch:
                     self._give(mechanic_id, current.get(mechanic_id))
 
-    def _hear(self, message: str) -> None:
-        """Pass on one change; the bus calls this."""
-        status = parse(message)
-        watched = self._watched.get(status.mechanic_id)
-        if watched is None:
-            return
-        change = view(status)
-        for sink, version in list(watched.versions.items()):
-            if change.version > version and sink in watched.versions:
-                watched.versions[sink] = change.version
-                sink(change)
-
     def _give(self, mechanic_id: str, snapshot: StatusView | None) -> None:
-        """Pass on a snapshot: to those who asked for it, and to those for whom it is news. ``None``: no such mechanic."""
+        """Have a snapshot told. ``None``: there is no such mechanic, and whoever wished for one waits no longer."""
         watched = self._watched.get(mechanic_id)
         if watched is None:
             return
         wishes, watched.wishes = watched.wishes, {}
-        if snapshot is not None:
-            for sink, version in list(watched.versions.items()):
-                is_due = snapshot.version > version or (snapshot.version == version and sink in wishes)
-                if is_due and sink in watched.versions:
-                    watched.versions[sink] = snapshot.version
-                    sink(snapshot)
-        for wish in wishes.values():
-            wish.grant_one()
+        if snapshot is None:
+            _grant(wishes)
+        else:
+            self._queue(_News(snapshot, wishes))
+
+    def _hear(self, message: str) -> None:
+        """Have a change told; the bus calls this."""
+        mechanic_id, _, _ = message.partition(" ")
+        if mechanic_id not in self._watched:
+            return
+        try:
+            status = parse(message)
+        except ValueError as error:
+            # A node of another version, perhaps. It is read as this node understands it.
+            self._log.error("status_not_understood", error=str(error))
+            self.mark_stale([mechanic_id])
+        else:
+            self._queue(_News(view(status), {}))
+
+    def _queue(self, news: _News) -> None:
+        if len(self._news) >= QUEUE_LEN_MAX:
+            self._log.error("statuses_dropped", count=len(self._news))
+            for dropped in self._news:
+                _grant(dropped.wishes)
+            self._news.clear()
+            self.mark_stale()
+        self._news.append(news)
+        self._has_news.set()
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    async def _tell(self) -> None:
+        while True:
+            await self._has_news.wait()
+            self._has_news = anyio.Event()
+            while self._news:
+                await self._tell_one(self._news.popleft())
+
+    async def _tell_one(self, news: _News) -> None:
+        status, wishes = news.status, news.wishes
+        watched = self._watched.get(status.mechanic_id)
+        if watched is not None:
+            versions, later_wishes = watched.versions, watched.wishes
+
+            def tell(sink: Sink) -> None:
+                version = versions.get(sink)
+                if version is None:
+                    # They have stopped watching since the first slice.
+                    return
+                if status.version > version or (status.version == version and sink in wishes):
+                    versions[sink] = status.version
+                    # Whoever has wished for it since it was read need not be told the same once more.
+                    if wish := later_wishes.pop(sink, None):
+                        wish.grant_one()
+                    sink(status)
+
+            await in_slices("status", list(versions), tell)
+        _grant(wishes)
+
+
+def _grant(wishes: Mapping[Sink, _Wish]) -> None:
+    for wish in wishes.values():
+        wish.grant_one()

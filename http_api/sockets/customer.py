@@ -20,7 +20,6 @@ from models.wire import (
     ErrorMessage,
     Heartbeat,
     RequestView,
-    StatusChanged,
     StatusView,
     Unwatch,
     Watch,
@@ -36,6 +35,8 @@ class CustomerParts:
 
     presence: Presence
     snapshots: Batches[list[RequestView]]
+    status_frame: Callable[[StatusView], bytes]
+    """Returns the frame that tells of a status."""
 
 
 class CustomerConnection(Connection):
@@ -156,17 +157,7 @@ class CustomerConnection(Connection):
             # They have just stopped watching; presence is about to hear of it.
             return
         self._watched[view.mechanic_id] = True
-        self.send(
-            StatusChanged(
-                view.mechanic_id,
-                view.is_online,
-                view.last_seen,
-                view.availability,
-                view.reachable,
-                view.as_of,
-                view.version,
-            )
-        )
+        self.deliver(self._parts.status_frame(view))
 
 
 def _is_long_watch(text: str) -> bool:

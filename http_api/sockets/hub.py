@@ -32,7 +32,7 @@ from http_api.sockets.jobs import Jobs
 from http_api.sockets.mechanic import MechanicConnection, MechanicParts
 from http_api.sockets.open_offers import OpenOffers
 from http_api.sockets.protocol import EXTENSION, SocketCounters, SocketLimits
-from http_api.sockets.shared_frames import HeartbeatAcks
+from http_api.sockets.shared_frames import HeartbeatAcks, StatusFrames
 from http_api.sockets.stale import Stale
 from http_api.sockets.tables import ConnectionTable
 from infra.bus import Bus
@@ -91,7 +91,7 @@ class Hub:
             remove=self.remove,
         )
         self._mechanic_parts = MechanicParts(presence, dispatch, reader, self._mechanic_snapshots, self.offers)
-        self._customer_parts = CustomerParts(presence, self._customer_snapshots)
+        self._customer_parts = CustomerParts(presence, self._customer_snapshots, StatusFrames().frame)
         self.routes = [
             WebSocketRoute("/ws/mechanic", self._open_mechanic),
             WebSocketRoute("/ws/customer", self._open_customer),
@@ -148,7 +148,9 @@ class Hub:
     async def drain(self) -> None:
         """Refuse new sockets, send 1012 to the open ones, and return when their jobs are done or after some seconds."""
         self._is_draining = True
-        await in_slices(self._everybody(), lambda one: one.close(close_codes.RESTARTING, "the server restarts"))
+        await in_slices(
+            "drain", self._everybody(), lambda one: one.close(close_codes.RESTARTING, "the server restarts")
+        )
         with anyio.move_on_after(DRAIN_TIMEOUT_S):
             await self._jobs.finished()
 
@@ -213,14 +215,14 @@ class Hub:
             def check(connection: Connection, now_s: float = now_s, now_ms: int = now_ms) -> None:
                 connection.check_time(now_s, now_ms)
 
-            await in_slices(self._everybody(), check)
+            await in_slices("socket_time", self._everybody(), check)
             for shown, viewers in self.offers.due(now_s, now_ms):
                 frame = shown.frame(now_ms)
 
                 def send_again(connection: MechanicConnection, frame: bytes = frame) -> None:
                     connection.deliver(frame)
 
-                await in_slices(viewers, send_again)
+                await in_slices("offer_again", viewers, send_again)
 
     # --- gaps ---------------------------------------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ class Inbox:
         def show(connection: MechanicConnection) -> None:
             connection.show_broadcast(shown, frame, now_s, is_excluded=connection.account_id in excluded)
 
-        await in_slices(self._mechanics.all(), show)
+        await in_slices("delivery", self._mechanics.all(), show)
 
     async def _withdraw(self, delivery: Withdraw) -> None:
         offer_id = delivery.offer_id
@@ -129,7 +129,7 @@ class Inbox:
             if connection.connection_id != delivery.except_connection_id:
                 connection.withdraw(offer_id, frame)
 
-        await in_slices(self._mechanics.all(), withdraw)
+        await in_slices("delivery", self._mechanics.all(), withdraw)
 
 
 def _frame_for(connections: Iterable[Connection], payload: msgspec.Raw, told: Told | None) -> None:

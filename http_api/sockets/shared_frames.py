@@ -4,7 +4,7 @@ from http_api.sockets.frames import frame_text
 from infra.clock import Clock
 from models import wire
 from models.timestamps import rfc3339
-from models.wire import HeartbeatAck
+from models.wire import HeartbeatAck, StatusChanged, StatusView
 
 
 class HeartbeatAcks:
@@ -21,4 +21,28 @@ class HeartbeatAcks:
         if now_ms != self._made_at_ms:
             self._made_at_ms = now_ms
             self._frame = frame_text(wire.encode(HeartbeatAck(rfc3339(now_ms))))
+        return self._frame
+
+
+class StatusFrames:
+    """A mechanic's status: one frame for all who are told of it, which happens one status after the other."""
+
+    def __init__(self) -> None:
+        self._made_of: StatusView | None = None
+        self._frame = b""
+
+    def frame(self, view: StatusView) -> bytes:
+        """Return the frame that tells of ``view``; made anew only if that is another object than the last time."""
+        if view is not self._made_of:
+            self._made_of = view
+            changed = StatusChanged(
+                view.mechanic_id,
+                view.is_online,
+                view.last_seen,
+                view.availability,
+                view.reachable,
+                view.as_of,
+                view.version,
+            )
+            self._frame = frame_text(wire.encode(changed))
         return self._frame

@@ -252,6 +252,8 @@ class Phone:
         self.connection = connection
         self.is_refused = False
         self.messages: list[dict[str, Any]] = []
+        self.frames: list[bytes] = []
+        """Those that came ready made."""
         self.pings = 0
         self.closed_with: int | None = None
 
@@ -263,6 +265,7 @@ class Phone:
 
     def send_framed(self, frame: bytes) -> None:
         assert frame[0] == 0x81, "one final text frame"
+        self.frames.append(frame)
         short = frame[1] < 126
         self.send(frame[2 if short else 4 :])
 

@@ -48,6 +48,23 @@ async def test_watching_gives_the_status_now_and_at_every_change():
         assert here.presence.sinks[sink] == set()
 
 
+async def test_a_change_is_framed_once_for_all_who_watch():
+    async with stage() as here:
+        here.presence.known["mike"] = a_status("mike", version=3)
+        pages = [await here.customer(one) for one in ("doe", "roe", "poe")]
+        for page in pages:
+            page.says("watch", mechanic_ids=["mike"])
+        await here.settled()
+        for version in (4, 5):
+            change = a_status("mike", version=version)
+            for sink in here.presence.sinks:
+                sink(change)
+        for page in pages:
+            assert [status["version"] for status in page.hears()] == [3, 4, 5]
+        assert len({id(page.frames[-1]) for page in pages}) == 1
+        assert len({id(page.frames[-2]) for page in pages}) == 1
+
+
 async def test_watching_adds_to_what_is_watched_and_twice_is_once():
     async with stage() as here:
         here.presence.known |= {one: a_status(one) for one in ("a", "b")}
