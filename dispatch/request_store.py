@@ -7,7 +7,7 @@ are counted by table and not by request, so that a thousand windows that end tog
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy
@@ -26,7 +26,7 @@ from dispatch.request import (
 )
 from infra.database import rows_of
 from models import tables
-from models.words import RequestStatus
+from models.words import FallbackReason, OfferKind, RequestStatus
 
 
 class LostRace(Exception):
@@ -74,11 +74,12 @@ async def load(session: AsyncSession, request_ids: Collection[str], *, skip_lock
         row.id: Request(
             id=row.id,
             version=row.version,
-            status=row.status,
+            # Words of a later version, perhaps, are nothing to decide by: that request fails alone.
+            status=RequestStatus(row.status),
             preferred_mechanic_id=row.preferred_mechanic_id,
             assigned_mechanic_id=row.assigned_mechanic_id,
-            fallback=row.fallback_reason,
-            offer=windows.get(row.id),
+            fallback=FallbackReason(row.fallback_reason) if row.fallback_reason else None,
+            offer=_understood(windows.get(row.id)),
             priority_offer_id=row.priority_offer_id,
             excluded=frozenset(excluded[row.id]),
             accepted_at_ms=row.accepted_at_ms,
@@ -88,6 +89,10 @@ async def load(session: AsyncSession, request_ids: Collection[str], *, skip_lock
         )
         for row in rows
     }
+
+
+def _understood(window: OpenWindow | None) -> OpenWindow | None:
+    return window and replace(window, kind=OfferKind(window.kind))
 
 
 async def open_windows(session: AsyncSession, request_ids: Collection[str]) -> dict[str, OpenWindow]:

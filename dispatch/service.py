@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import anyio
 import structlog
-from sqlalchemy import String, type_coerce, update
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from dispatch import request_store
@@ -352,10 +352,8 @@ class Dispatch:
         while True:
             try:
                 async with self._database.read() as session:
-                    # As text: a kind that there is not fails alone, at its window's end, where it is counted.
-                    kind = type_coerce(tables.Offer.kind, String)
                     open_offers = await session.exec(
-                        select(tables.Offer.id, kind, tables.Offer.expires_at_ms)
+                        select(tables.Offer.id, tables.Offer.kind, tables.Offer.expires_at_ms)
                         .where(col(tables.Offer.closed_at_ms).is_(None))
                         .order_by(col(tables.Offer.expires_at_ms))
                         .limit(RECONCILE_BATCH)

@@ -7,7 +7,7 @@ one request per checkout, one open offer per request, one session per mechanic, 
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Enum, Index, MetaData, String, text
+from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, MetaData, String, TypeDecorator, text
 from sqlmodel import Field, SQLModel
 
 from models.words import (
@@ -38,9 +38,30 @@ def instant(**options: Any) -> Any:
     return Field(sa_type=BigInteger, **options)
 
 
-def text_of(words: type[StrEnum]) -> Enum:
-    """The type of a column that keeps ``words`` as plain text and reads them back as members."""
-    return Enum(words, native_enum=False, length=None, values_callable=lambda kind: [word.value for word in kind])
+class TextOf(TypeDecorator[StrEnum]):
+    """A column that keeps words as plain text and reads them back as members.
+
+    A word that there is not, of a later version perhaps, stays text: it must not fail the reading of all rows beside it.
+    Whoever decides by it asks for the member (``RequestStatus(row.status)``), and fails alone.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_bind_param(self, value: StrEnum | str | None, dialect: Dialect) -> str | None:
+        """Write the text."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Read the member, or the text that is none."""
+        try:
+            return self.words(value) if value is not None else None
+        except ValueError:
+            return value
 
 
 class MayFail(SQLModel):
@@ -60,7 +81,7 @@ class Account(SQLModel, table=True):
     __tablename__ = "accounts"
 
     id: str = Field(primary_key=True)
-    role: Role = Field(sa_type=text_of(Role))
+    role: Role = Field(sa_type=TextOf(Role))
     email: str = Field(unique=True)
     """Lower-case."""
     name: str
@@ -167,8 +188,8 @@ class SessionRequest(SQLModel, table=True):
     routing_type: RoutingType = Field(sa_type=String)
     preferred_mechanic_id: str | None = Field(default=None, foreign_key="accounts.id")
     assigned_mechanic_id: str | None = Field(default=None, foreign_key="accounts.id")
-    status: RequestStatus = Field(sa_type=text_of(RequestStatus), index=True)
-    fallback_reason: FallbackReason | None = Field(default=None, sa_type=text_of(FallbackReason))
+    status: RequestStatus = Field(sa_type=TextOf(RequestStatus), index=True)
+    fallback_reason: FallbackReason | None = Field(default=None, sa_type=TextOf(FallbackReason))
     priority_offer_id: str | None = Field(default=None, unique=True)
     """The favourite's offer, also after its window: a late accept of it counts as one of the broadcast."""
     created_at_ms: int = instant()
@@ -199,13 +220,13 @@ class Offer(MayFail, table=True):
     )
 
     request_id: str = Field(foreign_key="session_requests.id", index=True)
-    kind: OfferKind = Field(sa_type=text_of(OfferKind))
+    kind: OfferKind = Field(sa_type=TextOf(OfferKind))
     mechanic_id: str | None = None
     """Whom a priority offer is for; ``None`` for a broadcast."""
     opened_at_ms: int = instant()
     expires_at_ms: int = instant()
     closed_at_ms: int | None = instant(default=None)
-    close_reason: WithdrawReason | None = Field(default=None, sa_type=text_of(WithdrawReason))
+    close_reason: WithdrawReason | None = Field(default=None, sa_type=TextOf(WithdrawReason))
     delivered_at_ms: int | None = instant(default=None)
     """When the favourite's app first acknowledged a priority offer."""
 

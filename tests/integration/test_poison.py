@@ -315,6 +315,22 @@ async def test_an_offer_of_no_known_kind_keeps_no_deadline_from_being_restored(d
             await eventually(partial(is_set_aside, world, "windows", offers[0]), "an operator sees the other")
 
 
+async def test_words_of_a_later_version_keep_nobody_from_their_welcome(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        customer_id, mechanic_id = await world.customer(), await world.mechanic()
+        offers = []
+        for _ in range(2):
+            answer = await node.checkouts.start(await world.customer(), body("free_diagnostic"))
+            assert isinstance(answer, FreeCheckout)
+            offers.append(answer.request.offer.id)
+        answer = await node.checkouts.start(customer_id, body("free_diagnostic", mechanic_id))
+        await execute(world, "UPDATE offers SET kind = 'auction' WHERE id = :id", id=offers[0])
+        await execute(world, "UPDATE session_requests SET fallback_reason = 'auctioned', routing_type = 'auction'")
+        snapshots = await node.reader.mechanic_snapshots([mechanic_id])
+        assert set(offers) < {one.offer.offer_id for one in snapshots[mechanic_id].offers}
+        assert await node.reader.open_requests([customer_id])
+
+
 # --- push -------------------------------------------------------------------------------------------------------------
 
 NO_KEYS = PushKeys("no", "keys")
