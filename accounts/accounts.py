@@ -33,8 +33,8 @@ def _nobody() -> str:
 
 IMPORT_TIMEOUT_S = 300.0
 LOOK_UP_BATCH = 500
-HASHES_AT_ONCE = 2
-"""Argon2 takes 64 MiB and a core for some 50 ms; more at once would only slow everything else."""
+HASHES_SIDE_BY_SIDE = 2
+"""Argon2 takes 64 MiB and a core for some 50 ms; more side by side would only slow everything else."""
 
 
 class NewAccountRefused(PitlaneError):
@@ -81,7 +81,7 @@ class Accounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._hashing = CapacityLimiter(HASHES_AT_ONCE)
+        self._hashing = CapacityLimiter(HASHES_SIDE_BY_SIDE)
 
     async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
         """Add one account, or say ``email_taken``."""

@@ -313,7 +313,7 @@ async def _until(true: Callable[[], bool]) -> None:
 
 
 async def _accepts(store: Store, on: Ground, people: People, size: Size) -> Accepted:
-    """Half of the accepts to a timetable, for how soon the customer knows; the others all at once, for how many."""
+    """Half of the accepts to a timetable, for how soon the customer knows; the others all together, for how many."""
     customers = people.customers[: math.ceil(size.accepts / REQUESTS_PER_CUSTOMER)]
     wanted = [Wanted(customers[number % len(customers)], people.mechanics[number]) for number in range(size.accepts)]
     offers = await seed_requests(on.database_url, wanted, WINDOWS, now_ms=wall_clock_ms())
@@ -376,7 +376,7 @@ def _lateness_table(found: list[Lateness], within_s: float, skipped: list[str]) 
         "One server on one core; the customers' sockets, Redis and PostgreSQL share another. Where the server's CPU for a window "
         "is more than the time between two of them, windows queue."
     )
-    table.notes.append("arq runs a thousand jobs at once instead of its ten, and otherwise as it comes.")
+    table.notes.append("arq runs a thousand jobs side by side instead of its ten, and otherwise as it comes.")
     table.notes += skipped
     return table
 
@@ -396,7 +396,7 @@ def _broadcast_table(found: dict[str, Reached], size: Size) -> Table:
 
 def _accepts_table(found: list[Accepted], size: Size) -> Table:
     table = Table(
-        f"Accepts: {size.accepts - size.accepts // 2} at once, and {size.accepts // 2} at {ACCEPTS_PER_S} a second",
+        f"Accepts: {size.accepts - size.accepts // 2} together, and {size.accepts // 2} at {ACCEPTS_PER_S} a second",
         ["", "accepts per second", "server, % of a core", "accept → customer's update, p50, ms", "p99, ms"],
     )
     for one in found:

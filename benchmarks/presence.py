@@ -36,7 +36,7 @@ WINDOW: Final = 256
 FRAMES_PER_S_MAX: Final = 40
 """Heartbeats per socket and second: Pitlane closes a socket that sends more than fifty frames a second."""
 BURST_MAX: Final = 100
-"""Heartbeats of one socket without a pause; Pitlane allows two hundred frames at once."""
+"""Heartbeats of one socket without a pause; Pitlane allows two hundred frames in one burst."""
 WATCHERS: Final = 10
 WATCHED_EACH: Final = 100
 TOGGLES_PER_S: Final = 50

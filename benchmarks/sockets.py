@@ -13,7 +13,7 @@ from benchmarks.dialects import Dialect, client_frame, frames_in
 from http_api.sockets.frames import CLOSE, PING, PONG
 from tests.acceptance.clients import token_for
 
-CONNECTING_AT_ONCE: Final = 128
+CONNECTING_SIDE_BY_SIDE: Final = 128
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """ip(7); Python has no name for it before 3.12."""
 CONNECT_TIMEOUT_S: Final = 60.0
@@ -138,7 +138,7 @@ class Crowd:
         with anyio.fail_after(CONNECT_TIMEOUT_S + len(account_ids) / CONNECTED_PER_S_MIN):
             waiting = iter(account_ids)
             async with anyio.create_task_group() as tasks:
-                for _ in range(CONNECTING_AT_ONCE):
+                for _ in range(CONNECTING_SIDE_BY_SIDE):
                     tasks.start_soon(self._connect_some, port, waiting, role, joined)
         return joined
 

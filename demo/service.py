@@ -42,7 +42,7 @@ class Demo:
 
     @classmethod
     async def prepare(cls, database: Database, clock: Clock, tokens: Tokens, settings: DoorSettings) -> "Demo":
-        """Make sure that everybody exists; idempotent, also in several processes at once.
+        """Make sure that everybody exists; idempotent, also in several processes side by side.
 
         Raises ``ConfigurationError`` if the database has somebody else in a member's place.
         """

@@ -83,7 +83,7 @@ class Push:
             try:
                 return await self._subscribe(mechanic_id, body)
             except IntegrityError:
-                # Two tabs of one browser at once, and the other was faster: now it is known.
+                # Two tabs of one browser side by side, and the other was faster: now it is known.
                 continue
         raise DatabaseUnavailable("The same push endpoint kept appearing and vanishing.")
 
@@ -223,7 +223,7 @@ class Push:
 
     async def _facts_after_change(self, session: AsyncSession, mechanic_id: str) -> list[Message]:
         """Let ``has_push`` follow the subscriptions; return what has to be told."""
-        # Locked first: of two changes at once the second must see what the first has left.
+        # Locked first: of two changes side by side the second must see what the first has left.
         await session.exec(select(Mechanic.id).where(Mechanic.id == mechanic_id).with_for_update())
         in_use = (PushSubscription.mechanic_id == mechanic_id, col(PushSubscription.set_aside_at_ms).is_(None))
         has_any = select(PushSubscription.id).where(*in_use).exists()

@@ -1,4 +1,4 @@
-"""One transaction per transition, or for many at once: what the core decided, made true in SQL, or not at all.
+"""One transaction per transition, or for many together: what the core decided, made true in SQL, or not at all.
 
 Every transition is one conditional ``UPDATE … WHERE id = … AND version = …``; whoever's update matches has won, everyone
 else finds no row, reloads and decides anew. The timeline and the outbox rows are written in the same transaction. Statements

@@ -251,7 +251,7 @@ class Dispatch:
     async def _turn(self, offer_id: str) -> AsyncIterator[None]:
         """Let the accepts of one offer into the database one after the other, in the order in which they came to this node.
 
-        A thousand at once would all wait for the same row, and meanwhile nobody else would get a connection: not even those
+        A thousand side by side would all wait for the same row, and meanwhile nobody else would get a connection: not even those
         who are to tell the thousand that it is taken.
         """
         turn = self._turns.setdefault(offer_id, anyio.Lock())

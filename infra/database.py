@@ -109,7 +109,7 @@ async def rows_of(session: AsyncSession, query: Select[*Columns]) -> Sequence[Ro
 
 
 async def insert_rows(session: AsyncSession, table: type[SQLModel], rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert rows with the same columns in one statement, at once; nothing for none.
+    """Insert rows with the same columns in one statement; nothing for none.
 
     Past the session's unit of work, which costs several times as much per row.
     """

@@ -294,7 +294,7 @@ def _bracketed(host: str) -> str:
 def _kept_secret(path: Path) -> str:
     """Return the secret in ``path``, creating it (readable by the owner only) if this is the first start."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and linked into place: of two first starts at once, both end with the same key.
+    # Written aside and linked into place: of two first starts side by side, both end with the same key.
     aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     if not path.exists():
         aside.touch(mode=0o600)

@@ -24,7 +24,7 @@ ProviderType = Literal["independent", "workshop"]
 
 
 RoutingType = Literal["priority_broadcast", "broadcast"]
-"""What the customer chose: the favourite first, or everyone at once."""
+"""What the customer chose: the favourite first, or everyone from the start."""
 
 
 class RequestStatus(StrEnum):

@@ -85,7 +85,7 @@ async def eventually(look: Callable[[], Found | Awaitable[Found]], what: str, *,
         await anyio.sleep(POLL_S)
 
 
-async def at_once(*calls: Callable[[], Awaitable[Found]]) -> list[Found]:
+async def side_by_side(*calls: Callable[[], Awaitable[Found]]) -> list[Found]:
     """Make all calls at the same time; return what they answered, in order."""
     answers: list[Any] = [None] * len(calls)
 

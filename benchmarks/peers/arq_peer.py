@@ -1,6 +1,6 @@
 """Deadlines as delayed jobs of arq, in one worker. ``arq_peer.py COUNT WITHIN_S PATIENCE_S``
 
-Its settings are arq's own, but for the number of jobs at once: with the ten of the default it could not keep up.
+Its settings are arq's own, but for the number of jobs side by side: with the ten of the default it could not keep up.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from arq.connections import RedisSettings
 from arq.worker import Worker, func
 from deadlines import REDIS_URL, deadlines, now_ms, tell
 
-JOBS_AT_ONCE = 1_000
+JOBS_SIDE_BY_SIDE = 1_000
 
 
 async def main(count: int, within_s: float, patience_s: float) -> None:
@@ -31,7 +31,10 @@ async def main(count: int, within_s: float, patience_s: float) -> None:
     for deadline_ms in at_ms:
         await pool.enqueue_job("end_window", deadline_ms, _defer_until=datetime.fromtimestamp(deadline_ms / 1000, UTC))
     worker = Worker(
-        functions=[func(end_window, name="end_window")], redis_pool=pool, max_jobs=JOBS_AT_ONCE, handle_signals=False
+        functions=[func(end_window, name="end_window")],
+        redis_pool=pool,
+        max_jobs=JOBS_SIDE_BY_SIDE,
+        handle_signals=False,
     )
     async with asyncio.TaskGroup() as tasks:
         working = tasks.create_task(worker.async_run())

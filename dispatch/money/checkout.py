@@ -75,13 +75,13 @@ class Checkouts:
                 if asked.price_cents == 0:
                     served = await self._payments.serve_free(asked)
                     if isinstance(served, Refused) and await self._existing(customer_id, idempotency_key):
-                        # The same key came twice at once, and the other one has used the free session.
+                        # The same key came twice side by side, and the other one has used the free session.
                         continue
                     return served
                 async with self._database.write() as session:
                     session.add(asked)
             except IntegrityError:
-                # The same key came twice at once, and the other was faster: answer what it answers.
+                # The same key came twice side by side, and the other was faster: answer what it answers.
                 continue
             return await self._answer(asked)
         raise DatabaseUnavailable("The same idempotency key kept appearing and vanishing.")

@@ -66,7 +66,7 @@ class Payments:
     async def fulfil(self, stripe_session_id: str) -> Change | None:
         """Make what Stripe says now of a Session true here: served once, refunded once, expired, or nothing yet.
 
-        Returns what this very call changed. Idempotent; may be called any number of times at once, from any node. Raises
+        Returns what this very call changed. Idempotent; may be called any number of times side by side, from any node. Raises
         ``StripeUnavailable``.
         """
         return await self.settle(await self._stripe.session(stripe_session_id))

@@ -24,7 +24,7 @@ from models.settings import DispatchSettings
 from models.tables import Refund
 
 ATTEMPT_LEASE_MS = 15_000
-"""Longer than an attempt may take, so that two nodes do not ask Stripe at once; a dead node's attempt is repeated after it."""
+"""Longer than an attempt may take, so that two nodes do not ask Stripe side by side; a dead node's attempt is repeated after it."""
 SIDE_BY_SIDE = 4
 
 OUTCOMES = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
@@ -109,7 +109,8 @@ class Refunds:
     async def ask_all(self) -> list[Refund]:
         """Ask Stripe at once for every refund that is owed, whenever it would be its turn; return those that ended by it.
 
-        For a restart and for the reconciler: whoever had claimed one may have died. Two who ask at once share the idempotency key.
+        For a restart and for the reconciler: whoever had claimed one may have died. Two who ask side by side share
+        the idempotency key.
         """
         asked: list[str] = []
         while batch := await self._owed.claim(SIDE_BY_SIDE, which=col(Refund.id) > (asked[-1] if asked else "")):

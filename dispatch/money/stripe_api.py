@@ -18,7 +18,7 @@ from models.settings import StripeSettings
 SIGNATURE_TOLERANCE_S = 300
 """How old a signature may be (docs.stripe.com/webhooks/signature)."""
 PAGE_LEN = 100
-"""As many Sessions as Stripe lists at once."""
+"""As many Sessions as Stripe lists on one page."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class StripeApi:
     def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | None:
         """Return the event if any of our secrets signed it within the tolerance, else ``None``.
 
-        docs.stripe.com/webhooks/signature; several secrets are valid at once while one is being rotated.
+        docs.stripe.com/webhooks/signature; several secrets are valid side by side while one is being rotated.
         """
         for secret in self._settings.webhook_secrets:
             try:

@@ -23,7 +23,7 @@ NOTED_MAX = 1000
 """Beyond it the reconciler finds them."""
 SIDE_BY_SIDE = 4
 BATCH = 100
-"""Pages that are looked for at once."""
+"""Pages that are looked for together."""
 
 
 class Superseded:

@@ -1,4 +1,4 @@
-"""What sockets and REST show of requests and offers, read for many accounts at once.
+"""What sockets and REST show of requests and offers, read for many accounts together.
 
 A reconnect storm asks for thousands of snapshots in a second. One by one that is several queries each; together it is a
 handful for all of them. Whoever wants one asks for a batch of one.

@@ -14,7 +14,7 @@ from embedded.stripe_standin.api import SERVER_ERROR, Api
 from embedded.stripe_standin.pages import Pages
 from embedded.stripe_standin.webhooks import POLL_S, Deliverer
 
-EXPIRED_AT_ONCE_MAX = 100
+EXPIRED_TOGETHER_MAX = 100
 # Any number does, as long as nobody else in this database locks it: "standin" in ASCII.
 SCHEMA_LOCK = 0x7374616E64696E
 
@@ -44,7 +44,7 @@ class StripeStandin:
         )
 
     async def prepare(self) -> None:
-        """Create the tables that are missing. Idempotent, and safe from several processes at once."""
+        """Create the tables that are missing. Idempotent, and safe from several processes side by side."""
         async with self._engine.begin() as conn:
             if conn.dialect.name == "postgresql":
                 await conn.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
@@ -60,7 +60,7 @@ class StripeStandin:
         while True:
             try:
                 async with store.transaction(self._engine) as conn:
-                    overdue = await store.overdue_sessions(conn, store.now_ms() // 1000, EXPIRED_AT_ONCE_MAX)
+                    overdue = await store.overdue_sessions(conn, store.now_ms() // 1000, EXPIRED_TOGETHER_MAX)
                     for session_id in overdue:
                         expired = await store.expire_session(conn, session_id)
                         if expired is not None:

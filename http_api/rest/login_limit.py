@@ -22,9 +22,9 @@ BEGIN = Path(__file__).with_name("login_begin.lua")
 END = Path(__file__).with_name("login_end.lua")
 UNDER_WAY_MAX_MS = 10_000
 """An attempt whose node died no longer counts as under way after this."""
-ATTEMPTS_AT_ONCE = 4
+ATTEMPTS_SIDE_BY_SIDE = 4
 """Of this process; the others queue here, where it costs nothing. Fewer than failures are allowed, so that a process
-seldom has to ask Redis again, and more than passwords are hashed at once."""
+seldom has to ask Redis again, and more than passwords are hashed side by side."""
 POLL_INTERVAL_S = 0.02
 WAIT_MAX_S = 5.0
 GO, WAIT = 0, -1
@@ -53,12 +53,12 @@ class LoginLimit:
         self._window_ms = settings.login_window_s * 1000
         self._begin = link.script(BEGIN)
         self._end = link.script(END)
-        self._at_once = anyio.CapacityLimiter(ATTEMPTS_AT_ONCE)
+        self._side_by_side = anyio.CapacityLimiter(ATTEMPTS_SIDE_BY_SIDE)
 
     @asynccontextmanager
     async def attempt(self, email: str, address: str) -> AsyncIterator[Attempt | TooMany]:
         """Count one attempt for the length of the block. Raises ``RedisUnavailable``: without counting nobody signs in."""
-        async with self._at_once, self._counted(email, address) as attempt:
+        async with self._side_by_side, self._counted(email, address) as attempt:
             yield attempt
 
     @asynccontextmanager

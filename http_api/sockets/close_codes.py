@@ -40,7 +40,7 @@ CLOSE_CODES = (
     CloseCode(1002, "a frame broke RFC 6455", Then.FIX),
     CloseCode(NOT_TEXT, "a binary frame; messages are JSON in text frames", Then.FIX),
     CloseCode(BAD_TEXT, "a text frame that is not UTF-8", Then.FIX),
-    CloseCode(TOO_MANY, "too many frames, or too many things asked for at once", Then.RECONNECT_SLOWLY),
+    CloseCode(TOO_MANY, "too many frames, or too many things in hand", Then.RECONNECT_SLOWLY),
     CloseCode(TOO_BIG, "a message longer than 16 KiB", Then.FIX),
     CloseCode(BUG, "something went wrong on our side", Then.RECONNECT),
     CloseCode(RESTARTING, "the server drains: it is about to restart", Then.RECONNECT_SPREAD),

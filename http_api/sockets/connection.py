@@ -282,7 +282,7 @@ class Connection:
         A client that asks for more than is sane before the first of it is done is closed with 1008.
         """
         if self._jobs is not None and len(self._jobs) >= self._node.jobs_max:
-            self.close(close_codes.TOO_MANY, "too many things at once")
+            self.close(close_codes.TOO_MANY, "too many things in hand")
             return
         self.enqueue(job, ref)
 

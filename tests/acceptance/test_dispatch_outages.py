@@ -115,7 +115,7 @@ async def test_postgresql_that_crashes_in_the_middle_of_the_transactions_that_en
         with suppress(DatabaseUnavailable):
             async with here.ends_locked(*requests):
                 if any([len(await here.offers(one)) == 1 for one in requests]):
-                    # How many wait depends on who has claimed how many windows at once.
+                    # How many wait depends on who has claimed how many windows together.
                     await here.waiting()
                 house.postgres.stop(signal.SIGQUIT)
         house.postgres.restart()

@@ -1,4 +1,4 @@
-"""A thousand mechanics on two real servers who all want the same request, and one who wants two at once."""
+"""A thousand mechanics on two real servers who all want the same request, and one who wants two side by side."""
 
 import time
 from collections import Counter
@@ -17,11 +17,11 @@ from models.words import Role
 from tests.acceptance.clients import Socket, socket
 from tests.acceptance.servers import Server, add_accounts, running_servers
 from tests.acceptance.town import new_town
-from tests.parts import at_once
+from tests.parts import side_by_side
 from tests.services import redis_server
 
 MECHANICS = 1_000
-CONNECTING_AT_ONCE = 50
+CONNECTING_SIDE_BY_SIDE = 50
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def servers(sql: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list
 @asynccontextmanager
 async def sockets_of(mechanics: list[str], servers: list[Server]) -> AsyncIterator[list[Socket]]:
     """A socket of each, on the servers in turn."""
-    limit = anyio.CapacityLimiter(CONNECTING_AT_ONCE)
+    limit = anyio.CapacityLimiter(CONNECTING_SIDE_BY_SIDE)
     async with AsyncExitStack() as stack:
 
         async def connect(number: int) -> Socket:
@@ -42,7 +42,7 @@ async def sockets_of(mechanics: list[str], servers: list[Server]) -> AsyncIterat
                 base_url = servers[number % len(servers)].base_url
                 return await stack.enter_async_context(socket(base_url, "mechanic", mechanics[number]))
 
-        yield await at_once(*(partial(connect, number) for number in range(len(mechanics))))
+        yield await side_by_side(*(partial(connect, number) for number in range(len(mechanics))))
 
 
 async def answer_to(one: Socket, offer_id: str) -> str:
@@ -52,7 +52,7 @@ async def answer_to(one: Socket, offer_id: str) -> str:
     return answer.get("code", answer["type"])
 
 
-async def test_of_a_thousand_accepts_at_once_one_wins_and_everyone_is_told(servers: list[Server], sql: str):
+async def test_of_a_thousand_accepts_side_by_side_one_wins_and_everyone_is_told(servers: list[Server], sql: str):
     for server in servers:
         await server.ready()
     async with new_town(sql) as here, socket(servers[1].base_url, "customer", here.driver) as page:
@@ -60,11 +60,13 @@ async def test_of_a_thousand_accepts_at_once_one_wins_and_everyone_is_told(serve
         mechanics = await add_accounts(sql, *added)
         async with sockets_of(mechanics, servers) as sockets:
             request_id = await here.paid(servers[0])
-            offers = await at_once(*(partial(one.expect, "offer", offer__request_id=request_id) for one in sockets))
+            offers = await side_by_side(
+                *(partial(one.expect, "offer", offer__request_id=request_id) for one in sockets)
+            )
             (offer_id,) = {offer["offer"]["offer_id"] for offer in offers}
             started_s = time.monotonic()
-            await at_once(*(partial(one.send, "accept", offer_id=offer_id) for one in sockets))
-            answers = await at_once(*(partial(answer_to, one, offer_id) for one in sockets))
+            await side_by_side(*(partial(one.send, "accept", offer_id=offer_id) for one in sockets))
+            answers = await side_by_side(*(partial(answer_to, one, offer_id) for one in sockets))
             print(f"{MECHANICS} accepts answered within {time.monotonic() - started_s:.1f} s: {Counter(answers)}")
             assert Counter(answers) == {"offer_accepted": 1, "offer_gone": MECHANICS - 1}
             winner = mechanics[answers.index("offer_accepted")]
@@ -74,7 +76,7 @@ async def test_of_a_thousand_accepts_at_once_one_wins_and_everyone_is_told(serve
         await here.is_right(servers[1], request_id)
 
 
-async def test_a_mechanic_who_accepts_two_requests_at_once_on_two_servers_gets_one_of_them(
+async def test_a_mechanic_who_accepts_two_requests_side_by_side_on_two_servers_gets_one_of_them(
     servers: list[Server], sql: str
 ):
     for server in servers:
@@ -90,8 +92,8 @@ async def test_a_mechanic_who_accepts_two_requests_at_once_on_two_servers_gets_o
             for one, request_id in zip((phone, tablet), requests, strict=True)
         ]
         taps = zip((phone, tablet), offers, strict=True)
-        await at_once(*(partial(one.send, "accept", offer_id=offer_id) for one, offer_id in taps))
-        answers = await at_once(*(partial(answer_to, *tap) for tap in zip((phone, tablet), offers, strict=True)))
+        await side_by_side(*(partial(one.send, "accept", offer_id=offer_id) for one, offer_id in taps))
+        answers = await side_by_side(*(partial(answer_to, *tap) for tap in zip((phone, tablet), offers, strict=True)))
         assert sorted(answers) == ["already_in_session", "offer_accepted"]
         for request_id, answer in zip(requests, answers, strict=True):
             status = (await here.request(servers[0], request_id))["status"]

@@ -13,8 +13,8 @@ import pytest
 
 from models import tables
 from tests.acceptance.shop import KEY, PATIENCE_S, WANTED, Shop, open_shop
-from tests.parts import at_once
 from tests.parts import eventually as within
+from tests.parts import side_by_side
 
 eventually = partial(within, within_s=PATIENCE_S)
 
@@ -180,8 +180,8 @@ async def test_after_a_kill_between_any_two_steps_everybody_is_served_once_or_re
                 raise
 
         to_next_point = [partial(go_on, name) for name in steps]
-        await at_once(*to_next_point)
-        await at_once(*to_next_point)
+        await side_by_side(*to_next_point)
+        await side_by_side(*to_next_point)
         shop.kill()
         await shop.start()
-        await at_once(*to_next_point)
+        await side_by_side(*to_next_point)

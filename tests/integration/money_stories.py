@@ -17,7 +17,7 @@ from models.outcomes import Refused
 from models.settings import DispatchSettings
 from models.wire import RequestView
 from tests.integration.money import checkout, signed, state
-from tests.parts import WEBHOOK_SECRET, Node, World, at_once, eventually, running_node, running_world
+from tests.parts import WEBHOOK_SECRET, Node, World, eventually, running_node, running_world, side_by_side
 
 NEW_SECRET = "whsec_new"
 TOO_OLD_S = 3600
@@ -43,7 +43,7 @@ class Teller:
             await WORDS[word](story)
         # Whatever was lost on the way is found, and whatever comes again changes nothing.
         await self.repair()
-        await story.everything_at_once()
+        await story.everything_side_by_side()
         await story.is_at_rest()
         return await story.end()
 
@@ -136,13 +136,13 @@ class Story:
             await self.tell(event)
             await self.is_at_rest()
 
-    async def everything_at_once(self) -> None:
+    async def everything_side_by_side(self) -> None:
         deliveries = [
             partial(node.payments.receive_webhook, *signed(event))
             for event in await self.events()
             for node in self.teller.nodes
         ]
-        assert await at_once(*deliveries) == [None] * len(deliveries)
+        assert await side_by_side(*deliveries) == [None] * len(deliveries)
 
     async def forge(self) -> None:
         await self.refused(self.tell_signed("whsec_forged"))
@@ -163,8 +163,8 @@ class Story:
     # --- what people do -----------------------------------------------------------------------------------------------
 
     async def come_back(self) -> None:
-        """Open the landing page, on both nodes at once."""
-        await at_once(*(partial(state, node, self.customer_id, self.checkout_id) for node in self.teller.nodes))
+        """Open the landing page, on both nodes side by side."""
+        await side_by_side(*(partial(state, node, self.customer_id, self.checkout_id) for node in self.teller.nodes))
 
     async def cancel(self) -> None:
         """Cancel the request, if there is one by now."""
@@ -234,7 +234,7 @@ WORDS: dict[str, Callable[[Story], Awaitable[None]]] = {
     # what reaches us
     "each event": Story.tell_each,
     "each event in reverse": lambda story: story.tell_each(is_reversed=True),
-    "everything at once": Story.everything_at_once,
+    "everything side by side": Story.everything_side_by_side,
     "a twin": lambda story: story.tell_of("checkout.session.completed"),
     "says it has expired": lambda story: story.tell_of("checkout.session.expired"),
     "says the money did not arrive": lambda story: story.tell_of("checkout.session.async_payment_failed"),

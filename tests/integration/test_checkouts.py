@@ -11,7 +11,7 @@ from models.errors import StripeUnavailable
 from models.outcomes import Refused
 from models.rest import CheckoutBody, FreeCheckout, StripeCheckout
 from tests.integration.money import checkout, session_id_of, state
-from tests.parts import World, at_once, body, eventually, running_node, running_world
+from tests.parts import World, body, eventually, running_node, running_world, side_by_side
 from tests.stripe_proxy import Fault, Hold, stripe_proxy
 
 
@@ -79,7 +79,7 @@ async def test_the_same_idempotency_key_answers_the_same_and_another_body_is_ref
 
 
 @pytest.mark.parametrize("plan", ["quick_chat", "free_diagnostic"])
-async def test_equal_checkouts_at_once_on_two_nodes_are_one_checkout(database_url, redis_url, tmp_path, plan: str):
+async def test_equal_checkouts_side_by_side_on_two_nodes_are_one_checkout(database_url, redis_url, tmp_path, plan: str):
     async with (
         running_world(database_url, redis_url, tmp_path) as world,
         running_node(world) as a,
@@ -89,7 +89,7 @@ async def test_equal_checkouts_at_once_on_two_nodes_are_one_checkout(database_ur
         calls = [
             partial(node.checkouts.start, customer_id, body(plan), idempotency_key="k") for node in (a, b, a, b, a)
         ]
-        answers = await at_once(*calls)
+        answers = await side_by_side(*calls)
         assert all(isinstance(answer, StripeCheckout | FreeCheckout) for answer in answers), answers
         assert len({answer.checkout_id for answer in answers}) == 1
         (row,) = await world.rows(tables.Checkout)
@@ -209,14 +209,14 @@ async def test_an_older_page_that_was_paid_in_this_very_moment_is_served(
         assert len(await world.rows(tables.SessionRequest)) == 1
 
 
-async def test_of_pages_opened_at_once_on_two_nodes_one_stays_open(database_url, redis_url, tmp_path):
+async def test_of_pages_opened_side_by_side_on_two_nodes_one_stays_open(database_url, redis_url, tmp_path):
     async with (
         running_world(database_url, redis_url, tmp_path) as world,
         running_node(world) as a,
         running_node(world) as b,
     ):
         customer_id = await world.customer()
-        opened = await at_once(*(partial(checkout, node, customer_id) for node in (a, b, a, b)))
+        opened = await side_by_side(*(partial(checkout, node, customer_id) for node in (a, b, a, b)))
 
         async def open_at_stripe() -> bool:
             statuses = [await status_at_stripe(world, one.checkout_id) for one in opened]

@@ -16,7 +16,7 @@ from infra.database import Database
 from models import tables
 from models.errors import DatabaseUnavailable
 from models.words import OfferKind, RequestStatus, Role
-from tests.parts import at_once
+from tests.parts import side_by_side
 from tests.services import drop_database, fresh_database
 
 
@@ -132,10 +132,10 @@ async def test_a_schema_that_a_later_version_has_made_is_worked_with_and_left_al
     assert await migrations.upgrade(database) is False
 
 
-async def test_several_nodes_that_migrate_at_once_build_one_schema(empty_database_url):
+async def test_several_nodes_that_migrate_side_by_side_build_one_schema(empty_database_url):
     url = empty_database_url()
     databases = [Database(url) for _ in range(4)]
-    await at_once(*(partial(migrations.upgrade, database) for database in databases))
+    await side_by_side(*(partial(migrations.upgrade, database) for database in databases))
     async with databases[0].read() as session:
         assert (await session.exec(select(func.count()).select_from(tables.Plan))).one() == 4
     assert await migrations.is_current(databases[3])
@@ -188,7 +188,7 @@ async def test_what_is_read_in_one_transaction_belongs_together(database: Databa
         assert (await session.exec(select(tables.Account.name))).one() == "renamed"
 
 
-async def test_of_fifty_conditional_updates_at_once_one_matches(database_url: str):
+async def test_of_fifty_conditional_updates_side_by_side_one_matches(database_url: str):
     databases = [Database(database_url) for _ in range(2)]
     await add(databases[0], account("casey"))
 
@@ -202,7 +202,7 @@ async def test_of_fifty_conditional_updates_at_once_one_matches(database_url: st
             )
             return claimed.first() is not None
 
-    assert sorted(await at_once(*(partial(claim, number) for number in range(50)))) == [False] * 49 + [True]
+    assert sorted(await side_by_side(*(partial(claim, number) for number in range(50)))) == [False] * 49 + [True]
     await closed(*databases)
 
 
@@ -300,7 +300,7 @@ async def test_a_deadlock_is_the_worlds_fault_and_one_of_the_two_goes_on(postgre
             return "unavailable"
         return "done"
 
-    assert sorted(await at_once(partial(touch, 0), partial(touch, 1))) == ["done", "unavailable"]
+    assert sorted(await side_by_side(partial(touch, 0), partial(touch, 1))) == ["done", "unavailable"]
     await database.close()
 
 

@@ -113,7 +113,7 @@ async def test_a_second_start_changes_nothing_and_keeps_what_visitors_did(databa
     await database.close()
 
 
-async def test_several_processes_may_set_the_stage_at_once(database_url: str) -> None:
+async def test_several_processes_may_set_the_stage_side_by_side(database_url: str) -> None:
     databases = [Database(database_url) for _ in range(3)]
     found: list[dict[str, str]] = []
 

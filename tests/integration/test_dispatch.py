@@ -1,4 +1,4 @@
-"""Who gets a request when many want it at once, on two nodes; and what everyone is told."""
+"""Who gets a request when many want it at the same time, on two nodes; and what everyone is told."""
 
 from functools import partial
 
@@ -15,12 +15,12 @@ from tests.parts import (
     PATIENT,
     Node,
     World,
-    at_once,
     body,
     events,
     eventually,
     running_node,
     running_world,
+    side_by_side,
 )
 
 # The SDK hands httpx its form body by a parameter that httpx would like to see renamed.
@@ -39,7 +39,7 @@ async def test_of_fifty_mechanics_on_two_nodes_one_wins_the_broadcast(database_u
         customer_id, request = await free_request(world, a)
         assert request.offer is not None
         mechanics = await world.mechanics(50)
-        answers = await at_once(
+        answers = await side_by_side(
             *(accept((a, b)[number % 2], mechanic_id, request.offer.id) for number, mechanic_id in enumerate(mechanics))
         )
         (won,) = [answer for answer in answers if isinstance(answer, RequestView)]
@@ -64,12 +64,12 @@ async def test_the_winner_who_accepts_again_gets_the_same_answer_and_nothing_hap
         assert request.offer is not None
         mechanic_id = await world.mechanic()
         first = await accept(a, mechanic_id, request.offer.id)()
-        again = await at_once(*(accept(node, mechanic_id, request.offer.id) for node in (a, b, a, b)))
+        again = await side_by_side(*(accept(node, mechanic_id, request.offer.id) for node in (a, b, a, b)))
         assert isinstance(first, RequestView)
         assert again == [first] * 4
 
 
-async def test_one_mechanic_who_accepts_two_requests_at_once_gets_one_of_them(database_url, redis_url):
+async def test_one_mechanic_who_accepts_two_requests_side_by_side_gets_one_of_them(database_url, redis_url):
     async with (
         running_world(database_url, redis_url) as world,
         running_node(world) as a,
@@ -78,7 +78,7 @@ async def test_one_mechanic_who_accepts_two_requests_at_once_gets_one_of_them(da
         for _ in range(5):
             mechanic_id = await world.mechanic()
             requests = [(await free_request(world, node))[1] for node in (a, b)]
-            answers = await at_once(
+            answers = await side_by_side(
                 *(accept(node, mechanic_id, request.offer.id) for node, request in zip((a, b), requests, strict=True))
             )
             codes = sorted(answer.code if isinstance(answer, Refused) else answer.status for answer in answers)
@@ -99,7 +99,7 @@ async def test_a_mechanic_in_a_session_cannot_take_another_request(database_url,
         assert isinstance(await accept(a, mechanic_id, second.offer.id)(), RequestView)
 
 
-async def test_a_decline_tapped_twice_at_once_is_one_decline(database_url, redis_url):
+async def test_a_decline_tapped_twice_side_by_side_is_one_decline(database_url, redis_url):
     # Both found no exclusion and both inserted it: the second met the primary key.
     async with (
         running_world(database_url, redis_url) as world,
@@ -110,11 +110,11 @@ async def test_a_decline_tapped_twice_at_once_is_one_decline(database_url, redis
             _, request = await free_request(world, a)
             mechanic_id = await world.mechanic()
             taps = [partial(node.dispatch.decline, mechanic_id, request.offer.id) for node in (a, b, a, b)]
-            assert await at_once(*taps) == [None] * 4
+            assert await side_by_side(*taps) == [None] * 4
             assert len(await world.rows(tables.Exclusion, request_id=request.id)) == 1
 
 
-async def test_accept_cancel_skip_and_decline_at_once_make_one_story_and_the_money_is_right(
+async def test_accept_cancel_skip_and_decline_side_by_side_make_one_story_and_the_money_is_right(
     database_url, redis_url, tmp_path
 ):
     async with (
@@ -134,7 +134,7 @@ async def test_accept_cancel_skip_and_decline_at_once_make_one_story_and_the_mon
                 partial(a.dispatch.acknowledge, favorite, request.offer.id),
             ]
             turn = number % len(moves)
-            await at_once(*(moves[turn:] + moves[:turn]))
+            await side_by_side(*(moves[turn:] + moves[:turn]))
             row = await world.row(tables.SessionRequest, request.id)
             assert row.status == "cancelled", "a customer can cancel in each of these states"
             await is_consistent(world, request.id)
@@ -159,12 +159,12 @@ async def test_accept_and_cancel_racing_the_deadline_end_in_one_consistent_state
         async def at_the_deadline(node: Node, favorite: str, customer_id: str, request: RequestView) -> None:
             deadline_ms = (await world.row(tables.Offer, request.offer.id)).expires_at_ms
             await eventually(lambda: node.clock.now_ms() >= deadline_ms - 2, "the deadline")
-            await at_once(
+            await side_by_side(
                 accept(node, favorite, request.offer.id),
                 partial(b.dispatch.skip_wait, customer_id, request.id),
             )
 
-        await at_once(*(partial(at_the_deadline, (a, b)[n % 2], *one) for n, one in enumerate(made)))
+        await side_by_side(*(partial(at_the_deadline, (a, b)[n % 2], *one) for n, one in enumerate(made)))
         for _, _, request in made:
             await is_consistent(world, request.id)
             row = await world.row(tables.SessionRequest, request.id)
@@ -365,7 +365,7 @@ async def test_an_acknowledged_offer_is_shown_to_the_customer_as_delivered_once(
         customer_id, request = await free_request(world, a, favorite)
         await a.dispatch.acknowledge(other, request.offer.id)
         assert "delivered" not in events(await world.request(a, customer_id, request.id))
-        await at_once(*(partial(node.dispatch.acknowledge, favorite, request.offer.id) for node in (a, b, a, b)))
+        await side_by_side(*(partial(node.dispatch.acknowledge, favorite, request.offer.id) for node in (a, b, a, b)))
         view = await world.request(a, customer_id, request.id)
         assert events(view).count("delivered") == 1
         assert view.version == request.version + 1
@@ -385,7 +385,7 @@ async def test_off_duty_and_busy_mechanics_are_not_in_the_broadcast_but_may_come
         assert [open_.offer.request_id for open_ in (await a.reader.offers([off_duty]))[off_duty]] == [request.id]
 
 
-async def test_the_facts_version_counts_every_change_also_when_they_come_at_once(database_url, redis_url):
+async def test_the_facts_version_counts_every_change_also_when_they_come_side_by_side(database_url, redis_url):
     # Going on duty read the version, an accept raised it, and the switch wrote the same number again.
     async with (
         running_world(database_url, redis_url) as world,
@@ -396,7 +396,9 @@ async def test_the_facts_version_counts_every_change_also_when_they_come_at_once
             mechanic_id = await world.mechanic()
             _, request = await free_request(world, a)
             before = (await world.row(tables.Mechanic, mechanic_id)).facts_version
-            await at_once(accept(a, mechanic_id, request.offer.id), partial(b.dispatch.set_on_duty, mechanic_id, False))
+            await side_by_side(
+                accept(a, mechanic_id, request.offer.id), partial(b.dispatch.set_on_duty, mechanic_id, False)
+            )
             assert (await world.row(tables.Mechanic, mechanic_id)).facts_version == before + 2
 
 

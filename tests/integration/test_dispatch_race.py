@@ -14,7 +14,7 @@ from models.errors import DatabaseUnavailable
 from models.outcomes import OfferGone
 from models.wire import RequestView
 from tests.integration.dispatch_nodes import accept, free_request, is_consistent
-from tests.parts import PATIENT, Node, World, at_once, events, eventually, running_node, running_world
+from tests.parts import PATIENT, Node, World, events, eventually, running_node, running_world, side_by_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
@@ -111,7 +111,7 @@ async def test_accepts_around_the_end_of_the_broadcast_on_two_nodes_win_once_or_
             partial(tap, dice.choice((a, b)), mechanic_id, made[number % len(made)], dice.randint(-40, 300))
             for number, mechanic_id in enumerate(mechanics)
         ]
-        answers = await at_once(*taps)
+        answers = await side_by_side(*taps)
         for number, request in enumerate(made):
             deadline_ms = await deadline_of(world, request)
             won = [at_ms for at_ms, answer in answers[number :: len(made)] if isinstance(answer, RequestView)]
@@ -152,7 +152,7 @@ async def test_accepts_that_wait_for_one_that_is_stuck_are_told_to_try_again_and
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hold_until_told)
             await is_held.wait()
-            won, *_ = await at_once(
+            won, *_ = await side_by_side(
                 accept(a, first, request.offer.id), *(partial(accept_in_vain, other) for other in others)
             )
         assert isinstance(won, RequestView), won

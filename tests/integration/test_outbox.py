@@ -14,7 +14,7 @@ from dispatch.outbox import Message, Outbox
 from models import tables
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.rest import FreeCheckout
-from tests.parts import PATIENT, Node, World, at_once, body, eventually, running_node, running_world
+from tests.parts import PATIENT, Node, World, body, eventually, running_node, running_world, side_by_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
@@ -182,7 +182,7 @@ async def test_nothing_is_left_to_tell_after_many_transitions_on_two_nodes(datab
             await node.dispatch.decline(mechanic_id, answer.request.offer.id)
             await node.dispatch.cancel(customer_id, answer.request.id)
 
-        await at_once(*(lambda node=node: live(node) for node in (a, b) * 5))
+        await side_by_side(*(lambda node=node: live(node) for node in (a, b) * 5))
         await a.outbox.drained()
         await b.outbox.drained()
         assert await is_told(world)

@@ -19,12 +19,12 @@ from tests.parts import (
     HURRIED,
     WEBHOOK_SECRET,
     World,
-    at_once,
     body,
     events,
     eventually,
     running_node,
     running_world,
+    side_by_side,
 )
 
 # The SDK hands httpx its form body by a parameter that httpx would like to see renamed.
@@ -61,7 +61,7 @@ async def test_the_webhook_alone_fulfils_and_again_when_it_was_refused_first(dat
             await eventually(is_paid, "fulfilled by the webhook")
 
 
-async def test_twenty_fulfilments_at_once_on_two_nodes_make_one_request(database_url, redis_url, tmp_path):
+async def test_twenty_fulfilments_side_by_side_on_two_nodes_make_one_request(database_url, redis_url, tmp_path):
     async with (
         running_world(database_url, redis_url, tmp_path) as world,
         running_node(world) as a,
@@ -72,7 +72,7 @@ async def test_twenty_fulfilments_at_once_on_two_nodes_make_one_request(database
         await world.hold_webhooks(opened.url)
         await world.pay(opened.url)
         session_id = await session_id_of(world, opened.checkout_id)
-        await at_once(*(partial((a, b)[n % 2].payments.fulfil, session_id) for n in range(20)))
+        await side_by_side(*(partial((a, b)[n % 2].payments.fulfil, session_id) for n in range(20)))
         (request,) = await world.rows(tables.SessionRequest)
         assert (request.checkout_id, request.price_cents, request.version) == (opened.checkout_id, 999, 2)
         assert len(await world.rows(tables.Offer)) == 1
@@ -90,7 +90,7 @@ async def test_webhooks_that_come_again_and_again_change_nothing(database_url, r
         again = [
             partial(node.payments.receive_webhook, *webhook) for webhook in list(world.webhooks) for node in (a, b) * 3
         ]
-        assert await at_once(*again) == [None] * len(again)
+        assert await side_by_side(*again) == [None] * len(again)
 
         async def are_worked_on() -> bool:
             return all(event.processed_at_ms for event in await world.rows(tables.StripeEvent))
@@ -172,7 +172,7 @@ async def test_what_was_not_asked_is_never_dispatched_and_goes_back(
         await world.update(tables.Checkout, opened.checkout_id, **asked)
         await world.pay(opened.url)
         session_id = await session_id_of(world, opened.checkout_id)
-        await at_once(*(partial(node.payments.fulfil, session_id) for node in (a, b, a, b)))
+        await side_by_side(*(partial(node.payments.fulfil, session_id) for node in (a, b, a, b)))
         assert (await state(a, customer_id, opened.checkout_id)).status == "failed"
         assert await world.rows(tables.SessionRequest) == []
         await eventually(lambda: is_refunded(world, opened.checkout_id), "the money is back")
@@ -260,7 +260,7 @@ async def test_a_payment_is_served_though_we_died_before_we_knew_its_session(dat
 # --- the free plan ----------------------------------------------------------------------------------------------------
 
 
-async def test_of_twenty_free_checkouts_at_once_on_two_nodes_one_is_served(database_url, redis_url, tmp_path):
+async def test_of_twenty_free_checkouts_side_by_side_on_two_nodes_one_is_served(database_url, redis_url, tmp_path):
     async with (
         running_world(database_url, redis_url, tmp_path) as world,
         running_node(world) as a,
@@ -268,7 +268,7 @@ async def test_of_twenty_free_checkouts_at_once_on_two_nodes_one_is_served(datab
     ):
         customer_id = await world.customer()
         calls = [partial((a, b)[n % 2].checkouts.start, customer_id, body("free_diagnostic")) for n in range(20)]
-        answers = await at_once(*calls)
+        answers = await side_by_side(*calls)
         (served,) = [answer for answer in answers if isinstance(answer, FreeCheckout)]
         assert [answer.code for answer in answers if isinstance(answer, Refused)] == ["free_session_used"] * 19
         assert [row.id for row in await world.rows(tables.SessionRequest)] == [served.request.id]
@@ -355,7 +355,7 @@ async def test_a_refunds_end_is_noticed_by_a_webhook_that_overtook_the_answer_an
         # The webhook came before we had stored what Stripe calls it.
         far_ms = a.clock.now_ms() + 60_000
         await world.update(tables.Refund, refund.id, status="pending", stripe_refund_id=None, next_attempt_at_ms=far_ms)
-        await at_once(*[partial(a.refunds.confirm, refund.stripe_refund_id)] * 3)
+        await side_by_side(*[partial(a.refunds.confirm, refund.stripe_refund_id)] * 3)
         assert await is_refunded(world, paid.id)
 
         # Stripe had said that it is on its way, and its webhook never came.

@@ -366,7 +366,7 @@ async def test_a_watcher_who_comes_back_at_once_is_still_told_of_changes(any_red
         await eventually(lambda: sink.words[-1] == "available", "the change arrives")
 
 
-async def test_many_watchers_at_once_all_get_their_snapshots(any_redis_url: str, tmp_path: Path):
+async def test_many_watchers_side_by_side_all_get_their_snapshots(any_redis_url: str, tmp_path: Path):
     async with world(any_redis_url, tmp_path, CALM) as here, here.node() as a:
         mechanics = await here.add_mechanics(40)
         sinks = [Recorder() for _ in range(200)]

@@ -24,7 +24,7 @@ from dispatch.push import SUBSCRIPTIONS_MAX
 from models import tables
 from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
 from models.wire import RequestView
-from tests.parts import Node, World, at_once, body, eventually, running_node, running_world, serving
+from tests.parts import Node, World, body, eventually, running_node, running_world, serving, side_by_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
@@ -243,7 +243,7 @@ async def test_a_broken_subscription_harms_neither_the_node_nor_the_others(
         await eventually(lambda: service.got, "the push to the other browser")
 
 
-async def test_two_tabs_that_subscribe_at_once_are_one_subscription(database_url, redis_url):
+async def test_two_tabs_that_subscribe_side_by_side_are_one_subscription(database_url, redis_url):
     # Both found no row and both inserted one: the second met the unique endpoint.
     async with (
         running_world(database_url, redis_url) as world,
@@ -251,14 +251,14 @@ async def test_two_tabs_that_subscribe_at_once_are_one_subscription(database_url
         running_node(world) as b,
     ):
         mechanic_id, browser = await world.mechanic(), Browser("http://127.0.0.1:9/phone")
-        made = await at_once(
+        made = await side_by_side(
             *(partial(node.push.subscribe, mechanic_id, browser.subscription) for node in (a, b, a, b))
         )
         assert sorted(made) == [False, False, False, True]
         assert len(await world.rows(tables.PushSubscription)) == 1
 
 
-async def test_has_push_is_right_after_subscribing_and_unsubscribing_at_once(database_url, redis_url):
+async def test_has_push_is_right_after_subscribing_and_unsubscribing_side_by_side(database_url, redis_url):
     # One transaction saw its own last subscription go, the other its own new one come, neither saw the other.
     async with (
         running_world(database_url, redis_url) as world,
@@ -269,7 +269,7 @@ async def test_has_push_is_right_after_subscribing_and_unsubscribing_at_once(dat
         for number in range(5):
             old, new = (Browser(f"http://127.0.0.1:9/{number}-{age}") for age in ("old", "new"))
             await a.push.subscribe(mechanic_id, old.subscription)
-            await at_once(
+            await side_by_side(
                 partial(a.push.unsubscribe, mechanic_id, old.endpoint),
                 partial(b.push.subscribe, mechanic_id, new.subscription),
             )

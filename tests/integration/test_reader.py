@@ -1,4 +1,4 @@
-"""What is read for many at once is what each of them would be told alone, and what nobody should be told is not read."""
+"""What is read for many together is what each of them would be told alone, and what nobody should be told is not read."""
 
 from pathlib import Path
 

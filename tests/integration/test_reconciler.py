@@ -12,7 +12,7 @@ from dispatch.money.reconciler import Repair
 from models import tables
 from models.rest import StripeCheckout
 from tests.integration.money import checkout, is_refunded, session_id_of
-from tests.parts import Node, World, at_once, body, eventually, running_node, running_world
+from tests.parts import Node, World, body, eventually, running_node, running_world, side_by_side
 from tests.stripe_proxy import Fault, stripe_proxy
 
 on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"])
@@ -47,7 +47,7 @@ async def test_what_stripe_has_as_paid_is_served_once_whatever_we_know_of_it(
     ):
         opened, session_id = await paid_unnoticed(world, a, await world.customer())
         await world.update(tables.Checkout, opened.checkout_id, **forgotten)
-        done = await at_once(*(partial(repairs, node) for node in (a, b, a)))
+        done = await side_by_side(*(partial(repairs, node) for node in (a, b, a)))
         assert [one for repaired in done for one in repaired] == [
             Repair("paid_session_not_fulfilled", session_id, "served")
         ]
@@ -66,7 +66,7 @@ async def test_a_payment_whose_checkout_we_have_forgotten_is_served_or_goes_back
         async with world.database.write() as session:
             await session.exec(delete(tables.Checkout).where(tables.Checkout.id == opened.checkout_id))
         await world.update(tables.Plan, "quick_chat", price_cents=price_cents)
-        done = await at_once(*[partial(repairs, a)] * 3)
+        done = await side_by_side(*[partial(repairs, a)] * 3)
         assert [one for repaired in done for one in repaired] == [
             Repair("paid_session_not_fulfilled", session_id, became)
         ]
@@ -118,7 +118,7 @@ async def test_a_refund_that_stripe_does_not_know_is_asked_for_at_once(database_
             (refund,) = await world.rows(tables.Refund)
             await world.update(tables.Refund, refund.id, next_attempt_at_ms=dying.clock.now_ms() + 300_000)
         async with running_node(world) as a, running_node(world) as b:
-            done = await at_once(*(partial(repairs, node) for node in (a, b)))
+            done = await side_by_side(*(partial(repairs, node) for node in (a, b)))
             assert Repair("refund_owed", refund.id, "succeeded") in done[0] + done[1]
             assert await is_refunded(world, refund.checkout_id)
             intent = await world.at_stripe(

@@ -53,7 +53,7 @@ async def test_registering_makes_a_customer_who_is_signed_in_by_token_and_by_coo
         assert await app.ok("GET", "/api/me", headers=headers) == account
 
 
-async def test_an_address_is_taken_in_any_letter_case_and_also_by_two_at_once(house: House):
+async def test_an_address_is_taken_in_any_letter_case_and_also_by_two_side_by_side(house: House):
     body = {"email": "twice@example.com", "password": PASSWORD, "name": "Twice"}
     async with house.as_nobody() as rest:
         answers = await asyncio.gather(*(rest.post("/api/auth/register", json=body) for _ in range(4)))
@@ -166,14 +166,14 @@ async def test_after_five_failures_from_an_address_nobody_comes_in_from_there(ho
         assert await login(rest, "cara@example.com") == (200, None)
 
 
-async def test_thirty_guesses_at_once_are_five(house: House):
+async def test_thirty_guesses_side_by_side_are_five(house: House):
     await house.add("customer", "rushed", PASSWORD)
     async with house.as_nobody(address="127.0.4.1") as rest:
         verdicts = await asyncio.gather(*(login(rest, "rushed@example.com", f"guess {n}") for n in range(30)))
     assert sorted(verdicts) == [(401, "bad_credentials")] * 5 + [(429, "too_many_attempts")] * 25
 
 
-async def test_thirty_right_passwords_at_once_from_one_address_all_come_in(house: House):
+async def test_thirty_right_passwords_side_by_side_from_one_address_all_come_in(house: House):
     async with house.as_nobody(address="127.0.5.1") as rest:
         emails = ["cara@example.com", "carl@example.com", "mia@example.com"] * 10
         assert await asyncio.gather(*(login(rest, email) for email in emails)) == [(200, None)] * 30

@@ -335,7 +335,7 @@ def test_what_breaks_is_named_by_kind_and_nothing_internal_gets_out(error: Excep
     assert b"10.0.0.7" not in response.body
 
 
-async def test_a_hundred_clients_at_once_are_all_answered(house: House):
+async def test_a_hundred_clients_side_by_side_are_all_answered(house: House):
     limits = httpx.Limits(max_connections=100)
     async with (
         house.as_customer() as rest,

@@ -138,7 +138,7 @@ async def test_a_favourite_is_new_once_and_gone_after_it_is_removed(house: House
         assert await rest.problem("PUT", f"/api/favorites/{house.customer}") == (404, "mechanic_not_found")
 
 
-async def test_of_many_at_once_who_add_a_favourite_one_is_first(house: House):
+async def test_of_many_side_by_side_who_add_a_favourite_one_is_first(house: House):
     async with house.as_(house.other_customer, "customer") as rest:
         answers = await asyncio.gather(*(rest.put(f"/api/favorites/{house.mechanic}") for _ in range(8)))
         assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
@@ -506,7 +506,7 @@ async def test_no_operation_breaks_on_a_good_token_of_an_account_that_is_gone(ho
                     assert str(answer.status_code) in each["responses"], f"{method} {path} as {role}: {answer.text}"
 
 
-async def test_a_favourite_added_and_removed_at_once_breaks_nothing(house: House):
+async def test_a_favourite_added_and_removed_side_by_side_breaks_nothing(house: House):
     path = f"/api/favorites/{house.mechanic}"
     async with house.as_(house.other_customer, "customer") as rest:
         answers = await asyncio.gather(*(rest.request(("PUT", "DELETE")[n % 2], path) for n in range(40)))

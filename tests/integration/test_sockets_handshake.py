@@ -76,7 +76,7 @@ async def test_a_mechanic_who_is_no_more_is_refused_before_anybody_sees_them(red
         assert len(node.hub.mechanics) == 0
 
 
-async def test_a_ticket_opens_one_socket_even_if_used_twice_at_once(redis_url, tmp_path):
+async def test_a_ticket_opens_one_socket_even_if_used_twice_side_by_side(redis_url, tmp_path):
     async with town(redis_url, tmp_path) as here, here.node() as node:
         mechanic = await here.add_mechanic()
         ticket = await node.ticket(mechanic)

@@ -18,7 +18,7 @@ from models import tables
 from models.errors import StripeUnavailable
 from models.settings import StripeSettings
 from tests.integration.money import checkout, is_refunded, session_id_of, state
-from tests.parts import HURRIED, PATIENT, World, at_once, body, eventually, running_node, running_world
+from tests.parts import HURRIED, PATIENT, World, body, eventually, running_node, running_world, side_by_side
 from tests.stripe_proxy import Fault, Hold, StripeProxy, stripe_proxy
 
 FAULTS = [
@@ -67,7 +67,7 @@ async def for_each_fault(row: Callable[[Fault, Path], Awaitable[None]], folder: 
             error.add_note(f"the row is {fault}")
             raise
 
-    await at_once(*(partial(named, position, fault) for position, fault in enumerate(FAULTS)))
+    await side_by_side(*(partial(named, position, fault) for position, fault in enumerate(FAULTS)))
 
 
 async def test_a_checkout_opens_one_page_or_leaves_nothing(sqlite_template, redis_url, tmp_path):

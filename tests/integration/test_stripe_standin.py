@@ -345,7 +345,7 @@ async def test_paying_completes_the_session_tells_the_shop_first_and_redirects(t
             await shop.sessions.retrieve_async(session.id, {"expand": ["metadata"]})
 
 
-async def test_ten_payments_at_once_make_one_charge(tmp_path: Path) -> None:
+async def test_ten_payments_side_by_side_make_one_charge(tmp_path: Path) -> None:
     async with running_shop(tmp_path) as shop:
         session = await shop.session()
         answers: list[int] = []
@@ -528,7 +528,7 @@ async def test_refunds_take_what_is_left_and_no_more(tmp_path: Path) -> None:
         await until(lambda: {"refund.created", "refund.updated"} <= set(shop.receiver.types))
 
 
-async def test_ten_full_refunds_at_once_give_the_money_back_once(tmp_path: Path) -> None:
+async def test_ten_full_refunds_side_by_side_give_the_money_back_once(tmp_path: Path) -> None:
     async with running_shop(tmp_path) as shop:
         intent = (await shop.paid()).payment_intent
         answers: list[int] = []
@@ -629,7 +629,7 @@ async def test_an_event_is_stored_as_it_is_sent(tmp_path: Path) -> None:
         assert stored == json.loads(str(sent))
 
 
-async def test_on_postgresql_ten_payments_at_once_make_one_charge_while_nodes_start(tmp_path: Path) -> None:
+async def test_on_postgresql_ten_payments_side_by_side_make_one_charge_while_nodes_start(tmp_path: Path) -> None:
     try:
         with postgres_server() as base_url:
             async with running_shop(tmp_path, fresh_database(base_url)) as shop:

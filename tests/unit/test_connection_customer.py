@@ -87,22 +87,22 @@ async def test_nobody_can_watch_who_is_no_mechanic():
         assert list(here.presence.sinks.values()) == [{"mike"}]
 
 
-@pytest.mark.parametrize("at_once", [101, 40])
-async def test_more_than_a_hundred_are_too_many_and_the_earlier_ones_stay(at_once):
+@pytest.mark.parametrize("asked", [101, 40])
+async def test_more_than_a_hundred_are_too_many_and_the_earlier_ones_stay(asked):
     async with stage() as here:
         ids = [f"m{number}" for number in range(202)]
         here.presence.known |= {one: a_status(one) for one in ids}
         page = await here.customer("doe")
-        if at_once == 40:
+        if asked == 40:
             page.says("watch", mechanic_ids=ids[:40])
             page.says("watch", mechanic_ids=ids[40:80])
-        page.says("watch", mechanic_ids=ids[80 : 80 + at_once])
+        page.says("watch", mechanic_ids=ids[80 : 80 + asked])
         await here.settled()
         kinds = page.hears_kinds()
         assert kinds.count("error") == 1
-        assert kinds.count("status") == (80 if at_once == 40 else 0)
+        assert kinds.count("status") == (80 if asked == 40 else 0)
         watched = next(iter(here.presence.sinks.values()), set())
-        assert watched == (set(ids[:80]) if at_once == 40 else set())
+        assert watched == (set(ids[:80]) if asked == 40 else set())
 
 
 async def test_too_many_is_said_in_the_same_word_whichever_way():

@@ -396,7 +396,7 @@ async def test_without_a_snapshot_there_is_no_connection_and_nobody_sees_them_co
         assert here.presence.said == []
 
 
-async def test_who_asks_for_too_much_at_once_is_closed():
+async def test_who_asks_for_more_than_can_be_in_hand_is_closed():
     async with stage(jobs_per_connection_max=3) as here:
         phone = await here.mechanic("mike")
         here.dispatch.gate = anyio.Event()

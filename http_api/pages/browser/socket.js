@@ -176,7 +176,7 @@ export class LiveSocket {
       return;
     }
     this.#on.state(navigator.onLine ? "reconnecting" : "offline");
-    // Rarely: asking is a database look-up, and a restart makes every page fail its handshake at once.
+    // Rarely: asking is a database look-up, and a restart makes every page fail its handshake in the same moment.
     if (!had_welcome && this.#attempt % 4 === 1) this.#on.refused();
     if (this.#stopped) return;
     this.#retryIn(backoffMs(this.#attempt, then, Math.random()));

@@ -329,7 +329,7 @@ export const CLOSE_CODES = {
   1003: "fix",
   /** a text frame that is not UTF-8 */
   1007: "fix",
-  /** too many frames, or too many things asked for at once */
+  /** too many frames, or too many things in hand */
   1008: "reconnect_slowly",
   /** a message longer than 16 KiB */
   1009: "fix",
