@@ -3,9 +3,8 @@
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 
@@ -22,8 +21,6 @@ BENCHES: Final = {
     "webhook": webhook.measure,
 }
 BY_DEFAULT: Final = ("presence", "dispatch", "webhook")
-
-Measure = Callable[[Options, Cores, Path], Coroutine[Any, Any, Report]]
 
 
 def main(arguments: list[str]) -> int:

@@ -35,8 +35,6 @@ class PresenceSettings:
     """Heartbeats are gathered for this long and renewed in one round trip; joins and leaves do not wait for it."""
     sweep_interval_ms: int = 200
     redis_timeout_s: float = 2.0
-    watch_max: int = 100
-    """Mechanics that one customer's socket may watch."""
 
 
 @dataclass(frozen=True)

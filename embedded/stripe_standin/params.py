@@ -55,12 +55,6 @@ def _integer(value: str, param: str) -> int:
     return int(value)
 
 
-def _boolean(value: str, param: str) -> bool:
-    if value not in ("true", "false"):
-        raise StripeError(f"Invalid boolean: {value}", param=param)
-    return value == "true"
-
-
 def _url(value: str, param: str) -> str:
     parts = urlsplit(value) if not re.search(r"[\s<>\\]", value) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.netloc or len(value) > 5000:

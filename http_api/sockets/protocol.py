@@ -7,7 +7,6 @@ messages mean is not.
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol, cast
@@ -46,9 +45,6 @@ class ConnectionLike(Protocol):
     def on_message(self, text: str) -> None: ...
     def on_alive(self) -> None: ...
     def on_close(self, code: int) -> None: ...
-
-
-HandOver = Callable[[ConnectionLike, "SocketLimits", "SocketCounters"], None]
 
 
 @dataclass(frozen=True)
