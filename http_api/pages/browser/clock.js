@@ -18,6 +18,13 @@ export function clockReading(time, heard_at_ms) {
   return Number.isFinite(server_ms) ? { server_ms, heard_at_ms } : null;
 }
 
+/**
+ * What the server's clock says by now.
+ * @param {ClockReading} reading
+ * @param {number} now_ms  on the `performance.now()` scale
+ */
+export const carriedOn = ({ server_ms, heard_at_ms }, now_ms) => server_ms + (now_ms - heard_at_ms);
+
 /** @type {ClockReading | null} */
 let heard = null;
 
@@ -28,7 +35,7 @@ export function hearServerTime(time) {
 
 /** The server's time in ms since the epoch; our own clock's until the server has been heard. */
 export function serverNow() {
-  return heard ? heard.server_ms + (performance.now() - heard.heard_at_ms) : Date.now();
+  return heard ? carriedOn(heard, performance.now()) : Date.now();
 }
 
 /** @type {Set<() => void>} */
