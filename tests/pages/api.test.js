@@ -1,12 +1,12 @@
 /** Calls over real HTTP: what they ask for, what becomes of each kind of failure, and what is loaded into the store. */
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
 
 import * as api from "../../http_api/pages/browser/api.js";
 import { serverNow } from "../../http_api/pages/browser/clock.js";
 import { createLoader } from "../../http_api/pages/browser/loading.js";
 import { createStore } from "../../http_api/pages/browser/store.js";
+import { afterEach, beforeEach, test } from "./harness.js";
 import { aFavorite, aPlan, aRequest, aStatus } from "./samples.js";
 import { asked, expect, refusal } from "./server.js";
 

@@ -1,10 +1,10 @@
 /** After a close: what the table says is done, and how long a page waits before it knocks again. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 
 import { backoffMs, thenAfter } from "../../http_api/pages/browser/backoff.js";
 import { CLOSE_CODES } from "../../http_api/pages/browser/wire.js";
+import { test } from "./harness.js";
 
 /** @import {Reconnecting} from "../../http_api/pages/browser/backoff.js" */
 

@@ -1,9 +1,9 @@
 /** What must outlive a trip to the payment page, and what makes a retry safe. */
 
 import assert from "node:assert/strict";
-import { beforeEach, test } from "node:test";
 
 import { CheckoutKey, bookingMemory } from "../../http_api/pages/browser/booking.js";
+import { beforeEach, test } from "./harness.js";
 
 /**
  * @import {CheckoutBody} from "../../http_api/pages/browser/wire.js"

@@ -4,11 +4,11 @@
  */
 
 import assert from "node:assert/strict";
-import { beforeEach, test } from "node:test";
 
 import { createCheckout } from "../../http_api/pages/browser/checkout.js";
 import { createLoader } from "../../http_api/pages/browser/loading.js";
 import { createStore } from "../../http_api/pages/browser/store.js";
+import { beforeEach, test } from "./harness.js";
 import { AT, aPlan, aRequest } from "./samples.js";
 import { asked, base, expect, refusal } from "./server.js";
 

@@ -1,7 +1,6 @@
 /** Time without trusting the visitor's wall clock, and one timer for everything that counts down. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 
 import {
   carriedOn,
@@ -11,6 +10,7 @@ import {
   onTick,
   serverNow,
 } from "../../http_api/pages/browser/clock.js";
+import { test } from "./harness.js";
 import { AT, AT_MS } from "./samples.js";
 
 /** Far more than anything here takes, far less than what the clocks differ by. */

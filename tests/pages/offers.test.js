@@ -1,9 +1,9 @@
 /** Offers on the mechanic's page. The server's newest word on an offer counts; nothing of our own brings one back. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 
 import { forEverySeed } from "./chance.js";
+import { test } from "./harness.js";
 import { aMechanicWelcome, aRequest, after, anOffer, received } from "./samples.js";
 
 /**

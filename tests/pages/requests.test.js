@@ -1,10 +1,10 @@
 /** Requests as the pages keep them: whatever comes how late and how often, the newest version stays. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 
 import { isCancellable, isOpen, newestFirst } from "../../http_api/pages/browser/requests.js";
 import { forEverySeed } from "./chance.js";
+import { test } from "./harness.js";
 import { AT, aCustomerWelcome, aMechanicWelcome, aRequest, after, received } from "./samples.js";
 
 /**

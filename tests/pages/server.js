@@ -1,7 +1,8 @@
 /** A server on this machine that the pages' calls reach, and what each test makes it answer. */
 
 import { createServer } from "node:http";
-import { after, beforeEach } from "node:test";
+
+import { afterAll, beforeEach } from "./harness.js";
 
 /** @import {AddressInfo} from "node:net" */
 
@@ -61,7 +62,7 @@ const server = createServer((request, response) => {
   });
 });
 await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
-after(() => {
+afterAll(() => {
   server.closeAllConnections();
   server.close();
 });

@@ -4,9 +4,9 @@
  */
 
 import assert from "node:assert/strict";
-import { after, afterEach, beforeEach, test } from "node:test";
 
 import { LiveSocket } from "../../http_api/pages/browser/socket.js";
+import { afterAll, afterEach, beforeEach, test } from "./harness.js";
 import { aCustomerWelcome, aRequest } from "./samples.js";
 
 /** @import {ConnectionState} from "../../http_api/pages/browser/socket.js" */
@@ -73,7 +73,7 @@ const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (/*
   socket.onclose = (/** @type {CloseEvent} */ { code }) => (visit.closed = code);
   return response;
 });
-after(() => server.shutdown());
+afterAll(() => server.shutdown());
 
 const WELCOME = aCustomerWelcome({ heartbeat_interval_s: BEAT_MS / 1_000 });
 const HEARTBEAT = '{"type":"heartbeat"}';

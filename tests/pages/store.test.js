@@ -1,10 +1,10 @@
 /** The rest of what the pages know: people and their status, the modal, the booking, prompts, and who is told of changes. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 
 import { createStore, initialState, reduce } from "../../http_api/pages/browser/store.js";
 import { forEverySeed } from "./chance.js";
+import { test } from "./harness.js";
 import { AT, aCustomerWelcome, aFavorite, aPlan, aRequest, aStatus, after, anOffer, received } from "./samples.js";
 
 /**

@@ -60,3 +60,14 @@ def test_the_pages_keep_their_promises(deno: Deno, file: Path) -> None:
     ran = deno("test", *LOCAL, "--no-config", "--no-check", "--allow-net=127.0.0.1", file)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "| 0 passed" not in ran.stdout
+
+
+def test_what_is_thrown_outside_of_a_test_fails_as_well(deno: Deno, tmp_path: Path) -> None:
+    file = tmp_path / "half.test.js"
+    harness = (HERE / "harness.js").as_uri()
+    file.write_text(
+        f'import {{ test }} from "{harness}";\ntest("the only one", () => {{}});\nthrow new Error("never read");\n'
+    )
+    ran = deno("test", *LOCAL, "--no-config", "--no-check", file)
+    assert ran.returncode == 1, ran.stdout
+    assert "never read" in ran.stdout + ran.stderr

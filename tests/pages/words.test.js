@@ -1,9 +1,9 @@
 /** What the pages say. Times of day are those of the time zone that the tests are run in: UTC. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 
 import * as words from "../../http_api/pages/browser/words.js";
+import { test } from "./harness.js";
 import { AT, AT_MS, aPlan, aRequest, aStatus } from "./samples.js";
 
 /**
