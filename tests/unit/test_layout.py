@@ -50,6 +50,7 @@ def check_by(program: str, *arguments: str, within_s: float) -> None:
     "page",
     [
         "README.md",
+        "CONTRIBUTING.md",
         "docs/decisions.md",
         "docs/settings.md",
         "docs/checkout.md",
@@ -62,6 +63,13 @@ def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
     path = ROOT / page
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text())
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_file_that_the_page_for_contributors_names_by_its_path_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"(?<![\w/.])(?:\w+/)+(?:[\w.]*\w\.(?:py|js|md))?(?![\w/])", text))
+    assert len(named) > 20
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
 PACKAGES = sorted(
