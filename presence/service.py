@@ -98,7 +98,7 @@ class Presence:
 
     async def available_count(self) -> int:
         """Return how many mechanics a broadcast would reach now. Raises ``RedisUnavailable``."""
-        return sum(await _at_once([shard.leases.available_count for shard in self._shards]))
+        return sum(await _side_by_side([shard.leases.available_count for shard in self._shards]))
 
     async def refresh_facts(self, ids: Iterable[str]) -> None:
         """Read the facts of ``ids`` from SQL again and announce what changed; idempotent, in any order.
@@ -163,7 +163,7 @@ class Presence:
         last_seen = self._to_save | _merged(shard.last_heard_ms for shard in self._shards)
         goodbyes: list[Callable[[], Awaitable[None]]] = [shard.retire for shard in self._shards]
         goodbyes.append(partial(self._retire_to_sql, last_seen))
-        await _at_once(goodbyes)
+        await _side_by_side(goodbyes)
 
     async def _retire_to_sql(self, last_seen_ms: dict[str, int]) -> None:
         try:
@@ -189,7 +189,7 @@ class Presence:
         theirs: dict[Shard, list[str]] = {}
         for mechanic_id in ids:
             theirs.setdefault(self._shard(mechanic_id), []).append(mechanic_id)
-        return await _at_once([partial(ask, shard, own) for shard, own in theirs.items()])
+        return await _side_by_side([partial(ask, shard, own) for shard, own in theirs.items()])
 
     def _mark_shard_stale(self, number: int) -> None:
         self._watches.mark_stale(name for name in self._watches.ids if shard_of(name, len(self._shards)) == number)
@@ -256,7 +256,7 @@ def _merged(parts: Iterable[dict[str, T]]) -> dict[str, T]:
     return {key: value for part in parts for key, value in part.items()}
 
 
-async def _at_once(calls: Collection[Callable[[], Awaitable[T]]]) -> list[T]:
+async def _side_by_side(calls: Collection[Callable[[], Awaitable[T]]]) -> list[T]:
     """Make all calls at the same time; return what they answered, or raise one failure when all have ended."""
     if len(calls) == 1:
         return [await call() for call in calls]
