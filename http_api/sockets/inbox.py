@@ -100,7 +100,7 @@ class Inbox:
         now_s, now_ms = monotonic(), self._clock.now_ms()
         if delivery.mechanic_id is not None and not self._mechanics.of(delivery.mechanic_id):
             return
-        shown = self._offers.opened(delivery.offer, delivery.expires_at_ms)
+        shown = self._offers.entry_of(delivery.offer, delivery.expires_at_ms)
         if shown is None or now_ms >= delivery.expires_at_ms:
             return
         frame = shown.frame(now_ms)

@@ -177,7 +177,7 @@ class MechanicConnection(Connection):
         snapshot, self._snapshot = self._snapshot, None
         assert snapshot is not None, "prepare comes first"
         now_s, now_ms = monotonic(), self._node.clock.now_ms()
-        fresh = [shown for one in snapshot.offers if (shown := self._opened(one)) and self._remember(shown, now_s)]
+        fresh = [shown for one in snapshot.offers if (shown := self._entry_of(one)) and self._remember(shown, now_s)]
         self.send(
             MechanicWelcome(
                 wire.PROTOCOL,
@@ -290,13 +290,13 @@ class MechanicConnection(Connection):
         if shown is not None and shown.unacknowledged.pop(self, None) is not None and shown.is_priority:
             self.submit(partial(self._tell_delivered, offer_id), offer_id)
 
-    def _opened(self, timed: TimedOffer) -> ShownOffer["MechanicConnection"] | None:
-        return self._parts.offers.opened(timed.offer, timed.expires_at_ms)
+    def _entry_of(self, timed: TimedOffer) -> ShownOffer["MechanicConnection"] | None:
+        return self._parts.offers.entry_of(timed.offer, timed.expires_at_ms)
 
     def _show_all(self, offers: list[TimedOffer]) -> None:
         now_s, now_ms = monotonic(), self._node.clock.now_ms()
         for offer in offers:
-            shown = self._opened(offer)
+            shown = self._entry_of(offer)
             if shown is not None:
                 self.show(shown, shown.frame(now_ms), now_s)
 

@@ -76,7 +76,7 @@ class OpenOffers(Generic[Viewer]):
     def __len__(self) -> int:
         return len(self._offers)
 
-    def opened(self, offer: OfferView, expires_at_ms: int) -> ShownOffer[Viewer] | None:
+    def entry_of(self, offer: OfferView, expires_at_ms: int) -> ShownOffer[Viewer] | None:
         """Return the entry of this offer, made if it is new; ``None`` if it is known to be gone."""
         if offer.offer_id in self._gone:
             return None
