@@ -51,7 +51,7 @@ def create_app(services: Services, hub: Hub, *, mounts: Sequence[BaseRoute] = ()
             *serving.routes(described, asyncapi.document(base_url=base_url), openapi.page(described)),
             *mounts,
         ],
-        middleware=[Middleware(Threshold)],
+        middleware=[Middleware(EveryAnswer)],
         exception_handlers={HTTPException: on_http_exception},
     )
     # A path with a slash too many is no resource; a redirect would turn a POST's bearer token loose on another path.
@@ -77,7 +77,7 @@ def operations(its: Services) -> list[Operation]:
     ]
 
 
-class Threshold:
+class EveryAnswer:
     """What every HTTP answer passes: headers that harden it, a number for operators, and an end to every exception.
 
     Sockets pass untouched.
