@@ -66,7 +66,7 @@ class Checkouts:
                 if existing.idempotency_hash != fingerprint:
                     return Refused("idempotency_key_reused", "This Idempotency-Key was used for a different checkout.")
                 return await self._answer(existing)
-            asked = await self._asked(customer_id, body)
+            asked = await self._unsaved(customer_id, body)
             if isinstance(asked, Refused):
                 return asked
             asked.idempotency_key = idempotency_key
@@ -116,7 +116,7 @@ class Checkouts:
             )
             return found.first()
 
-    async def _asked(self, customer_id: str, body: CheckoutBody) -> tables.Checkout | Refused:
+    async def _unsaved(self, customer_id: str, body: CheckoutBody) -> tables.Checkout | Refused:
         """Return the checkout that the body asks for, with our own prices; nothing is stored yet."""
         async with self._database.read() as session:
             if await session.get(tables.Account, customer_id) is None:
