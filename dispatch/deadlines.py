@@ -62,7 +62,7 @@ class Deadlines:
         return added
 
     async def restore(self, *offers: tuple[str, int]) -> int:
-        """As ``schedule``, for offers that are nearly all on the clock already: which are not is asked first, which costs less."""
+        """Schedule those of the offers that are not on the clock. Cheaper than ``schedule`` when nearly all of them are."""
         known = await self._link.ask(self._index, lambda redis: redis.zrange(self._index, 0, max(0, len(offers) - 1)))
         missing = {offer_id for offer_id, _ in offers}.difference(known)
         return await self.schedule(*(offer for offer in offers if offer[0] in missing))

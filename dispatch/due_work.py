@@ -1,6 +1,7 @@
-"""What is due, worked on side by side: one that waits for Stripe holds nobody else up, as long as not all do.
+"""Rows that are due, worked on side by side.
 
-And one that fails costs itself an attempt, and nobody else anything.
+A row that waits for Stripe holds up no other, unless all places are taken by such rows. A row that fails costs itself an
+attempt, and the others nothing.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

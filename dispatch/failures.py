@@ -1,7 +1,7 @@
 """Rows whose handling failed unexpectedly: counted, put off for longer each time, and in the end set aside for an operator.
 
-What waiting mends (``Unavailable``) is no failure of the row and is not counted. Everything else may come again each time the row
-is handled, so it must cost that row an attempt and nobody else anything. A row that is set aside stays where it is, with the
+``Unavailable`` is mended by waiting: it is no failure of the row and is not counted. Every other exception may come again each time
+the row is handled. So it costs that row an attempt, and the others nothing. A row that is set aside stays where it is, with the
 last error beside it; ``/api/ops/snapshot`` lists it and ``pitlane_items_set_aside_total`` counts it.
 """
 

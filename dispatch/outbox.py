@@ -1,11 +1,11 @@
-"""Telling whom, after the commit: each transaction leaves notices, which are told right away and swept if a crash came between.
+"""Notices that a transaction leaves are told after its commit: by its own node right away, or by any node after a crash.
 
-A message is leased to the node that wrote it; when it is still there after the lease, any node tells it. So everything is
-told at least once, and handlers must not mind telling twice.
+A message is leased to the node that wrote it. If it is still there after the lease, any node tells it. So everything is told at
+least once, and handlers must not mind telling twice.
 
-What is told is told together, kind by kind, the most urgent kind first: when much happens in a moment, one reading serves many
-messages. So handlers must not mind either when a message of another kind, written later, is told earlier: each tells the state
-as it is when it is told. When a batch cannot be told it is halved until what is to blame stands alone.
+A node tells many messages together, kind by kind, the most urgent kind first: one reading then serves all of a kind. So a
+message may be told before an older one of another kind. Handlers do not mind, because each reads the state when it tells.
+A batch that cannot be told is halved until the message to blame stands alone.
 """
 
 from collections import defaultdict, deque
@@ -34,7 +34,9 @@ from models.tables import OutboxMessage
 TELL_BATCH = 300
 """Messages told together."""
 OUTAGES_MAX = 20
-"""Calls of one handler for one batch that meet a broken world; the rest then waits for its lease. Enough to find one in a batch."""
+"""How often one handler may meet a broken world in one batch. After that, the rest of the batch waits for its lease.
+
+Enough to find the one message to blame by halving."""
 
 
 class NotUnderstood(PitlaneError):

@@ -181,7 +181,7 @@ async def commit(session: AsyncSession, moves: Sequence[Move], *, now_ms: int, c
     for move in moves:
         for command in move.commands:
             if isinstance(command, Assign):
-                # First of all: the mechanic's row says politely that they are busy, the index on the requests only with an error.
+                # Before the requests move: here a busy mechanic is found without an error, later by the index, with one.
                 await _assign(session, command.mechanic_id, move.before.id)
     await _move(session, [move for move in moves if move.after.version != move.before.version])
     for move in moves:
@@ -200,7 +200,7 @@ async def record(session: AsyncSession, request_id: str, event: str, details: De
 
 
 async def _move(session: AsyncSession, moves: Sequence[Move]) -> None:
-    """Let the requests' rows follow: one conditional update for all those that go from and to the same."""
+    """Move the requests' rows, by one conditional update for all that share the status they leave and the values they get."""
     alike: defaultdict[tuple[RequestStatus, tuple[tuple[str, Any], ...]], list[tuple[str, int]]] = defaultdict(list)
     for before, after in ((move.before, move.after) for move in moves):
         assert after.version == before.version + 1, "a step that can be seen is one version"

@@ -37,11 +37,11 @@ class Listeners:
     """Who is told of what a shard finds out; all synchronous."""
 
     facts_wanted: Callable[[Iterable[str]], None]
-    """These have come, so what Redis knows of them may be old."""
+    """Called with mechanics who have just come: the facts that Redis has of them may be old."""
     has_left: Callable[[Mapping[str, int]], None]
-    """These are offline now; by when they were last heard."""
+    """Called with mechanics who are offline now, each with the instant at which they were last heard."""
     mark_stale: Callable[[], None]
-    """Changes in this shard may have gone unannounced."""
+    """Called when changes in this shard may have gone unannounced."""
 
 
 class Shard:
@@ -149,7 +149,7 @@ class Shard:
                 raise
 
     def renew_all(self) -> None:
-        """Have everybody here renewed at once; by when they were heard, so that nobody gains time by it."""
+        """Renew everybody here with the next flush, which comes at once. Their leases count from when they were heard last."""
         self._marked.update(self._here)
         self._flush_now.set()
 

@@ -92,7 +92,7 @@ class OpenOffers(Generic[Viewer]):
         self._declined.add((offer_id, mechanic_id))
 
     def is_declined(self, offer_id: str, mechanic_id: str) -> bool:
-        """Whether this mechanic is known not to want it. The offer may have been read, by whoever tells it, before they said so."""
+        """Whether this mechanic has declined the offer. A node that read the offer before may tell it to them afterwards."""
         return (offer_id, mechanic_id) in self._declined
 
     def sent(self, shown: ShownOffer[Viewer], viewer: Viewer, now_s: float) -> None:
