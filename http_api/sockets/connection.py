@@ -184,9 +184,9 @@ class Connection:
     def tell(self, frame: bytes, told: Told | None) -> None:
         """Write a ready frame with what was read from SQL, after the welcome.
 
-        A slow node may have read the frame's content before this socket's welcome, and tell it only now. The client sees by the version
-        that it is old, unless the request was over before the welcome: then the welcome did not name it. So a frame that may have been
-        read before the welcome is followed by the state of its request, if there is a newer one.
+        A slow node may have read the frame's content before this socket's welcome, and tell it only now. The client sees by
+        the version that it is old, unless the request was over before the welcome: then the welcome did not name it. So a
+        frame that may have been read before the welcome is followed by the state of its request, if there is a newer one.
         """
         if self.hold(partial(self.tell, frame, told)):
             return
