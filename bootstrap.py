@@ -234,31 +234,20 @@ def _with_uv(environment: Environment, requirements: list[str], base: str, run: 
     # The benchmarks' environment is filled from inside the other one, which may hold a uv.
     beside = Path(sys.prefix) / "bin" / "uv"
     uv = which("uv") or next((path for path in (own, beside) if path.exists()), None)
+    pip = _find_pip(environment, base, run) if uv else _need_pip(environment, base, run)
     # Asked while pip fetches.
-    configuration = run.start([base, "-m", "pip", "config", "list"])
-    try:
-        if uv is None:
-            fetch = [
-                "install",
-                "--quiet",
-                "--no-input",
-                "--retries=1",
-                "--no-compile",
-                "--no-deps",
-                "--only-binary=:all:",
-            ]
-            failure = run([*_find_pip(environment, base, run), *fetch, "--require-hashes", "-r", UV_LOCK])
-            if failure:
-                return failure
-            uv = own
-    finally:
-        listed, _ = configuration.communicate()
+    asked = run.start([*pip, "config", "list"]) if pip else None
+    fetch = ["install", "--quiet", "--no-input", "--no-compile", "--no-deps", "--only-binary=:all:", "--retries=1"]
+    failure = run([*pip, *fetch, "--require-hashes", "-r", UV_LOCK]) if pip and uv is None else None
+    listed = asked.communicate()[0] if asked else b""
+    if failure:
+        return failure
     way = variables_for_uv(listed.decode(errors="replace"))
     # Without a home to write to, uv has no place for its cache and would stop.
     cache = [] if os.access(_home(), os.W_OK) or "UV_CACHE_DIR" in os.environ else ["--no-cache"]
     compiling = ["--compile-bytecode"] if _never_compiles_later() else []
     # A lock names everything: with nothing to resolve, uv need not ask each package what else it wants.
-    filling = [uv, "pip", "install", "--python", environment.python, "--quiet", "--no-deps", "--require-hashes"]
+    filling = [uv or own, "pip", "install", "--python", environment.python, "--quiet", "--no-deps", "--require-hashes"]
     return run([*filling, *cache, *compiling, *requirements], way)
 
 
@@ -297,26 +286,32 @@ def _with_pip(environment: Environment, requirements: list[str], base: str, run:
     """Fill by pip; return ``None``, or the tail of its log when it failed."""
     # Modules are compiled as they are first imported: compiling all of them would take longer.
     compiling = [] if _never_compiles_later() else ["--no-compile"]
-    pip = _find_pip(environment, base, run)
+    pip = _need_pip(environment, base, run)
     return run([*pip, "install", "--quiet", *compiling, "--no-input", "--require-hashes", *requirements])
 
 
-def _find_pip(environment: Environment, base: str, run: "_Runner") -> list[Path | str]:
-    """Return the command of a pip that fills the environment, which need not have one; raises ``SetupError``."""
-    # Not by ensurepip, which takes 5 s to install what then is used once or twice.
+def _need_pip(environment: Environment, base: str, run: "_Runner") -> list[Path | str]:
+    """Return the command of a pip that fills the environment; raises ``SetupError`` when there is none."""
+    pip = _find_pip(environment, base, run)
+    # Debian splits ensurepip and its pip off its Python, into a package of the same version.
+    if pip is None and _apt_install("python{}.{}-venv".format(*sys.version_info[:2])):
+        pip = _find_pip(environment, base, run)
+    if pip is None:
+        raise SetupError("Python's venv and pip are missing on this machine: apt install python3-venv", exit_code=2)
+    return pip
+
+
+def _find_pip(environment: Environment, base: str, run: "_Runner") -> list[Path | str] | None:
+    """Return the command of a pip that fills the environment, which has none itself, or ``None``."""
     if run([base, "-c", _HAS_PIP]) is None:
         return [base, "-m", "pip", "--python", environment.python]
+    # ensurepip would take 5 s to install its wheel, which runs as it is.
     wheel = _find_pip_wheel()
-    # Debian splits ensurepip and its pip off its Python, into a package of the same version.
-    if wheel is None and _apt_install("python{}.{}-venv".format(*sys.version_info[:2])):
-        wheel = _find_pip_wheel()
-    if wheel is None:
-        raise SetupError("Python's venv and pip are missing on this machine: apt install python3-venv", exit_code=2)
-    return [environment.python, wheel / "pip"]
+    return [environment.python, wheel / "pip"] if wheel else None
 
 
 def _find_pip_wheel() -> Path | None:
-    """Return the wheel from which ensurepip would install, or ``None``; pip runs from it as it is."""
+    """Return the wheel from which ensurepip would install pip, or ``None``."""
     import sysconfig
     from importlib.util import find_spec
 
