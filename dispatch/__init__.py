@@ -9,6 +9,7 @@ deadlines.py      windows that end on time, by Redis   outbox.py         what a 
 notices.py        the kinds of what is left to tell    telling.py        whom to tell it, and how
 due_work.py       what is due, side by side            leased_rows.py    rows that any node may work on
 failures.py       what fails is counted, and set aside push.py           waking an app that is not connected
-deliveries.py     what nodes tell each other's sockets favorites.py      whom a customer trusts
-money/            checkouts, payments, refunds, Stripe assembly.py       how all these are put together
+web_push.py       one push message, sealed (pure)      favorites.py      whom a customer trusts
+deliveries.py     what nodes tell each other's sockets assembly.py       how all these are put together
+money/            checkouts, payments, refunds, Stripe
 """

@@ -1,15 +1,16 @@
 """Waking an app that is not connected: Web Push (RFC 8030) with VAPID (RFC 8292), for priority offers only."""
 
-import base64
 import hashlib
+import os
 from collections import deque
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import anyio
+import httpx
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
@@ -18,6 +19,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from dispatch.failures import Failures, Patience
 from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
+from dispatch.web_push import CURVE, SALT_LEN, authorization, public_point, seal, to_base64url
 from infra.clock import RedisClock
 from infra.database import Database
 from infra.loops import keep_running
@@ -65,17 +67,17 @@ class Push:
         self._outbox = outbox
         self._subject = _subject(contact)
         digest = hashlib.sha512(b"pitlane vapid " + secret_key.encode()).digest()
-        self._key = ec.derive_private_key(int.from_bytes(digest, "big") % (_P256_ORDER - 1) + 1, ec.SECP256R1())
+        self._key = ec.derive_private_key(int.from_bytes(digest, "big") % (_P256_ORDER - 1) + 1, CURVE)
         self._failures = Failures(PushSubscription, database=database, clock=clock, patience=Patience.of(settings))
         self._queue: deque[tuple[str, OfferView, int]] = deque()
         self._queued = anyio.Semaphore(0)
+        self._http: httpx.AsyncClient | None = None
         self._log = structlog.get_logger("push")
 
     @property
     def public_key(self) -> str:
         """The ``applicationServerKey`` for browsers: base64url of the uncompressed point."""
-        point = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        return _base64url(point)
+        return to_base64url(public_point(self._key))
 
     async def subscribe(self, mechanic_id: str, body: PushSubscribeBody) -> bool:
         """Remember a browser; return whether it is new. A known endpoint is updated and may change hands."""
@@ -139,9 +141,14 @@ class Push:
 
     async def run(self) -> None:
         """Send until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            for _ in range(SENDERS):
-                tasks.start_soon(keep_running, "push", self._send_queued)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(SENDERS):
+                    tasks.start_soon(keep_running, "push", self._send_queued)
+        finally:
+            if self._http is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._http.aclose()
 
     async def _send_queued(self) -> None:
         while True:
@@ -165,42 +172,50 @@ class Push:
                 self._log.warning("push_not_sent", offer_id=offer.offer_id, error=str(error))
 
     async def _send_to(self, subscription: PushSubscription, offer: OfferView, expires_at_ms: int) -> None:
-        # Imported here: it costs 0.3 s, and most nodes never push.
-        import aiohttp
-        from py_vapid import Vapid, VapidException
-        from pywebpush import WebPushException, webpush_async
-
+        # Sealed and signed before the first try: what cannot be sealed for these keys cannot be at the next try either.
+        sealed = seal(
+            msgspec.json.encode(OfferMade(offer)),
+            p256dh=subscription.p256dh,
+            auth=subscription.auth,
+            key=ec.generate_private_key(CURVE),
+            salt=os.urandom(SALT_LEN),
+        )
+        headers = {
+            "Authorization": authorization(
+                subscription.endpoint, key=self._key, subject=self._subject, now_s=self._clock.now_ms() // 1000
+            ),
+            "Content-Encoding": "aes128gcm",
+            "Content-Type": "application/octet-stream",
+            "Urgency": "high",
+            "Topic": offer.request_id,
+        }
         for attempt in range(TRIES_MAX):
             left_ms = expires_at_ms - self._clock.now_ms()
             if left_ms <= 0:
                 return
+            # When the window has ended the offer is no use any more (RFC 8030 §5.2).
+            headers["TTL"] = str(max(1, left_ms // 1000))
             try:
-                with anyio.fail_after(SEND_TIMEOUT_S):
-                    await webpush_async(
-                        {
-                            "endpoint": subscription.endpoint,
-                            "keys": {"p256dh": subscription.p256dh, "auth": subscription.auth},
-                        },
-                        data=msgspec.json.encode(OfferMade(offer)),
-                        vapid_private_key=Vapid(self._key),
-                        vapid_claims={"sub": self._subject},
-                        # When the window has ended the offer is no use any more (RFC 8030 §5.2).
-                        ttl=max(1, left_ms // 1000),
-                        headers={"Urgency": "high", "Topic": offer.request_id},
-                    )
-                return
-            except WebPushException as error:
-                status = getattr(error.response, "status", None) or getattr(error.response, "status_code", None)
-                if status is None:
-                    # It did not come to a request: nothing can be encrypted for these keys, and no second try will change that.
-                    raise
+                status = await self._post(subscription.endpoint, sealed, headers)
+            except (httpx.HTTPError, TimeoutError, OSError) as error:
+                self._log.warning("push_failed", attempt=attempt, error=repr(error))
+            else:
+                if httpx.codes.is_success(status):
+                    return
                 if status in GONE:
                     await self.unsubscribe(subscription.mechanic_id, subscription.endpoint)
                     return
-                self._log.warning("push_refused", status=status, attempt=attempt, error=str(error))
-            except (VapidException, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                self._log.warning("push_failed", attempt=attempt, error=str(error))
+                self._log.warning("push_refused", status=status, attempt=attempt)
             await anyio.sleep(RETRY_S * 2**attempt)
+
+    async def _post(self, endpoint: str, sealed: bytes, headers: Mapping[str, str]) -> int:
+        """Return the push service's status; what else it answers is not read, be it as long as it likes."""
+        if self._http is None:
+            # At the first message: most nodes never push, and reading the certificates takes a while.
+            self._http = httpx.AsyncClient(timeout=SEND_TIMEOUT_S, trust_env=False)
+        with anyio.fail_after(SEND_TIMEOUT_S):
+            async with self._http.stream("POST", endpoint, content=sealed, headers=headers) as answer:
+                return answer.status_code
 
     async def _failed(self, subscription: PushSubscription, error: Exception) -> None:
         """Count what is the fault of one subscription, or of its push service; who fails too often is not reachable by it."""
@@ -237,12 +252,8 @@ class Push:
 
 
 def _subject(contact: str) -> str:
-    """Return the contact as the library accepts it: an https URL of a host alone, or an address (RFC 8292 §2.1)."""
+    """Return the contact as push services accept it: a public https URL, or an address (RFC 8292 §2.1)."""
     url = urlsplit(contact)
     if url.scheme == "https" and url.hostname and "." in url.hostname:
         return f"https://{url.hostname}"
     return "mailto:operator@localhost"
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -148,7 +148,7 @@ async def test_every_node_signs_with_the_same_key(database_url, redis_url):
 
 
 async def test_a_machine_without_a_public_address_can_push_too(database_url, redis_url):
-    # The library refuses a contact that is neither https nor mailto, and a development machine has only http.
+    # Push services may refuse a contact that is neither https nor mailto, and a development machine has only http.
     async with (
         running_world(database_url, redis_url) as world,
         running_node(world, contact="http://127.0.0.1:8000") as a,
@@ -227,6 +227,7 @@ async def test_a_push_service_in_trouble_is_asked_again(database_url, redis_url,
     ],
     ids=["keys that are no keys", "keys that are no base64", "an endpoint that is none", "nobody listens"],
 )
+@pytest.mark.bugs_planted
 async def test_a_broken_subscription_harms_neither_the_node_nor_the_others(
     database_url, redis_url, monkeypatch, broken: PushSubscribeBody
 ):
