@@ -329,9 +329,7 @@ def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transitio
     window = request.offer
     if event.mechanic_id in request.excluded:
         return _declined_before()
-    if window is None or request.status not in (RequestStatus.PRIORITY_OFFERED, RequestStatus.BROADCASTING):
-        return why_gone(request)
-    if not _is_about(event, window, request):
+    if window is None or not _is_about(event, window, request):
         return why_gone(request)
     if window.mechanic_id not in (None, event.mechanic_id):
         return OfferGone(detail="This offer is for another mechanic.")

@@ -90,6 +90,7 @@ class Node:
     node_id: str
     link: RedisLink
     clock: RedisClock
+    bus: Bus
     presence: Presence
 
     async def status(self, mechanic_id: str) -> StatusView:
@@ -179,7 +180,7 @@ class World:
                 under.start_soon(bus.run)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(presence.run)
-                    yield Node(node_id, link, clock, presence)
+                    yield Node(node_id, link, clock, bus, presence)
                     tasks.cancel_scope.cancel()
                 under.cancel_scope.cancel()
         finally:

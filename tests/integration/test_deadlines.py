@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -235,6 +235,35 @@ async def test_a_window_that_could_not_be_ended_is_tried_again_when_the_claim_en
             await eventually(lambda: _is_empty(a), "and then it is off the clock")
             tasks.cancel_scope.cancel()
         assert min(later - earlier for earlier, later in pairwise(tries)) >= 199
+
+
+async def test_an_offer_that_closed_while_its_end_was_being_put_off_does_not_come_back_on_the_clock(
+    database_url, redis_url
+):
+    # This node claims the window and finds its request held. Whoever holds it closes the offer and takes it off the clock; only
+    # then does this node put it off.
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, without=("dispatch",)) as a,
+        running_node(world, without=("dispatch",)) as b,
+    ):
+        claims: list[str] = []
+
+        async def end(offer_ids: Sequence[str], _: int) -> Mapping[str, int]:
+            claims.extend(offer_ids)
+            if "closed" not in offer_ids:
+                return {}
+            await b.deadlines.forget("closed")
+            return {"closed": 0}
+
+        now_ms = await a.redis_now_ms()
+        await a.deadlines.schedule(("closed", now_ms), ("later", now_ms + 300))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(a.deadlines.run, end)
+            await eventually(lambda: "later" in claims, "the next window ends")
+            await eventually(lambda: _is_empty(a), "nothing is on the clock")
+            tasks.cancel_scope.cancel()
+        assert claims == ["closed", "later"]
 
 
 async def _is_empty(node: Node) -> bool:

@@ -326,6 +326,25 @@ async def test_watching_again_gives_the_current_status_again(any_redis_url: str,
         assert sink.words == ["offline", "offline"]
 
 
+async def test_a_status_that_is_announced_or_read_again_is_told_once(any_redis_url: str, tmp_path: Path):
+    # A script whose answer is lost on its way is run again, and so announces again; after a gap everything is read again.
+    async with world(any_redis_url, tmp_path, CALM) as here, here.node() as a:
+        mechanic, sink = await here.add_mechanic(), Recorder()
+        channel, announced = a.presence.channel_of(mechanic), []
+        await a.presence.watch([mechanic], sink)
+        await a.bus.subscribe(channel, handler=announced.append)
+        a.presence.joined(mechanic)
+        await eventually(lambda: sink.words == ["offline", "available"], "the change arrives")
+        await a.bus.publish(channel, announced[0])
+        await eventually(lambda: announced == announced[:1] * 2, "the same is heard again")
+        a.presence._watches.distrust()
+        # One loop reads, in order: what was distrusted before this is read with it, or before.
+        second = Recorder()
+        await a.presence.watch([mechanic], second)
+        assert second.words == ["available"]
+        assert sink.words == ["offline", "available"]
+
+
 async def test_who_no_longer_watches_is_told_nothing_and_redis_is_no_longer_asked_for_it(
     any_redis_url: str, tmp_path: Path
 ):

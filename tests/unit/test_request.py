@@ -303,7 +303,7 @@ def test_a_favorite_who_declined_is_not_in_the_broadcast_by_either_offer():
 
 def test_nobody_but_the_favorite_can_take_or_decline_the_priority_offer():
     for event in (took(OTHER, "o1"), MechanicDeclined(OTHER, "o1")):
-        assert refused(offered(), event).code == "offer_gone"
+        assert refused(offered(), event) == OfferGone(detail="This offer is for another mechanic.")
 
 
 def test_a_window_never_ends_early():
@@ -383,6 +383,11 @@ def test_the_favorite_may_decline_late_and_is_then_not_asked_in_the_broadcast():
     assert FAVORITE in request.excluded
 
 
+def test_the_favorite_means_the_open_offer_by_its_id_or_the_priority_offers_and_by_no_other():
+    for event in (took(FAVORITE, "o7"), MechanicDeclined(FAVORITE, "o7")):
+        assert refused(broadcasting(), event) == OfferGone(detail="This offer has expired.")
+
+
 def test_nobody_can_decline_twice_and_nobody_else_by_the_priority_offers_id():
     once = after(broadcasting(), MechanicDeclined(OTHER, "o2"))[0]
     assert refused(once, MechanicDeclined(OTHER, "o2")).code == "offer_gone"
@@ -460,3 +465,9 @@ def test_the_version_grows_by_one_with_everything_that_the_customer_can_see():
         request, _ = after(request, event, offer_id=offer_id)
         versions.append(request.version)
     assert versions == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("before", [offered, broadcasting, accepted])
+def test_the_end_is_one_version_more_so_that_no_page_takes_it_for_what_it_shows_already(before):
+    assert after(before(), RequestCancelled())[0].version == before().version + 1
+    assert after(broadcasting(), WindowElapsed("o2"), now_ms=NOW_MS * 2)[0].version == broadcasting().version + 1
