@@ -34,6 +34,7 @@ def test_a_lease_holds_until_its_end_and_not_at_it():
 def test_a_delayed_heartbeat_never_shortens_a_newer_lease():
     newer = liveness.renewed(None, NOW_MS, NOW_MS, TIMEOUT_MS)
     assert liveness.renewed(newer, NOW_MS - 20_000, NOW_MS + 5, TIMEOUT_MS) == newer
+    assert liveness.renewed(newer, NOW_MS - TIMEOUT_MS, NOW_MS + 5, TIMEOUT_MS) == newer
 
 
 def test_a_heartbeat_from_a_clock_that_runs_ahead_gives_no_longer_lease():
@@ -70,6 +71,16 @@ def test_going_online_twice_is_one_change():
     online, changed = liveness.with_online(status(online=False), online=True, now_ms=NOW_MS)
     assert changed and online.version > NOW_MS
     assert liveness.with_online(online, online=True, now_ms=NOW_MS + 5) == (online, False)
+
+
+def test_a_change_is_true_as_of_now_and_says_all_that_is_known():
+    online, _ = liveness.with_online(status(online=False), online=True, now_ms=NOW_MS + 5)
+    assert (online.is_online, online.as_of_ms) == (True, NOW_MS + 5)
+    news = facts(2, on_duty=False, is_busy=True, has_push=True)
+    told, changed = liveness.with_facts(online, news, now_ms=NOW_MS + 9)
+    assert (told.on_duty, told.is_busy, told.has_push, told.as_of_ms, changed) == (False, True, True, NOW_MS + 9, True)
+    # What of an earlier instant is kept: who they are, and that they are here.
+    assert (told.mechanic_id, told.is_online) == (online.mechanic_id, True)
 
 
 def test_older_facts_never_overwrite_newer_ones():

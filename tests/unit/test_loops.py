@@ -60,6 +60,25 @@ async def test_readiness_names_a_loop_once_it_has_died_twice_and_until_it_runs_s
     assert loops._dying == {}, "who does not run any more is forgotten"
 
 
+@pytest.mark.usefixtures("hurried")
+async def test_readiness_names_a_loop_that_keeps_dying_although_another_of_its_name_runs_well():
+    # Each shard of presence runs the same loops.
+    runs, named = 0, []
+
+    async def dies() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise KeyError("a bug")
+        named.extend(dying_loops())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_running, "test", anyio.sleep_forever)
+        await keep_running("test", dies)
+        tasks.cancel_scope.cancel()
+    assert named == ["test"]
+
+
 async def test_a_cancelled_loop_is_not_started_again():
     runs = 0
 
