@@ -7,5 +7,5 @@ redis_link.py  one Redis: connections, scripts, keys      slot_map.py    where a
 clock.py       one clock for all nodes: Redis TIME        time.lua       the clock that judges deadlines
 bus.py         pub/sub that notices its own gaps          logs.py        one line per event
 metrics.py     what operators can watch                   loops.py       loops that outlive their own bugs
-slices.py      something for many, a few at a time
+slices.py      something for many, each alone, a few at a time
 """

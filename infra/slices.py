@@ -1,4 +1,4 @@
-"""Doing something with many, without keeping the event loop from everybody else."""
+"""Doing something with many: what one of them cannot take costs nobody else anything, and no one waits for all of them."""
 
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -22,16 +22,26 @@ log = structlog.get_logger("slices")
 async def in_slices(work: str, items: Iterable[T], act: Callable[[T], None]) -> None:
     """Call ``act`` with each item, in order, letting everybody else have a turn every few milliseconds.
 
-    A bug that one item meets costs that item and nothing else: it is logged with its traceback and counted as ``work``.
+    A bug that one item meets costs that item: it is logged with its traceback and counted as ``work``.
     ``items`` must stay as they are meanwhile: give a copy of what others change.
     """
     slice_ends_s = monotonic() + SLICE_S
     for index, item in enumerate(items):
-        try:
-            act(item)
-        except Exception:
-            ITEMS_FAILED.labels(work).inc()
-            log.exception("item_failed", work=work, item=repr(item))
+        _act_alone(work, item, act)
         if index % SLICE_LOOK_LEN == 0 and monotonic() > slice_ends_s:
             await checkpoint()
             slice_ends_s = monotonic() + SLICE_S
+
+
+def each_alone(work: str, items: Iterable[T], act: Callable[[T], None]) -> None:
+    """The same for a few, in one go."""
+    for item in items:
+        _act_alone(work, item, act)
+
+
+def _act_alone(work: str, item: T, act: Callable[[T], None]) -> None:
+    try:
+        act(item)
+    except Exception:
+        ITEMS_FAILED.labels(work).inc()
+        log.exception("item_failed", work=work, item=repr(item))

@@ -131,7 +131,7 @@ class Presence:
             async with anyio.create_task_group() as tasks:
                 for name, step in self._steps():
                     tasks.start_soon(keep_running, f"presence_{name}", partial(self._keep_on, name, step))
-                tasks.start_soon(keep_running, "watches", self._watches.run)
+                tasks.start_soon(self._watches.run)
         finally:
             with anyio.move_on_after(STOP_TIMEOUT_S, shield=True):
                 await self._retire()

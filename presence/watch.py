@@ -13,7 +13,7 @@ turns it into bytes has to do so once.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -21,6 +21,7 @@ import anyio
 import structlog
 
 from infra.bus import Bus
+from infra.loops import failing_alone, in_halves, keep_running
 from infra.slices import in_slices
 from models.errors import Unavailable
 from models.wire import StatusView
@@ -143,8 +144,8 @@ class Watches:
     async def run(self) -> None:
         """Keep up with who is watched and with what becomes of them, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_up)
-            tasks.start_soon(self._tell)
+            tasks.start_soon(keep_running, "watches", self._keep_up)
+            tasks.start_soon(keep_running, "watches_told", self._tell)
 
     # --- subscribing and reading --------------------------------------------------------------------------------------
 
@@ -174,15 +175,23 @@ class Watches:
             for mechanic_id in batch:
                 del self._stale[mechanic_id]
             batch = [mechanic_id for mechanic_id in batch if mechanic_id in self._watched]
-            if batch:
-                try:
-                    await self._bus.subscribe(*map(self._channel_of, batch), handler=self._hear)
-                    current = await self._read(batch)
-                except Unavailable:
-                    self._stale.update(dict.fromkeys(batch))
-                    raise
-                for mechanic_id in batch:
-                    self._give(mechanic_id, current.get(mechanic_id))
+            try:
+                await in_halves(batch, self._read_and_give, self._give_up)
+            except Unavailable:
+                self._stale.update(dict.fromkeys(batch))
+                raise
+
+    async def _read_and_give(self, ids: Sequence[str]) -> None:
+        await self._bus.subscribe(*map(self._channel_of, ids), handler=self._hear)
+        current = await self._read(ids)
+        for mechanic_id in ids:
+            self._give(mechanic_id, current.get(mechanic_id))
+
+    async def _give_up(self, mechanic_id: str, error: Exception) -> None:
+        """Leave the status of one mechanic unread, which is a bug: their changes are told all the same."""
+        with failing_alone("watch", mechanic_id=mechanic_id):
+            self._give(mechanic_id, None)
+            raise error
 
     def _give(self, mechanic_id: str, snapshot: StatusView | None) -> None:
         """Have a snapshot told. ``None``: there is no such mechanic, and whoever wished for one waits no longer."""
@@ -226,7 +235,9 @@ class Watches:
             await self._has_news.wait()
             self._has_news = anyio.Event()
             while self._news:
-                await self._tell_one(self._news.popleft())
+                news = self._news.popleft()
+                with failing_alone("status", mechanic_id=news.status.mechanic_id):
+                    await self._tell_one(news)
 
     async def _tell_one(self, news: _News) -> None:
         status, wishes = news.status, news.wishes

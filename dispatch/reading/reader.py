@@ -112,6 +112,7 @@ class Reader:
         A customer's requests; a mechanic's sessions, also those that they gave back. Open, or settled within the last day.
         """
         table, excluded = tables.SessionRequest, tables.Exclusion
+        wanted = frozenset(account_ids)
         concerned: defaultdict[str, list[RequestView]] = defaultdict(list)
         async with self._database.read() as session:
             now_ms = self._clock.now_ms()
@@ -131,7 +132,7 @@ class Reader:
             newest_first = [rows[request_id] for request_id in sorted(rows, reverse=True)]
             for seen in await request_views(session, newest_first, now_ms=now_ms):
                 for account_id in seen.shown_to | former[seen.view.id]:
-                    if account_id in account_ids:
+                    if account_id in wanted:
                         concerned[account_id].append(seen.view)
         return {account_id: views[:REQUESTS_MAX] for account_id, views in concerned.items()}
 

@@ -1,11 +1,13 @@
 """Look-ups that come at the same time become one: the first waits for nobody, those that come meanwhile go together."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 import anyio
 
-from models.errors import DatabaseUnavailable
+from infra.loops import in_halves
+from infra.metrics import ITEMS_FAILED
+from models.errors import DatabaseUnavailable, Unavailable
 
 T = TypeVar("T")
 
@@ -21,6 +23,14 @@ class _Wish(Generic[T]):
         self.event = anyio.Event()
         self.found: T | None = None
         self.error: Exception | None = None
+
+    def fulfil(self, found: T | None) -> None:
+        self.found = found
+        self.event.set()
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.event.set()
 
 
 class Batches(Generic[T]):
@@ -52,13 +62,23 @@ class Batches(Generic[T]):
             await self._fulfil(batch)
 
     async def _fulfil(self, batch: dict[str, _Wish[T]]) -> None:
-        found: Mapping[str, T] = {}
-        failure: Exception | None = DatabaseUnavailable("The read was given up, because this node stops.")
+        """Read the batch together; of a bug, find the key that meets it, so that nobody else's wish fails with it."""
+
+        async def read(keys: Sequence[str]) -> None:
+            found = await self._read(keys)
+            for key in keys:
+                batch[key].fulfil(found.get(key))
+
+        async def fail(key: str, error: Exception) -> None:
+            ITEMS_FAILED.labels("snapshot").inc()
+            batch[key].fail(error)
+
+        failure: Exception = DatabaseUnavailable("The read was given up, because this node stops.")
         try:
-            found, failure = await self._read(batch.keys()), None
-        except Exception as error:  # noqa: BLE001 - it is raised again by everybody who waits for this batch
+            await in_halves(list(batch), read, fail)
+        except Unavailable as error:
             failure = error
         finally:
-            for key, wish in batch.items():
-                wish.found, wish.error = found.get(key), failure
-                wish.event.set()
+            for wish in batch.values():
+                if not wish.event.is_set():
+                    wish.fail(failure)

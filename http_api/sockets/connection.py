@@ -24,6 +24,7 @@ from http_api.sockets.batches import Batches
 from http_api.sockets.jobs import Work
 from http_api.sockets.protocol import SocketLike
 from infra.clock import Clock
+from infra.metrics import ITEMS_FAILED
 from models import wire
 from models.errors import Unavailable
 from models.wire import ErrorMessage, RequestUpdate, RequestView
@@ -101,6 +102,9 @@ class Connection:
         self._socket: SocketLike | None = None
         self._jobs: deque[tuple[Work, str | None]] | None = None
         self._held: list[Callable[[], None]] | None = []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.account_id}>"
 
     # --- for the two kinds to fill in ---------------------------------------------------------------------------------
 
@@ -319,6 +323,7 @@ class Connection:
             self._node.mark_stale(self)
         except Exception:
             # A bug: loud in the log, and in the client that met it, but no reason to end everybody else's connection.
+            ITEMS_FAILED.labels("socket_job").inc()
             log.exception("job_failed", account_id=self.account_id, job=_name_of(job))
             self.error("internal_error", "Something went wrong on our side.", ref)
 

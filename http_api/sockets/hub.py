@@ -37,8 +37,8 @@ from http_api.sockets.stale import Stale
 from http_api.sockets.tables import ConnectionTable
 from infra.bus import Bus
 from infra.clock import Clock
+from infra.loops import Loop, failing_alone, keep_running
 from infra.slices import in_slices
-from models.errors import Unavailable
 from models.settings import DoorSettings
 from presence.service import Presence
 
@@ -96,6 +96,14 @@ class Hub:
             WebSocketRoute("/ws/mechanic", self._open_mechanic),
             WebSocketRoute("/ws/customer", self._open_customer),
         ]
+        self._loops: Mapping[str, Loop] = {
+            "mechanic_snapshots": self._mechanic_snapshots.run,
+            "customer_snapshots": self._customer_snapshots.run,
+            "recent_requests": self._recent_requests.run,
+            "inbox": self._inbox.run,
+            "socket_time": self._keep_time,
+            "stale_sockets": self._stale.run,
+        }
         self._is_running = False
         self._is_draining = False
         # A tenth of the shortest wait, so that nothing is noticeably late.
@@ -134,12 +142,8 @@ class Hub:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(self._jobs.run)
                 await self._bus.subscribe(self._channel, handler=self._inbox.hear)
-                tasks.start_soon(self._mechanic_snapshots.run)
-                tasks.start_soon(self._customer_snapshots.run)
-                tasks.start_soon(self._recent_requests.run)
-                tasks.start_soon(self._inbox.run)
-                tasks.start_soon(self._keep_time)
-                tasks.start_soon(self._stale.run)
+                for name, loop in self._loops.items():
+                    tasks.start_soon(keep_running, name, loop)
                 self._is_running = True
                 task_status.started()
         finally:
@@ -194,7 +198,8 @@ class Hub:
         """Return why this connection cannot be opened, or ``None``: then its snapshot has been read."""
         try:
             is_known = await connection.prepare()
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001
+            # A broken world or a bug: it is logged there, and the client gets an answer.
             return problems.failure(error, where=websocket.scope["path"])
         if not is_known:
             return unauthenticated()
@@ -217,12 +222,13 @@ class Hub:
 
             await in_slices("socket_time", self._everybody(), check)
             for shown, viewers in self.offers.due(now_s, now_ms):
-                frame = shown.frame(now_ms)
+                with failing_alone("offer_again", offer_id=shown.offer.offer_id):
+                    frame = shown.frame(now_ms)
 
-                def send_again(connection: MechanicConnection, frame: bytes = frame) -> None:
-                    connection.deliver(frame)
+                    def send_again(connection: MechanicConnection, frame: bytes = frame) -> None:
+                        connection.deliver(frame)
 
-                await in_slices("offer_again", viewers, send_again)
+                    await in_slices("offer_again", viewers, send_again)
 
     # --- gaps ---------------------------------------------------------------------------------------------------------
 

@@ -24,12 +24,15 @@ from http_api.sockets.mechanic import MechanicConnection
 from http_api.sockets.open_offers import OpenOffers
 from http_api.sockets.tables import ConnectionTable
 from infra.clock import Clock
-from infra.slices import in_slices
+from infra.loops import failing_alone
+from infra.slices import each_alone, in_slices
 from models import wire
 from models.wire import OfferWithdrawn
 
 ForMechanics = OfferTo | Withdraw | ToMechanic | StandingChanged
 
+WORK: Final = "delivery"
+"""What operators call it when a delivery, or one socket's part of it, fails."""
 QUEUE_LEN_MAX: Final = 10_000
 """Deliveries waiting; beyond it they are dropped and everybody gets a snapshot instead."""
 
@@ -80,7 +83,9 @@ class Inbox:
             await self._has_deliveries.wait()
             self._has_deliveries = anyio.Event()
             while self._queue:
-                await self._deliver(self._queue.popleft())
+                delivery = self._queue.popleft()
+                with failing_alone(WORK, delivery=type(delivery).__name__):
+                    await self._deliver(delivery)
 
     async def _deliver(self, delivery: ForMechanics) -> None:
         match delivery:
@@ -91,8 +96,8 @@ class Inbox:
             case ToMechanic(mechanic_id, frame, told):
                 _frame_for(self._mechanics.of(mechanic_id), frame, told)
             case StandingChanged(mechanic_id, on_duty, is_busy):
-                for connection in self._mechanics.of(mechanic_id):
-                    connection.hear_standing(Standing(on_duty, is_busy))
+                standing = Standing(on_duty, is_busy)
+                each_alone(WORK, self._mechanics.of(mechanic_id), lambda one: one.hear_standing(standing))
             case _:
                 assert_never(delivery)
 
@@ -105,23 +110,21 @@ class Inbox:
             return
         frame = shown.frame(now_ms)
         if delivery.mechanic_id is not None:
-            for connection in self._mechanics.of(delivery.mechanic_id):
-                connection.show(shown, frame, now_s)
+            each_alone(WORK, self._mechanics.of(delivery.mechanic_id), lambda one: one.show(shown, frame, now_s))
             return
         excluded = frozenset(delivery.excluded)
 
         def show(connection: MechanicConnection) -> None:
             connection.show_broadcast(shown, frame, now_s, is_excluded=connection.account_id in excluded)
 
-        await in_slices("delivery", self._mechanics.all(), show)
+        await in_slices(WORK, self._mechanics.all(), show)
 
     async def _withdraw(self, delivery: Withdraw) -> None:
         offer_id = delivery.offer_id
         frame = frame_text(wire.encode(OfferWithdrawn(offer_id, delivery.reason)))
         if delivery.only_mechanic_id is not None:
             self._offers.declined(offer_id, delivery.only_mechanic_id)
-            for connection in self._mechanics.of(delivery.only_mechanic_id):
-                connection.withdraw(offer_id, frame)
+            each_alone(WORK, self._mechanics.of(delivery.only_mechanic_id), lambda one: one.withdraw(offer_id, frame))
             return
         self._offers.withdrawn(offer_id)
 
@@ -129,11 +132,10 @@ class Inbox:
             if connection.connection_id != delivery.except_connection_id:
                 connection.withdraw(offer_id, frame)
 
-        await in_slices("delivery", self._mechanics.all(), withdraw)
+        await in_slices(WORK, self._mechanics.all(), withdraw)
 
 
 def _frame_for(connections: Iterable[Connection], payload: msgspec.Raw, told: Told | None) -> None:
     if connections:
         frame = frame_text(bytes(payload))
-        for connection in connections:
-            connection.tell(frame, told)
+        each_alone(WORK, connections, lambda one: one.tell(frame, told))

@@ -6,6 +6,8 @@ import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskGroup, TaskStatus
 
+from infra.loops import failing_alone
+
 Work = Callable[[], Awaitable[None]]
 
 
@@ -18,7 +20,7 @@ class Jobs:
         self._is_idle = anyio.Event()
 
     def start(self, work: Work) -> None:
-        """Run ``work``, which must not raise, beside what is in hand already."""
+        """Run ``work`` beside what is in hand already. A bug that it meets ends it, and nothing else."""
         if self._tasks is not None:
             self._in_hand += 1
             if self._is_idle.is_set():
@@ -41,7 +43,8 @@ class Jobs:
 
     async def _count(self, work: Work) -> None:
         try:
-            await work()
+            with failing_alone("socket_job"):
+                await work()
         finally:
             self._in_hand -= 1
             if not self._in_hand:

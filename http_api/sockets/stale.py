@@ -4,6 +4,8 @@ from typing import Final, Protocol
 
 import anyio
 
+from infra.loops import failing_alone
+
 READERS: Final = 100
 """How many connections wait for their snapshots side by side; read together, they are one."""
 AGAIN_AFTER_S: Final = 1.0
@@ -46,5 +48,6 @@ class Stale:
     async def _refresh(self, marked: list[Refreshable], unread: list[Refreshable]) -> None:
         while marked:
             connection = marked.pop()
-            if not await connection.refresh_in_turn():
-                unread.append(connection)
+            with failing_alone("refresh", connection=repr(connection)):
+                if not await connection.refresh_in_turn():
+                    unread.append(connection)

@@ -8,6 +8,7 @@ import pytest
 from anyio import wait_all_tasks_blocked
 
 from http_api.sockets.batches import BATCH_LEN_MAX, Batches
+from models.errors import DatabaseUnavailable
 
 
 class Library:
@@ -17,6 +18,8 @@ class Library:
         self.reads: list[list[str]] = []
         self.edition = 1
         self.is_burning = False
+        self.cursed: str | None = None
+        """Whoever reads this key fails."""
         self.door = anyio.Event()
         self.door.set()
 
@@ -25,7 +28,9 @@ class Library:
         edition = self.edition
         await self.door.wait()
         if self.is_burning:
-            raise OSError("smoke")
+            raise DatabaseUnavailable("smoke")
+        if self.cursed in keys:
+            raise KeyError("a bug")
         return {key: f"{key}, edition {edition}" for key in keys if key != "unknown"}
 
 
@@ -85,7 +90,30 @@ async def test_a_failed_read_fails_for_everybody_in_it_and_the_next_one_succeeds
     library = Library()
     async with batches(library) as looked_up:
         library.is_burning = True
-        with pytest.raises(OSError, match="smoke"):
+        with pytest.raises(DatabaseUnavailable, match="smoke"):
             await looked_up.get("key")
         library.is_burning = False
         assert await looked_up.get("key") == "key, edition 1"
+
+
+@pytest.mark.bugs_planted
+async def test_a_key_that_no_read_survives_fails_alone():
+    library = Library()
+    library.cursed = "7"
+    answers: dict[str, str | None] = {}
+    async with batches(library) as looked_up:
+
+        async def ask(key: str) -> None:
+            if key == library.cursed:
+                with pytest.raises(KeyError, match="a bug"):
+                    await looked_up.get(key)
+            else:
+                answers[key] = await looked_up.get(key)
+
+        keys = [str(number) for number in range(BATCH_LEN_MAX)]
+        async with anyio.create_task_group() as tasks:
+            for key in keys:
+                tasks.start_soon(ask, key)
+    assert answers == {key: f"{key}, edition 1" for key in keys if key != "7"}
+    # By halves: at most two reads for each halving, not one for each key.
+    assert len(library.reads) <= 2 * BATCH_LEN_MAX.bit_length() + 1

@@ -373,6 +373,7 @@ async def test_a_database_that_is_away_is_said_and_the_next_try_succeeds():
         assert phone.hears_kinds() == ["offer_accepted"]
 
 
+@pytest.mark.bugs_planted
 async def test_a_bug_is_told_to_the_one_who_met_it_and_nobody_else_notices():
     async with stage() as here:
         phone, other = await here.mechanic("mike"), await here.mechanic("jane")
