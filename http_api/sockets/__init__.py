@@ -4,7 +4,7 @@ Read first: ``connection.py`` (what a socket does; its two kinds are ``mechanic.
 
 hub.py           all sockets of this node, and what time does   handshake.py    who may open one
 connection.py    one synchronous object per socket              mechanic.py     a mechanic's
-customer.py      a customer's                                   open_offers.py  what is sent until acknowledged
+customer.py      a customer's                                   shown_offers.py  what is sent until acknowledged
 tables.py        who is connected, by account                   inbox.py        what the other nodes have to say
 jobs.py          what takes a while                             stale.py        who may have missed a change
 batches.py       one look-up for many who ask                   shared_frames.py  one frame for many sockets

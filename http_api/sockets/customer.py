@@ -66,7 +66,7 @@ class CustomerConnection(Connection):
         self.handle(wire.customer_decoder.decode(text))
 
     def handle(self, message: CustomerMessage) -> None:
-        """Answer at once what can be answered at once; the rest becomes a job."""
+        """Answer at once what needs nobody else; the rest becomes a job."""
         match message:
             case Heartbeat():
                 self.acknowledge_heartbeat()
@@ -78,7 +78,7 @@ class CustomerConnection(Connection):
                 assert_never(message)
 
     def complaint(self, text: str, error: Exception) -> ErrorMessage:
-        """Say what is wrong; too many at once is the same as too many in total."""
+        """Say what is wrong; too many in one message is the same as too many in total."""
         said = super().complaint(text, error)
         if said.code == "invalid_message" and _is_long_watch(text):
             return _TOO_MANY

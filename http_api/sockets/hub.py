@@ -30,9 +30,9 @@ from http_api.sockets.handshake import Handshakes, unauthenticated, unavailable
 from http_api.sockets.inbox import Inbox
 from http_api.sockets.jobs import Jobs
 from http_api.sockets.mechanic import MechanicConnection, MechanicParts
-from http_api.sockets.open_offers import OpenOffers
 from http_api.sockets.protocol import EXTENSION, SocketCounters, SocketLimits
 from http_api.sockets.shared_frames import HeartbeatAcks, StatusFrames
+from http_api.sockets.shown_offers import ShownOffers
 from http_api.sockets.stale import Stale
 from http_api.sockets.tables import ConnectionTable
 from infra.bus import Bus
@@ -73,7 +73,7 @@ class Hub:
         self.counters = SocketCounters()
         self.mechanics: ConnectionTable[MechanicConnection] = ConnectionTable()
         self.customers: ConnectionTable[CustomerConnection] = ConnectionTable()
-        self.offers: OpenOffers[MechanicConnection] = OpenOffers(resend_interval_ms / 1000)
+        self.offers: ShownOffers[MechanicConnection] = ShownOffers(resend_interval_ms / 1000)
         self._inbox = Inbox(self.mechanics, self.customers, self.offers, clock, on_overflow=self._note_gap)
         self._jobs = Jobs()
         self._stale = Stale()

@@ -21,7 +21,7 @@ from http_api.sockets.connection import Connection
 from http_api.sockets.customer import CustomerConnection
 from http_api.sockets.frames import frame_text
 from http_api.sockets.mechanic import MechanicConnection
-from http_api.sockets.open_offers import OpenOffers
+from http_api.sockets.shown_offers import ShownOffers
 from http_api.sockets.tables import ConnectionTable
 from infra.clock import Clock
 from infra.loops import failing_alone
@@ -44,7 +44,7 @@ class Inbox:
         self,
         mechanics: ConnectionTable[MechanicConnection],
         customers: ConnectionTable[CustomerConnection],
-        offers: OpenOffers[MechanicConnection],
+        offers: ShownOffers[MechanicConnection],
         clock: Clock,
         *,
         on_overflow: Callable[[], None],

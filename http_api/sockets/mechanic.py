@@ -13,8 +13,8 @@ from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
 from http_api.sockets.connection import Connection, Node, log
 from http_api.sockets.frames import frame_text
-from http_api.sockets.open_offers import OpenOffers, ShownOffer
 from http_api.sockets.protocol import SocketLike
+from http_api.sockets.shown_offers import ShownOffer, ShownOffers
 from models import wire
 from models.errors import Unavailable
 from models.ids import new_id
@@ -48,7 +48,7 @@ class MechanicParts:
     dispatch: Dispatch
     reader: Reader
     snapshots: Batches[MechanicSnapshot]
-    offers: OpenOffers["MechanicConnection"]
+    offers: ShownOffers["MechanicConnection"]
 
 
 class MechanicConnection(Connection):
@@ -101,7 +101,7 @@ class MechanicConnection(Connection):
         self.handle(wire.mechanic_decoder.decode(text))
 
     def handle(self, message: MechanicMessage) -> None:
-        """Answer at once what can be answered at once; the rest becomes a job."""
+        """Answer at once what needs nobody else; the rest becomes a job."""
         match message:
             case Heartbeat():
                 self.acknowledge_heartbeat()

@@ -64,7 +64,7 @@ class Newest(Generic[Key]):
             self._keys.popitem(last=False)
 
 
-class OpenOffers(Generic[Viewer]):
+class ShownOffers(Generic[Viewer]):
     """All offers shown on this node, by id."""
 
     def __init__(self, resend_interval_s: float) -> None:
