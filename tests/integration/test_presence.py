@@ -337,8 +337,8 @@ async def test_a_status_that_is_announced_or_read_again_is_told_once(any_redis_u
         await eventually(lambda: sink.words == ["offline", "available"], "the change arrives")
         await a.bus.publish(channel, announced[0])
         await eventually(lambda: announced == announced[:1] * 2, "the same is heard again")
-        a.presence._watches.distrust()
-        # One loop reads, in order: what was distrusted before this is read with it, or before.
+        a.presence._watches.mark_stale()
+        # One loop reads, in order: what was stale before this is read with it, or before.
         second = Recorder()
         await a.presence.watch([mechanic], second)
         assert second.words == ["available"]
