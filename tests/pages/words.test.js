@@ -31,7 +31,7 @@ says("a span", [
   ["seconds", words.span(30), "30 s"],
   ["a fraction, to one place", words.span(1.25), "1.3 s"],
   ["a whole number has no places", words.span(4.04), "4 s"],
-  ["just under a minute is a minute", words.span(59.97), "1 min"],
+  ["just under a minute is a minute", words.span(59.95), "1 min"],
   ["minutes", words.span(600), "10 min"],
   ["minutes and seconds", words.span(90), "1 min 30 s"],
   ["there are never sixty seconds", words.span(119.7), "2 min"],
@@ -46,6 +46,7 @@ says("a countdown", [
   ["the last begun second counts", words.countdown(1), "0:01"],
   ["seconds have two digits", words.countdown(61_000), "1:01"],
   ["up to an hour", words.countdown(3_599_000), "59:59"],
+  ["an hour", words.countdown(3_600_000), "1:00:00"],
   ["hours", words.countdown(3_661_000), "1:01:01"],
   ["ten hours", words.countdown(36_000_000), "10:00:00"],
 ]);
@@ -169,7 +170,8 @@ const ANA = { id: "m2", name: "Ana Lima" };
 const FIRST = "Every available mechanic is asked; the first to accept gets it.";
 
 /** @param {RequestView["fallback_reason"]} fallback_reason */
-const widened = (fallback_reason) => story({ status: "broadcasting", fallback_reason })[2];
+const widened = (fallback_reason, preferred = "Mike") =>
+  story({ status: "broadcasting", fallback_reason }, { preferred })[2];
 /** @param {number} available_count */
 const asked = (available_count) => story({ status: "broadcasting" }, { available_count })[2];
 
@@ -180,6 +182,7 @@ says("the customer's story", [
     story({ timeline: [{ at: AT, event: "delivered" }] }, { status: OFFLINE })[2],
     `Your request has reached Mike. ${THEN}`,
   ],
+  ["the offer is on its way", story({ timeline: [{ at: AT, event: "offered" }] })[2], THEN],
   [
     "nobody can reach the favourite",
     story({}, { status: OFFLINE })[2],
@@ -195,9 +198,10 @@ says("the customer's story", [
   ["after the window", widened("expired"), `Mike did not answer in time. ${FIRST}`],
   ["after skipping", widened("skipped"), `You skipped the wait. ${FIRST}`],
   ["after what only a newer server does", widened(NEWER), FIRST],
+  ["after a decline of nobody in particular", widened("declined", ""), `Your favorite could not take it. ${FIRST}`],
   [
-    "after a favourite without a name",
-    story({ status: "broadcasting", fallback_reason: "expired" }, { preferred: "" })[2],
+    "after the window of nobody in particular",
+    widened("expired", ""),
     `Your favorite did not answer in time. ${FIRST}`,
   ],
   ["nobody is free", asked(0), "Nobody is free this minute; whoever comes on duty gets your request at once."],

@@ -14,7 +14,7 @@ const LOCALE = "en-US";
  * @param {string} [currency]  ISO 4217, any case
  */
 export function money(cents, currency = "usd") {
-  return new Intl.NumberFormat(LOCALE, { style: "currency", currency: currency.toUpperCase() }).format(cents / 100);
+  return new Intl.NumberFormat(LOCALE, { style: "currency", currency }).format(cents / 100);
 }
 
 /**
@@ -42,7 +42,7 @@ export function countdown(left_ms) {
   return `${minutes}:${two(seconds % 60)}`;
 }
 
-const relative = new Intl.RelativeTimeFormat("en", { numeric: "always" });
+const relative = new Intl.RelativeTimeFormat("en");
 
 /**
  * "2 hours ago", "just now".
@@ -60,7 +60,6 @@ export function ago(at, now_ms) {
     ["week", 604_800],
     ["day", 86_400],
     ["hour", 3_600],
-    ["minute", 60],
   ];
   const [unit, size] = steps.find(([, length]) => seconds >= length) ?? ["minute", 60];
   return relative.format(-Math.max(1, Math.floor(seconds / size)), unit);
@@ -93,7 +92,7 @@ const BUSINESS = /'s\b|’s\b|&|\d|garage|auto|motor|work|service|repair|tire|ty
  */
 export function shortName(name, type) {
   const workshop = type ? type === "workshop" : BUSINESS.test(name);
-  return workshop ? name : (name.trim().split(/\s+/)[0] ?? name);
+  return workshop ? name : (name.trim().split(/\s/)[0] ?? name);
 }
 
 /** @param {ProviderType} type */
@@ -164,7 +163,7 @@ export function planName(plans, id) {
  * @param {string} word  snake_case
  */
 function sentence(word) {
-  const text = word.replaceAll("_", " ").trim();
+  const text = word.replaceAll("_", " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
