@@ -233,10 +233,12 @@ test("anything that is heard is a sign of life", async () => {
   assert.equal(states.at(-1), "live");
 });
 
-test("a server that opens and then says nothing is given up", async () => {
+test("a server that opens and then says nothing is given up, and not before its time", async () => {
   manners.welcomes = false;
   socket.start();
   await until("a connection", () => line()?.readyState === WebSocket.OPEN);
+  tab.window.dispatchEvent(new Event("online"));
+  assert.deepEqual(waits, [WELCOME_TIMEOUT_MS], "whoever is connecting already need not hurry");
   pass(WELCOME_TIMEOUT_MS - 1);
   assert.equal(states.at(-1), "connecting");
   pass(1);
@@ -328,13 +330,18 @@ test("whoever comes back, or back online, does not sit out a long wait", async (
   }
 });
 
-test("hurrying does not start over: who fails again waits longer", async () => {
+test("who hurries and fails waits longer again, but not as long as before", async () => {
   await live();
-  assert.equal(await lostBy(1008), 11_250);
+  for (const wait_ms of [250, 500, 1_000]) {
+    assert.equal(await lostBy(1011), wait_ms);
+    await back();
+  }
+  assert.equal(await lostBy(1011), 2_000);
   manners.opens = false;
+  const count = states.length;
   tab.window.dispatchEvent(new Event("online"));
   pass(250);
-  await until("a failure", () => visits.length === 2 && states.length === 4);
+  await until("a failure", () => states.length === count + 1);
   assert.equal(waits.at(-1), 500);
 });
 
@@ -389,9 +396,26 @@ test("whoever stops says goodbye, is told nothing more, and may start again", as
   assert.equal(visits.length, 2);
 });
 
-test("whoever stops while waiting does not come back", async () => {
+test("whoever stops while waiting does not come back, whatever happens to the tab", async () => {
   await live();
   await lostBy(1011);
   socket.stop();
+  for (const name of ["online", "pageshow", "offline"]) tab.window.dispatchEvent(new Event(name));
+  tab.document.dispatchEvent(new Event("visibilitychange"));
+  assert.deepEqual([states.at(-1), timers.size], ["closed", 0]);
+});
+
+test("whoever stops because the handshake keeps failing is not brought back", async () => {
+  manners.opens = false;
+  const impatient = new LiveSocket("/ws/customer", {
+    message: () => {},
+    state: (state) => states.push(state),
+    signedOut: () => {},
+    refused: () => impatient.stop(),
+  });
+  impatient.start();
+  await until("the first failure", () => states.at(-1) === "reconnecting");
+  pass(250);
+  await until("the second failure", () => states.at(-1) === "closed");
   assert.equal(timers.size, 0);
 });

@@ -168,7 +168,6 @@ export class LiveSocket {
   #lost(code) {
     const had_welcome = this.#welcomed;
     this.#drop();
-    if (this.#stopped) return;
     const then = thenAfter(code);
     if (then === "sign_in") {
       this.stop();
@@ -198,7 +197,6 @@ export class LiveSocket {
     clearTimeout(this.#probeTimer);
     clearTimeout(this.#stableTimer);
     this.#welcomed = false;
-    this.#unanswered = false;
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(code);
