@@ -32,7 +32,7 @@ from http_api.sockets.jobs import Jobs
 from http_api.sockets.mechanic import MechanicConnection, MechanicParts
 from http_api.sockets.protocol import EXTENSION, SocketCounters, SocketLimits
 from http_api.sockets.shared_frames import HeartbeatAcks, StatusFrames
-from http_api.sockets.shown_offers import ShownOffers
+from http_api.sockets.shown_offers import ShownOffer, ShownOffers
 from http_api.sockets.stale import Stale
 from http_api.sockets.tables import ConnectionTable
 from infra.bus import Bus
@@ -117,7 +117,10 @@ class Hub:
         return {"mechanic": len(self.mechanics), "customer": len(self.customers)}
 
     def mechanic(self, identity: Identity) -> MechanicConnection:
-        """Return a connection for a mechanic who is about to open a socket, in the table already: no change is missed."""
+        """Return a connection for a mechanic who is about to open a socket.
+
+        It is in the table before its snapshot is read, so no change is missed.
+        """
         connection = MechanicConnection(self._node, self._mechanic_parts, identity)
         self.mechanics.add(connection)
         return connection
@@ -225,8 +228,14 @@ class Hub:
                 with failing_alone("offer_again", offer_id=shown.offer.offer_id):
                     frame = shown.frame(now_ms)
 
-                    def send_again(connection: MechanicConnection, frame: bytes = frame) -> None:
-                        connection.deliver(frame)
+                    def send_again(
+                        connection: MechanicConnection,
+                        frame: bytes = frame,
+                        shown: ShownOffer[MechanicConnection] = shown,
+                    ) -> None:
+                        # It may have been withdrawn or answered since the first slice.
+                        if self.offers.is_awaited(shown, connection):
+                            connection.deliver(frame)
 
                     await in_slices("offer_again", viewers, send_again)
 

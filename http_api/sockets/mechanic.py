@@ -301,16 +301,19 @@ class MechanicConnection(Connection):
                 self.show(shown, shown.frame(now_ms), now_s)
 
     def _remember(self, shown: ShownOffer["MechanicConnection"], now_s: float) -> bool:
-        """Note that this socket shows the offer; ``False`` if it did already, or its mechanic does not want it."""
+        """Note that this socket shows the offer; ``False`` if it did already, it is gone, or its mechanic does not want it."""
+        offers, offer_id = self._parts.offers, shown.offer.offer_id
+        # An offer may have gone since its entry was looked up: sockets are told of it in slices.
+        if offers.is_gone(offer_id) or offers.is_declined(offer_id, self.account_id):
+            return False
         if self._shown is None:
             self._shown = {}
-        offer_id = shown.offer.offer_id
-        if offer_id in self._shown or self._parts.offers.is_declined(offer_id, self.account_id):
+        if offer_id in self._shown:
             return False
         if len(self._shown) >= SHOWN_MAX:
             self._forget(next(iter(self._shown)))
         self._shown[offer_id] = shown
-        self._parts.offers.sent(shown, self, now_s)
+        offers.sent(shown, self, now_s)
         return True
 
     def _forget(self, offer_id: str) -> bool:

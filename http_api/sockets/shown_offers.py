@@ -82,6 +82,14 @@ class ShownOffers(Generic[Viewer]):
             return None
         return self._offers.setdefault(offer.offer_id, ShownOffer(offer, expires_at_ms))
 
+    def is_gone(self, offer_id: str) -> bool:
+        """Whether the offer is known to be gone."""
+        return offer_id in self._gone
+
+    def is_awaited(self, shown: ShownOffer[Viewer], viewer: Viewer) -> bool:
+        """Whether ``viewer`` has yet to acknowledge an offer that is not gone."""
+        return viewer in shown.unacknowledged and shown.offer.offer_id not in self._gone
+
     def withdrawn(self, offer_id: str) -> None:
         """Forget the offer, and remember that it is gone."""
         self._offers.pop(offer_id, None)
@@ -103,7 +111,7 @@ class ShownOffers(Generic[Viewer]):
     def due(self, now_s: float, now_ms: int) -> Iterator[tuple[ShownOffer[Viewer], list[Viewer]]]:
         """Yield whom to send what again now; forget what has been over for long.
 
-        Those yielded count as sent.
+        Those yielded count as sent. Whoever lets others have a turn before sending asks ``is_awaited`` again.
         """
         for shown in list(self._offers.values()):
             if now_ms >= shown.expires_at_ms:

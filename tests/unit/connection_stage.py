@@ -254,6 +254,8 @@ class Phone:
         self.messages: list[dict[str, Any]] = []
         self.frames: list[bytes] = []
         """Those that came ready made."""
+        self.on_frame: Callable[[], None] | None = None
+        """What happens in the moment in which a ready frame is sent."""
         self.pings = 0
         self.closed_with: int | None = None
 
@@ -268,6 +270,8 @@ class Phone:
         self.frames.append(frame)
         short = frame[1] < 126
         self.send(frame[2 if short else 4 :])
+        if self.on_frame is not None:
+            self.on_frame()
 
     def ping(self) -> None:
         self.pings += 1
@@ -299,7 +303,7 @@ class Phone:
 
 
 class Stage:
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, resend_interval_ms: int = 5_000, **settings: Any) -> None:
         self.clock = StageClock()
         self.bus = StageBus()
         self.presence = StagePresence()
@@ -314,6 +318,7 @@ class Stage:
             reader=cast(Reader, StageReader(self.dispatch)),
             # Nobody comes through the door: connections are made on the stage.
             handshakes=cast(Handshakes, None),
+            resend_interval_ms=resend_interval_ms,
         )
         self.tasks: TaskGroup | None = None
 
