@@ -33,6 +33,36 @@ def test_a_frame_is_read_whole_or_not_at_all_wherever_the_network_cuts_it(payloa
     assert parse(data + b"next", len(before), len_max=LEN_MAX) == (2, True, payload, len(data))
 
 
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65_535, 65_536])
+def test_each_of_the_three_ways_to_write_a_length_is_read_at_every_cut_of_its_header(length):
+    payload = bytes(n % 251 for n in range(length))
+    frame = from_client(2, payload)
+    assert parse(frame, 0, len_max=length) == (2, True, payload, len(frame))
+    for cut in (*range(min(len(frame), 16)), len(frame) - 1):
+        assert parse(frame[:cut], 0, len_max=length) is None
+    if length:
+        with pytest.raises(BadFrame) as refused:
+            parse(frame, 0, len_max=length - 1)
+        assert refused.value.code == 1009
+    (read,) = read_by_a_client(frame_text(payload))
+    assert bytes(read.data) == payload
+
+
+@pytest.mark.parametrize("opcode", [8, 9, 10])
+def test_a_control_frame_may_be_of_125_bytes_and_must_be_whole(opcode):
+    frame = from_client(opcode, b"x" * 125)
+    assert parse(frame, 0, len_max=LEN_MAX) == (opcode, True, b"x" * 125, len(frame))
+    for forbidden in (bytes((opcode, 0x81)), bytes((0x80 | opcode, 0xFE))):
+        with pytest.raises(BadFrame) as refused:
+            parse(forbidden, 0, len_max=LEN_MAX)
+        assert refused.value.code == 1002
+
+
+def test_a_message_may_come_in_pieces():
+    assert parse(from_client(1, b"he", is_final=False), 0, len_max=LEN_MAX) == (1, False, b"he", 8)
+    assert parse(from_client(0, b"llo"), 0, len_max=LEN_MAX) == (0, True, b"llo", 9)
+
+
 @given(payload=st.binary(max_size=70_000))
 def test_another_make_of_client_reads_what_we_write(payload):
     (frame,) = read_by_a_client(frame_text(payload)) if len(payload) < 2**20 else ()
