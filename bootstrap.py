@@ -52,8 +52,6 @@ _ENTERED = "_PITLANE_ENTERED"
 # Each of these would lead Python or pip away from the environment that is being set up.
 _MISLEADING = ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")
 _MISLEADING_PIP = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIREMENT", "PIP_CONSTRAINT")
-# The first pip that can fill an environment which has none.
-_HAS_PIP = "import sys, pip; sys.exit([int(part) for part in pip.__version__.split('.')[:2]] < [22, 3])"
 # pip's options that say how the packages are reached: the variable that tells uv, and what separates several values there.
 _PIP_TO_UV = {
     "index-url": ("UV_DEFAULT_INDEX", ""),
@@ -303,8 +301,12 @@ def _need_pip(environment: Environment, base: str, run: "_Runner") -> list[Path 
 
 def _find_pip(environment: Environment, base: str, run: "_Runner") -> list[Path | str] | None:
     """Return the command of a pip that fills the environment, which has none itself, or ``None``."""
-    if run([base, "-c", _HAS_PIP]) is None:
-        return [base, "-m", "pip", "--python", environment.python]
+    asked = run.start([base, "-c", "import pip; print(pip.__path__[0])"])
+    said, _ = asked.communicate()
+    # What `pip --python` runs in the other environment, itself being started for nothing else; from pip 22.2 on.
+    runner = Path(os.fsdecode(said).strip()) / "__pip-runner__.py"
+    if asked.returncode == 0 and runner.exists():
+        return [environment.python, runner]
     # ensurepip would take 5 s to install its wheel, which runs as it is.
     wheel = _find_pip_wheel()
     return [environment.python, wheel / "pip"] if wheel else None
