@@ -8,4 +8,5 @@ clock.py       one clock for all nodes: Redis TIME        time.lua       the clo
 bus.py         pub/sub that notices its own gaps          logs.py        one line per event
 metrics.py     what operators can watch                   loops.py       loops that outlive their own bugs
 slices.py      something for many, each alone, a few at a time
+backlog.py     what waits for one loop, bounded
 """

@@ -22,15 +22,13 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from infra.loops import failing_alone
+from infra.loops import Backoff, failing_alone
 from infra.redis_link import Home, RedisLink
 from infra.slot_map import tag_of
 from models.errors import RedisUnavailable
 
 PING_INTERVAL_S = 1.0
 DEAF_AFTER_S = 3.0
-RECONNECT_FIRST_S = 0.05
-RECONNECT_MAX_S = 1.0
 SUBSCRIBE_TIMEOUT_S = 5.0
 PLACE_LEN_MAX = 1_000
 """Channels subscribed between two looks at what else there is to do."""
@@ -58,7 +56,7 @@ class Bus:
         self._lost: set[str] = set()
         """Channels that were heard once and are not, or not yet again."""
         self._has_unplaced = anyio.Event()
-        self._delay_s = RECONNECT_FIRST_S
+        self._backoff = Backoff()
         self._log = structlog.get_logger("bus")
 
     def on_gap(self, handler: GapHandler) -> None:
@@ -109,8 +107,7 @@ class Bus:
                 await self._has_unplaced.wait()
                 has_failed = has_failed or bool(self._lost)
                 if has_failed:
-                    await anyio.sleep(self._delay_s)
-                    self._delay_s = min(self._delay_s * 2, RECONNECT_MAX_S)
+                    await self._backoff.wait()
                 try:
                     if has_failed:
                         await self._link.look_again()
@@ -169,7 +166,7 @@ class Bus:
         """Let whoever waits for ``channel`` know that Redis has confirmed it; for ears."""
         self._lost.discard(channel)
         if not self._lost:
-            self._delay_s = RECONNECT_FIRST_S
+            self._backoff.reset()
         if channel in self._handlers:
             self._confirmed[channel].set()
 

@@ -17,6 +17,8 @@ import structlog
 from infra.metrics import ITEMS_FAILED, LOOPS_DIED
 from models.errors import Unavailable
 
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 1.0
 RESTART_FIRST_S = 0.1
 RESTART_MAX_S = 5.0
 STEADY_AFTER_S = 6.0
@@ -94,6 +96,46 @@ async def in_halves(
             else:
                 half = len(together) // 2
                 waiting += [together[half:], together[:half]]
+
+
+class Backoff:
+    """How long to wait before the next try: twice as long after each failure, up to a bound."""
+
+    def __init__(self, first_s: float = RETRY_FIRST_S, max_s: float = RETRY_MAX_S) -> None:
+        self._first_s = first_s
+        self._max_s = max_s
+        self._next_s = first_s
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether there was a failure since it was last reset."""
+        return self._next_s != self._first_s
+
+    async def wait(self) -> None:
+        """Wait before the next try."""
+        delay_s = self._next_s
+        self._next_s = min(delay_s * 2, self._max_s)
+        await anyio.sleep(delay_s)
+
+    def reset(self) -> None:
+        """Begin anew: it has succeeded."""
+        self._next_s = self._first_s
+
+
+async def keep_on(what: str, step: Callable[[], Awaitable[None]]) -> None:
+    """Repeat ``step`` for ever; wait out a world that is broken, saying once that ``what`` waits, and that it goes on."""
+    backoff = Backoff()
+    while True:
+        try:
+            await step()
+        except Unavailable as error:
+            if not backoff.has_waited:
+                log.warning(f"{what}_waits", error=str(error))
+            await backoff.wait()
+            continue
+        if backoff.has_waited:
+            log.info(f"{what}_goes_on")
+            backoff.reset()
 
 
 async def keep_running(name: str, loop: Loop) -> None:

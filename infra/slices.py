@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final, TypeVar
 
-import structlog
 from anyio.lowlevel import checkpoint
 
-from infra.metrics import ITEMS_FAILED
+from infra.loops import failing_alone
 
 T = TypeVar("T")
 
@@ -15,8 +14,6 @@ SLICE_S: Final = 0.005
 """How long one slice may keep the event loop to itself."""
 SLICE_LOOK_LEN: Final = 32
 """How many are served between two looks at the clock."""
-
-log = structlog.get_logger("slices")
 
 
 async def in_slices(work: str, items: Iterable[T], act: Callable[[T], None]) -> None:
@@ -27,7 +24,8 @@ async def in_slices(work: str, items: Iterable[T], act: Callable[[T], None]) -> 
     """
     slice_ends_s = monotonic() + SLICE_S
     for index, item in enumerate(items):
-        _act_alone(work, item, act)
+        with failing_alone(work, item=item):
+            act(item)
         if index % SLICE_LOOK_LEN == 0 and monotonic() > slice_ends_s:
             await checkpoint()
             slice_ends_s = monotonic() + SLICE_S
@@ -36,12 +34,5 @@ async def in_slices(work: str, items: Iterable[T], act: Callable[[T], None]) -> 
 def each_alone(work: str, items: Iterable[T], act: Callable[[T], None]) -> None:
     """The same for a few, in one go."""
     for item in items:
-        _act_alone(work, item, act)
-
-
-def _act_alone(work: str, item: T, act: Callable[[T], None]) -> None:
-    try:
-        act(item)
-    except Exception:
-        ITEMS_FAILED.labels(work).inc()
-        log.exception("item_failed", work=work, item=repr(item))
+        with failing_alone(work, item=item):
+            act(item)

@@ -15,9 +15,9 @@ import structlog
 from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.database import Database
-from infra.loops import failing_alone, in_halves, keep_running
+from infra.loops import failing_alone, in_halves, keep_on, keep_running
 from infra.redis_link import RedisLink
-from models.errors import DatabaseUnavailable, RedisUnavailable, Unavailable
+from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.ids import is_id
 from models.settings import PresenceSettings
 from models.wire import StatusView
@@ -31,8 +31,6 @@ LEARN_LEN_MAX = SAVE_LEN_MAX = 500
 LEARN_PAUSE_S = 0.01
 """Who joins alone is learned at once; in a reconnect storm those of this time share a query instead of having one each."""
 STOP_TIMEOUT_S = 1.0
-RETRY_FIRST_S = 0.05
-RETRY_MAX_S = 1.0
 
 T = TypeVar("T")
 
@@ -130,7 +128,7 @@ class Presence:
         try:
             async with anyio.create_task_group() as tasks:
                 for name, step in self._steps():
-                    tasks.start_soon(keep_running, f"presence_{name}", partial(self._keep_on, name, step))
+                    tasks.start_soon(keep_running, f"presence_{name}", partial(keep_on, f"presence_{name}", step))
                 tasks.start_soon(self._watches.run)
         finally:
             with anyio.move_on_after(STOP_TIMEOUT_S, shield=True):
@@ -142,22 +140,6 @@ class Presence:
             yield "tend", shard.tend_in_turn
         yield "learn", self._learn_in_turn
         yield "save", self._save_in_turn
-
-    async def _keep_on(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat ``step`` for ever; wait out a world that is broken, saying so once."""
-        delay_s = RETRY_FIRST_S
-        while True:
-            try:
-                await step()
-            except Unavailable as error:
-                if delay_s == RETRY_FIRST_S:
-                    self._log.warning(f"{what}_waits", error=str(error))
-                await anyio.sleep(delay_s)
-                delay_s = min(delay_s * 2, RETRY_MAX_S)
-                continue
-            if delay_s != RETRY_FIRST_S:
-                self._log.info(f"{what}_goes_on")
-                delay_s = RETRY_FIRST_S
 
     async def _retire(self) -> None:
         last_seen = self._to_save | _merged(shard.last_heard_ms for shard in self._shards)

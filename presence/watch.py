@@ -1,7 +1,7 @@
 """Who on this node wants to know of whom: a snapshot once, then every change, and never an older one after a newer.
 
-    watch, mark_stale ──► _keep_up ──subscribe, read──► snapshots ─┐
-    bus ────────────────► _hear ──────────────────────► changes ───┴─► queue ──► _tell, in slices ──► sinks
+    watch, mark_stale ──► _keep_up_in_turn ──subscribe, read──► snapshots ─┐
+    bus ────────────────► _hear ──────────────────────────────► changes ───┴─► backlog ──► _tell, in slices ──► sinks
 
 One loop does all subscribing, reading and unsubscribing, in that order and for many watchers together: a reconnect storm
 costs a few round trips, and a watcher whose socket closes midway takes nothing down with it. A snapshot is read only after
@@ -12,18 +12,18 @@ Another loop tells, one status after the other. All watchers of a status are giv
 turns it into bytes has to do so once.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import anyio
 import structlog
 
+from infra.backlog import Backlog
 from infra.bus import Bus
-from infra.loops import failing_alone, in_halves, keep_running
+from infra.loops import failing_alone, in_halves, keep_on, keep_running
 from infra.slices import in_slices
-from models.errors import Unavailable
 from models.wire import StatusView
 from presence.leases import parse
 from presence.liveness import view
@@ -35,8 +35,6 @@ BATCH_LEN_MAX = 500
 QUEUE_LEN_MAX = 10_000
 """Statuses waiting to be told; beyond it they are dropped, and everything watched is read again instead."""
 SNAPSHOT_WAIT_S = 5.0
-RETRY_FIRST_S = 0.05
-RETRY_MAX_S = 1.0
 UNSEEN = -1
 
 
@@ -87,8 +85,7 @@ class Watches:
         self._stale: dict[str, None] = {}
         self._unwatched: dict[str, None] = {}
         self._work = anyio.Event()
-        self._news: deque[_News] = deque()
-        self._has_news = anyio.Event()
+        self._news: Backlog[_News] = Backlog(QUEUE_LEN_MAX, on_overflow=self._drop_news)
         self._log = structlog.get_logger("watch")
 
     @property
@@ -144,42 +141,39 @@ class Watches:
     async def run(self) -> None:
         """Keep up with who is watched and with what becomes of them, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_running, "watches", self._keep_up)
+            tasks.start_soon(keep_running, "watches", partial(keep_on, "watches", self._keep_up_in_turn))
             tasks.start_soon(keep_running, "watches_told", self._tell)
 
     # --- subscribing and reading --------------------------------------------------------------------------------------
 
-    async def _keep_up(self) -> None:
-        delay_s = RETRY_FIRST_S
-        while True:
-            await self._work.wait()
+    async def _keep_up_in_turn(self) -> None:
+        if not self._stale and not self._unwatched:
             self._work = anyio.Event()
-            try:
-                await self._work_off()
-                delay_s = RETRY_FIRST_S
-            except Unavailable as error:
-                if delay_s == RETRY_FIRST_S:
-                    self._log.warning("snapshots_wait", error=str(error))
-                await anyio.sleep(delay_s)
-                delay_s = min(delay_s * 2, RETRY_MAX_S)
-                self._work.set()
+            await self._work.wait()
+        await self._leave_unwatched()
+        await self._read_stale()
 
-    async def _work_off(self) -> None:
-        while self._stale or self._unwatched:
-            # Somebody may have come back since; then the subscription stays.
-            gone = [mechanic_id for mechanic_id in self._unwatched if mechanic_id not in self._watched]
-            self._unwatched.clear()
+    async def _leave_unwatched(self) -> None:
+        unwatched, self._unwatched = self._unwatched, {}
+        # Somebody may have come back since; then the subscription stays.
+        gone = [mechanic_id for mechanic_id in unwatched if mechanic_id not in self._watched]
+        try:
             await self._bus.unsubscribe(*map(self._channel_of, gone), handler=self._hear)
+        except BaseException:
+            self._unwatched |= unwatched
+            raise
 
-            batch = list(islice(self._stale, BATCH_LEN_MAX))
-            for mechanic_id in batch:
-                del self._stale[mechanic_id]
-            batch = [mechanic_id for mechanic_id in batch if mechanic_id in self._watched]
-            try:
-                await in_halves(batch, self._read_and_give, self._give_up)
-            except Unavailable:
-                self._stale.update(dict.fromkeys(batch))
-                raise
+    async def _read_stale(self) -> None:
+        batch = list(islice(self._stale, BATCH_LEN_MAX))
+        # Taken out first: whoever is put in meanwhile is stale since this reading.
+        for mechanic_id in batch:
+            del self._stale[mechanic_id]
+        batch = [mechanic_id for mechanic_id in batch if mechanic_id in self._watched]
+        try:
+            await in_halves(batch, self._read_and_give, self._give_up)
+        except BaseException:
+            self._stale.update(dict.fromkeys(batch))
+            raise
 
     async def _read_and_give(self, ids: Sequence[str]) -> None:
         await self._bus.subscribe(*map(self._channel_of, ids), handler=self._hear)
@@ -202,7 +196,7 @@ class Watches:
         if snapshot is None:
             _grant(wishes)
         else:
-            self._queue(_News(snapshot, wishes))
+            self._news.put(_News(snapshot, wishes))
 
     def _hear(self, message: str) -> None:
         """Have a change told; the bus calls this."""
@@ -216,28 +210,21 @@ class Watches:
             self._log.error("status_not_understood", error=str(error))
             self.mark_stale([mechanic_id])
         else:
-            self._queue(_News(view(status), {}))
+            self._news.put(_News(view(status), {}))
 
-    def _queue(self, news: _News) -> None:
-        if len(self._news) >= QUEUE_LEN_MAX:
-            self._log.error("statuses_dropped", count=len(self._news))
-            for dropped in self._news:
-                _grant(dropped.wishes)
-            self._news.clear()
-            self.mark_stale()
-        self._news.append(news)
-        self._has_news.set()
+    def _drop_news(self, dropped: list[_News]) -> None:
+        self._log.error("statuses_dropped", count=len(dropped))
+        for news in dropped:
+            _grant(news.wishes)
+        self.mark_stale()
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
     async def _tell(self) -> None:
         while True:
-            await self._has_news.wait()
-            self._has_news = anyio.Event()
-            while self._news:
-                news = self._news.popleft()
-                with failing_alone("status", mechanic_id=news.status.mechanic_id):
-                    await self._tell_one(news)
+            news = await self._news.take()
+            with failing_alone("status", mechanic_id=news.status.mechanic_id):
+                await self._tell_one(news)
 
     async def _tell_one(self, news: _News) -> None:
         status, wishes = news.status, news.wishes

@@ -74,7 +74,7 @@ class Hub:
         self.mechanics: ConnectionTable[MechanicConnection] = ConnectionTable()
         self.customers: ConnectionTable[CustomerConnection] = ConnectionTable()
         self.offers: ShownOffers[MechanicConnection] = ShownOffers(resend_interval_ms / 1000)
-        self._inbox = Inbox(self.mechanics, self.customers, self.offers, clock, on_overflow=self._note_gap)
+        self._inbox = Inbox(self.mechanics, self.customers, self.offers, clock, on_missed=self._note_gap)
         self._jobs = Jobs()
         self._stale = Stale()
         self._recent_requests = Batches(reader.recent_requests)
@@ -242,7 +242,7 @@ class Hub:
     # --- gaps ---------------------------------------------------------------------------------------------------------
 
     def _note_gap(self) -> None:
-        """The bus has been deaf, so everybody may have missed something."""
+        """The bus has been deaf, or what was heard could not be passed on: everybody may have missed something."""
         everybody = self._everybody()
         self._log.warning("sockets_behind", connections=len(everybody))
         self._stale.mark(*everybody)

@@ -1,16 +1,14 @@
 """What the other nodes have to say to this one's sockets: heard at any time, delivered in order.
 
-    bus ──► hear ──► queue ──► run (one loop; large fan-outs in slices) ──► connections
+    bus ──► hear ──► backlog ──► run (one loop; large fan-outs in slices) ──► connections
 
-Customers' messages skip the queue: they get nothing else from here, so none of theirs overtakes another.
+Customers' messages skip the backlog: they get nothing else from here, so none of theirs overtakes another.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final, assert_never
 
-import anyio
 import msgspec
 import structlog
 
@@ -23,6 +21,7 @@ from http_api.sockets.frames import frame_text
 from http_api.sockets.mechanic import MechanicConnection
 from http_api.sockets.shown_offers import ShownOffers
 from http_api.sockets.tables import ConnectionTable
+from infra.backlog import Backlog
 from infra.clock import Clock
 from infra.loops import failing_alone
 from infra.slices import each_alone, in_slices
@@ -47,16 +46,15 @@ class Inbox:
         offers: ShownOffers[MechanicConnection],
         clock: Clock,
         *,
-        on_overflow: Callable[[], None],
+        on_missed: Callable[[], None],
     ) -> None:
-        """``on_overflow`` is called when deliveries had to be dropped."""
+        """``on_missed`` is called when deliveries reached nobody: anybody may have missed something."""
         self._mechanics = mechanics
         self._customers = customers
         self._offers = offers
         self._clock = clock
-        self._on_overflow = on_overflow
-        self._queue: deque[ForMechanics] = deque()
-        self._has_deliveries = anyio.Event()
+        self._on_missed = on_missed
+        self._backlog: Backlog[ForMechanics] = Backlog(QUEUE_LEN_MAX, on_overflow=self._drop)
         self._log = structlog.get_logger("inbox")
 
     def hear(self, message: str) -> None:
@@ -64,28 +62,25 @@ class Inbox:
         try:
             delivery = deliveries.decode(message)
         except msgspec.DecodeError as error:
-            # A node of another version, perhaps: what it meant reaches our sockets with the next snapshot.
+            # A node of another version, perhaps. Whoever it was for, what it meant is in their next snapshot.
             self._log.error("delivery_not_understood", error=str(error))
+            self._on_missed()
             return
         if isinstance(delivery, ToCustomer):
             _frame_for(self._customers.of(delivery.account_id), delivery.frame, delivery.told)
             return
-        if len(self._queue) >= QUEUE_LEN_MAX:
-            self._log.error("deliveries_dropped", count=len(self._queue))
-            self._queue.clear()
-            self._on_overflow()
-        self._queue.append(delivery)
-        self._has_deliveries.set()
+        self._backlog.put(delivery)
 
     async def run(self) -> None:
         """Deliver until cancelled."""
         while True:
-            await self._has_deliveries.wait()
-            self._has_deliveries = anyio.Event()
-            while self._queue:
-                delivery = self._queue.popleft()
-                with failing_alone(WORK, delivery=type(delivery).__name__):
-                    await self._deliver(delivery)
+            delivery = await self._backlog.take()
+            with failing_alone(WORK, delivery=type(delivery).__name__):
+                await self._deliver(delivery)
+
+    def _drop(self, dropped: list[ForMechanics]) -> None:
+        self._log.error("deliveries_dropped", count=len(dropped))
+        self._on_missed()
 
     async def _deliver(self, delivery: ForMechanics) -> None:
         match delivery:

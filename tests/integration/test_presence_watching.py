@@ -1,7 +1,7 @@
 """How watchers are told: in order, in slices, the same thing once, and each whatever happens to the others."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -145,3 +145,48 @@ async def test_an_announcement_that_nobody_understands_is_replaced_by_reading(an
             await eventually(lambda: a.is_online(mechanic), "online")
         await a.link.publish(b.presence.channel_of(mechanic), f"{mechanic} in words of tomorrow")
         await eventually(lambda: sink.words == ["offline", "available"], "it is read")
+
+
+@pytest.mark.bugs_planted
+async def test_a_bug_in_leaving_a_channel_loses_neither_that_nor_what_is_to_be_read(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Interleaving: one stops watching, another begins -> leaving fails -> the loop starts again, and nobody wakes it.
+    async with world(redis_url, tmp_path, CALM) as here, here.node() as node:
+        left, wanted = await here.add_mechanics(2)
+        leaves, comes = Recorder(), Recorder()
+        await node.presence.watch([left], leaves)
+        unsubscribe = node.bus.unsubscribe
+
+        async def fail_once(*_channels: str, **_handler: object) -> None:
+            monkeypatch.setattr(node.bus, "unsubscribe", unsubscribe)
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(node.bus, "unsubscribe", fail_once)
+        node.presence._watches.drop(leaves)
+        await node.presence.watch([wanted], comes)
+        assert comes.words == ["offline"]
+        await eventually(lambda: node.presence.channel_of(left) not in node.bus._handlers, "the channel is left")
+
+
+async def test_what_was_being_read_when_the_loops_ended_is_read_when_they_start_again(redis_url: str, tmp_path: Path):
+    async with world(redis_url, tmp_path, CALM) as here, here.node() as node:
+        mechanic, sink = await here.add_mechanic(), Recorder()
+        is_reading = anyio.Event()
+
+        async def read(ids: Iterable[str]) -> dict[str, StatusView]:
+            if not is_reading.is_set():
+                is_reading.set()
+                await anyio.sleep_forever()
+            return await node.presence.status_of(ids)
+
+        watches = watch.Watches(node.bus, channel_of=node.presence.channel_of, read=read)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watches.run)
+            tasks.start_soon(watches.watch, [mechanic], sink)
+            await is_reading.wait()
+            tasks.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watches.run)
+            await eventually(lambda: sink.words == ["offline"], "it is read")
+            tasks.cancel_scope.cancel()
