@@ -109,11 +109,11 @@ class Presence:
         """Give ``sink`` the current status of each mechanic among ``ids``, then every change. See ``Watches.watch``."""
         await self._watches.watch(filter(is_id, ids), sink)
 
-    async def unwatch(self, ids: Iterable[str], sink: Sink) -> None:
+    def unwatch(self, ids: Iterable[str], sink: Sink) -> None:
         """Stop telling ``sink`` about ``ids``; idempotent."""
         self._watches.unwatch(ids, sink)
 
-    async def drop(self, sink: Sink) -> None:
+    def drop(self, sink: Sink) -> None:
         """Stop telling ``sink`` anything; idempotent."""
         self._watches.drop(sink)
 

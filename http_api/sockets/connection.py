@@ -7,9 +7,10 @@ before its ``welcome`` is held and follows it, so that nothing falls between the
 """
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import Final
 
@@ -21,7 +22,7 @@ from dispatch.deliveries import Told
 from http_api.auth import Identity
 from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
-from http_api.sockets.jobs import Work
+from http_api.sockets.jobs import Job, Work
 from http_api.sockets.protocol import SocketLike
 from infra.clock import Clock
 from infra.metrics import ITEMS_FAILED
@@ -37,6 +38,9 @@ PING_AFTER: Final = 1.1
 
 CLOCKS_APART_MS: Final = 250
 """How far two nodes' ideas of Redis' time may differ, because its answer took long on its way to one of them."""
+
+OWN_JOBS_MAX: Final = 32
+"""Jobs that we have caused and that wait on one connection; one that has more to catch up with than that is refreshed instead."""
 
 log = structlog.get_logger("sockets")
 
@@ -61,7 +65,7 @@ class Node:
     clock: Clock
     times: SocketTimes
     jobs_max: int
-    """How many jobs of one connection may be in hand or wait."""
+    """How many jobs of one client may be in hand or wait."""
     recent_requests: Batches[list[RequestView]]
     """By account, see ``Reader``."""
     heartbeat_ack: Callable[[], bytes]
@@ -74,6 +78,15 @@ class Node:
     """Forgets a connection; idempotent."""
 
 
+@dataclass(eq=False, slots=True)
+class _Refresh:
+    """One reading of what a connection may have missed; several may wait for it."""
+
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    has_begun: bool = False
+    is_read: bool = True
+
+
 class Connection:
     """One socket of one account: decodes what arrives, keeps jobs in order, knows when it was last heard."""
 
@@ -82,6 +95,7 @@ class Connection:
         "_jobs",
         "_node",
         "_pinged_at_s",
+        "_refreshing",
         "_snapshot_at_ms",
         "_socket",
         "account_id",
@@ -100,7 +114,8 @@ class Connection:
         self._pinged_at_s = self.heard_at_s
         self._node = node
         self._socket: SocketLike | None = None
-        self._jobs: deque[tuple[Work, str | None]] | None = None
+        self._jobs: deque[Job] | None = None
+        self._refreshing: _Refresh | None = None
         self._held: list[Callable[[], None]] | None = []
 
     def __repr__(self) -> str:
@@ -188,15 +203,15 @@ class Connection:
     def tell(self, frame: bytes, told: Told | None) -> None:
         """Write a ready frame with what was read from SQL, after the welcome.
 
-        A slow node may have read the frame's content before this socket's welcome, and tell it only now. The client sees by
-        the version that it is old, unless the request was over before the welcome: then the welcome did not name it. So a
-        frame that may have been read before the welcome is followed by the state of its request, if there is a newer one.
+        A slow node may have read the frame's content before this socket's welcome, and tell it only now. A client drops old
+        frames by their version. It cannot if the welcome did not name the request, because that was over. So a frame that may
+        have been read before the welcome is followed by the state of its request, if there is a newer one.
         """
         if self.hold(partial(self.tell, frame, told)):
             return
         self.deliver(frame)
         if told is not None and told.read_at_ms <= self._snapshot_at_ms + CLOCKS_APART_MS and self.is_open:
-            self.enqueue(partial(self._follow_up, told))
+            self.enqueue(partial(self._follow_up, told), key=(told.request_id, told.version))
 
     def close(self, code: int, reason: str) -> None:
         """Close the socket, if there is one."""
@@ -286,19 +301,33 @@ class Connection:
 
         A client that asks for more than is sane before the first of it is done is closed with 1008.
         """
-        if self._jobs is not None and len(self._jobs) >= self._node.jobs_max:
+        if sum(not other.is_ours for other in self._jobs or ()) >= self._node.jobs_max:
             self.close(close_codes.TOO_MANY, "too many things in hand")
             return
-        self.enqueue(job, ref)
+        self._append(Job(job, ref))
 
-    def enqueue(self, job: Work, ref: str | None = None) -> None:
-        """As ``submit``, for what is caused by us and so is not limited: a job that waits already is not added twice."""
-        if self._jobs is None:
-            self._jobs = deque(((job, ref),))
-            self._node.start(self._work)
+    def enqueue(self, job: Work, *, key: Hashable) -> None:
+        """As ``submit``, for what is caused by us: while a job waits, another one of the same ``key`` is not added.
+
+        A connection on which too many wait is brought up to date by reading everything again, instead of by this job.
+        """
         # The first one is being run: what it has read may be old by now.
-        elif (job, ref) not in list(self._jobs)[1:]:
-            self._jobs.append((job, ref))
+        waiting = [other.key for other in islice(self._jobs or (), 1, None) if other.is_ours]
+        if key in waiting:
+            return
+        if len(waiting) >= OWN_JOBS_MAX:
+            if not self._waits_for_refresh:
+                log.warning("too_much_to_catch_up", account_id=self.account_id)
+                self._node.mark_stale(self)
+            return
+        self._append(Job(job, key=key))
+
+    def _append(self, job: Job) -> None:
+        if self._jobs is None:
+            self._jobs = deque((job,))
+            self._node.start(self._work)
+        else:
+            self._jobs.append(job)
 
     @property
     def has_jobs(self) -> bool:
@@ -308,24 +337,28 @@ class Connection:
     async def _work(self) -> None:
         try:
             while self._jobs:
-                await self._run(*self._jobs[0])
+                await self._run(self._jobs[0])
                 self._jobs.popleft()
         finally:
-            self._jobs = None
+            self._jobs = self._refreshing = None
 
-    async def _run(self, job: Work, ref: str | None) -> None:
+    async def _run(self, job: Job) -> None:
         try:
-            await job()
+            await job.work()
         except Unavailable as error:
-            log.warning("job_unavailable", account_id=self.account_id, job=_name_of(job), error=str(error))
-            self.error("unavailable", "The server cannot reach its database just now; please try again.", ref)
+            log.warning("job_unavailable", account_id=self.account_id, job=_name_of(job.work), error=str(error))
+            self.error("unavailable", "The server cannot reach its database just now; please try again.", job.ref)
             # It may have happened nevertheless, or half of it.
             self._node.mark_stale(self)
         except Exception:
             # A bug: loud in the log, and in the client that met it, but no reason to end everybody else's connection.
             ITEMS_FAILED.labels("socket_job").inc()
-            log.exception("job_failed", account_id=self.account_id, job=_name_of(job))
-            self.error("internal_error", "Something went wrong on our side.", ref)
+            log.exception("job_failed", account_id=self.account_id, job=_name_of(job.work))
+            if job.is_ours:
+                # They asked for nothing, so they would not know what to ask for again: they come back for a snapshot.
+                self.close(close_codes.BUG, "something went wrong on our side")
+            else:
+                self.error("internal_error", "Something went wrong on our side.", job.ref)
 
     async def refresh_in_turn(self) -> bool:
         """Have ``refresh`` run after this connection's earlier jobs; ``False``, once that is known, if it could not be.
@@ -334,24 +367,30 @@ class Connection:
         """
         if self.hold(partial(self._node.mark_stale, self)) or not self.is_open:
             return True
-        done, is_read = anyio.Event(), True
+        refreshing = self._refreshing
+        if refreshing is None or not self._waits_for_refresh:
+            # What is being read may be old by now. At most one waits, so there is always room for it.
+            refreshing = self._refreshing = _Refresh()
+            self._append(Job(partial(self._refresh, refreshing), key="refresh"))
+        await refreshing.ended.wait()
+        return refreshing.is_read
 
-        async def refresh() -> None:
-            nonlocal is_read
-            try:
-                if self.is_open:
-                    await self.refresh()
-            except Unavailable as error:
-                is_read = False
-                log.warning("not_refreshed_yet", account_id=self.account_id, error=str(error))
-            finally:
-                done.set()
+    @property
+    def _waits_for_refresh(self) -> bool:
+        return self._refreshing is not None and not self._refreshing.has_begun
 
-        self.enqueue(refresh)
-        await done.wait()
-        return is_read
+    async def _refresh(self, refreshing: _Refresh) -> None:
+        refreshing.has_begun = True
+        try:
+            if self.is_open:
+                await self.refresh()
+        except Unavailable as error:
+            refreshing.is_read = False
+            log.warning("not_refreshed_yet", account_id=self.account_id, error=str(error))
+        finally:
+            refreshing.ended.set()
 
 
-def _name_of(job: Work) -> str:
-    inner = job.func if isinstance(job, partial) else job
+def _name_of(work: Work) -> str:
+    inner = work.func if isinstance(work, partial) else work
     return getattr(inner, "__name__", repr(inner))

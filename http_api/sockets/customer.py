@@ -58,8 +58,7 @@ class CustomerConnection(Connection):
         """Stop watching."""
         super().on_close(code)
         if self._sink is not None:
-            # After the watch that may be under way: dropped before it, the sink would be kept for ever.
-            self.enqueue(self._drop)
+            self._parts.presence.drop(self._sink)
 
     def understand(self, text: str) -> None:
         """Decode a message and do what it asks for."""
@@ -117,18 +116,15 @@ class CustomerConnection(Connection):
             log.warning("watched_not_known_yet", account_id=self.account_id, error=str(error))
             return
         unknown = [mechanic_id for mechanic_id in untold if mechanic_id not in known]
-        await presence.unwatch(unknown, self._sink)
+        presence.unwatch(unknown, self._sink)
         for mechanic_id in unknown:
             self._watched.pop(mechanic_id, None)
             self.error("mechanic_not_found", "There is no such mechanic.", mechanic_id)
 
     async def _unwatch(self, mechanic_ids: list[str]) -> None:
+        """A job, although it waits for nobody: the watch that it ends may have to be begun first."""
         if self._sink is not None:
-            await self._parts.presence.unwatch(mechanic_ids, self._sink)
-
-    async def _drop(self) -> None:
-        if self._sink is not None:
-            await self._parts.presence.drop(self._sink)
+            self._parts.presence.unwatch(mechanic_ids, self._sink)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What this node's connections have in hand that takes a while: run beside each other, and counted for the drain."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 
 import anyio
 from anyio import TASK_STATUS_IGNORED
@@ -9,6 +10,22 @@ from anyio.abc import TaskGroup, TaskStatus
 from infra.loops import failing_alone
 
 Work = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one connection has to do in turn, for its client or for us."""
+
+    work: Work
+    ref: str | None = None
+    """The id that it is about, named to the client when it fails."""
+    key: Hashable = None
+    """What says the same as it, of our own jobs; ``None`` if a client has asked for it."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether we have caused it, and not the client."""
+        return self.key is not None
 
 
 class Jobs:

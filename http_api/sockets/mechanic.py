@@ -140,7 +140,7 @@ class MechanicConnection(Connection):
         self._was_eligible &= may_get_broadcast(standing)
         # A job in hand may be about to take over what it has read from SQL before this news; then it is read once more.
         if (is_news or self.has_jobs) and self.is_open:
-            self.enqueue(self._reread_standing)
+            self.enqueue(self._reread_standing, key="standing")
 
     def show(self, shown: ShownOffer["MechanicConnection"], frame: bytes, now_s: float) -> None:
         """Send an offer, unless this socket shows it already."""
@@ -195,7 +195,7 @@ class MechanicConnection(Connection):
             self._was_eligible = may_get_broadcast(self.standing)
         else:
             # The offers were chosen by what was true before.
-            self.enqueue(self._reread_standing)
+            self.enqueue(self._reread_standing, key="standing")
 
     async def refresh(self) -> None:
         """Their standing, offers that came or went unheard, and sessions that began or ended."""

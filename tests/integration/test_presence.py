@@ -353,16 +353,16 @@ async def test_who_no_longer_watches_is_told_nothing_and_redis_is_no_longer_aske
         stays, unwatches, drops = Recorder(), Recorder(), Recorder()
         for sink in (stays, unwatches, drops):
             await b.presence.watch([first, second], sink)
-        await b.presence.unwatch([first], unwatches)
-        await b.presence.drop(drops)
+        b.presence.unwatch([first], unwatches)
+        b.presence.drop(drops)
         a.presence.joined(first)
         a.presence.joined(second)
         await eventually(lambda: len(stays.views) == 4, "the other watcher hears of both")
         assert [view.mechanic_id for view in unwatches.views[2:]] == [second]
         assert len(drops.views) == 2
-        await b.presence.drop(unwatches)
-        await b.presence.drop(stays)
-        await b.presence.drop(stays)
+        b.presence.drop(unwatches)
+        b.presence.drop(stays)
+        b.presence.drop(stays)
         channels = [b.presence.channel_of(mechanic) for mechanic in (first, second)]
 
         async def nobody_listens() -> bool:
@@ -379,7 +379,7 @@ async def test_a_watcher_who_comes_back_at_once_is_still_told_of_changes(any_red
         mechanic, sink = await here.add_mechanic(), Recorder()
         for _ in range(20):
             await b.presence.watch([mechanic], sink)
-            await b.presence.drop(sink)
+            b.presence.drop(sink)
         await b.presence.watch([mechanic], sink)
         a.presence.joined(mechanic)
         await eventually(lambda: sink.words[-1] == "available", "the change arrives")
@@ -403,7 +403,7 @@ async def test_a_watcher_cancelled_midway_takes_nobody_else_down(any_redis_url: 
             tasks.start_soon(a.presence.watch, [mechanic], stays)
             with anyio.move_on_after(0.0001):
                 await a.presence.watch([mechanic], leaves)
-        await a.presence.drop(leaves)
+        a.presence.drop(leaves)
         given = len(leaves.views)
         a.presence.joined(mechanic)
         await eventually(lambda: stays.words == ["offline", "available"], "the other one is told")

@@ -137,10 +137,10 @@ class StagePresence:
             if one in self.known:
                 sink(self.known[one])
 
-    async def unwatch(self, ids: Iterable[str], sink: Callable[[StatusView], None]) -> None:
-        self.sinks[sink].difference_update(ids)
+    def unwatch(self, ids: Iterable[str], sink: Callable[[StatusView], None]) -> None:
+        self.sinks.get(sink, set()).difference_update(ids)
 
-    async def drop(self, sink: Callable[[StatusView], None]) -> None:
+    def drop(self, sink: Callable[[StatusView], None]) -> None:
         self.sinks.pop(sink, None)
 
 
