@@ -19,7 +19,7 @@ class Told(Struct):
     read_at_ms: int
 
 
-class ToCustomer(Struct, tag="customer"):
+class FrameToCustomer(Struct, tag="customer"):
     """Send ``frame`` (a ready text frame) to every socket of the customer; ``told`` if it says where a request stands."""
 
     account_id: str
@@ -27,7 +27,7 @@ class ToCustomer(Struct, tag="customer"):
     told: Told | None = None
 
 
-class ToMechanic(Struct, tag="mechanic"):
+class FrameToMechanic(Struct, tag="mechanic"):
     """The same to every socket of the mechanic."""
 
     mechanic_id: str
@@ -67,7 +67,7 @@ class StandingChanged(Struct, tag="facts"):
     is_busy: bool
 
 
-Delivery = ToCustomer | ToMechanic | OfferTo | Withdraw | StandingChanged
+Delivery = FrameToCustomer | FrameToMechanic | OfferTo | Withdraw | StandingChanged
 
 encode = json.Encoder().encode
 decode = json.Decoder(Delivery).decode

@@ -120,11 +120,11 @@ class Telling:
         for seen in found:
             frame = Raw(encode(RequestUpdate(seen.view)))
             told = deliveries.Told(seen.view.id, seen.view.version, read_at_ms)
-            updates.append(deliveries.ToCustomer(seen.customer_id, frame, told))
+            updates.append(deliveries.FrameToCustomer(seen.customer_id, frame, told))
             if seen.assigned_mechanic_id is not None:
                 to_tell[seen.view.id].add(seen.assigned_mechanic_id)
             for mechanic_id in to_tell[seen.view.id]:
-                updates.append(deliveries.ToMechanic(mechanic_id, frame, told))
+                updates.append(deliveries.FrameToMechanic(mechanic_id, frame, told))
         await self._publish(updates)
 
     async def _facts_changed(self, notices: Sequence[FactsChanged]) -> None:
@@ -146,5 +146,5 @@ class Telling:
                     continue
                 mechanic = await session.get_one(tables.Account, notice.mechanic_id)
                 prompt = FavoritePrompt(row.id, Person(mechanic.id, mechanic.name))
-                prompts.append(deliveries.ToCustomer(row.customer_id, Raw(encode(prompt))))
+                prompts.append(deliveries.FrameToCustomer(row.customer_id, Raw(encode(prompt))))
         await self._publish(prompts)

@@ -81,7 +81,6 @@ class Bus:
 
     async def unsubscribe(self, *channels: str, handler: Handler) -> None:
         """Stop calling ``handler``; idempotent."""
-        unheard = []
         for channel in channels:
             handlers = self._handlers.get(channel, [])
             if handler in handlers:
@@ -91,8 +90,9 @@ class Bus:
                 self._confirmed.pop(channel, None)
                 self._unplaced.pop(channel, None)
                 self._lost.discard(channel)
-                unheard.append(channel)
         for ear in tuple(self._ears.values()):
+            # Asked for each ear anew: while one is being told, somebody may subscribe what another listens to.
+            unheard = [channel for channel in channels if channel not in self._handlers]
             await ear.give_up([channel for channel in unheard if channel in ear.channels])
 
     async def publish(self, channel: str, *payloads: str | bytes) -> None:
@@ -219,8 +219,7 @@ class _Ear:
         if self._pubsub is None:
             self._waiting = [channel for channel in self._waiting if channel in self.channels]
         else:
-            self._leaving.update(channels)
-            await self._send(self._pubsub.sunsubscribe, channels)
+            await self._leave(self._pubsub, channels)
 
     async def run(self) -> None:
         """Listen until cancelled or until something breaks: raises what the client raises, ``RedisUnavailable`` or ``Deaf``."""
@@ -231,6 +230,9 @@ class _Ear:
                 while self._waiting:
                     waiting, self._waiting = self._waiting, []
                     await self._send(pubsub.ssubscribe, waiting)
+                    if given_up := [channel for channel in waiting if channel not in self.channels]:
+                        # While their subscription was on its way there was nothing yet to take it back with.
+                        await self._leave(pubsub, given_up)
                 # No await since nobody was waiting: what is taken from now on finds the connection.
                 self._pubsub = pubsub
                 self._heard_at_s = anyio.current_time()
@@ -253,6 +255,10 @@ class _Ear:
         except (RedisError, OSError) as error:
             # For whoever reads from this connection to find: it has lost something, and everything on it is subscribed anew.
             self._failure = error
+
+    async def _leave(self, pubsub: PubSub, channels: Collection[str]) -> None:
+        self._leaving.update(channels)
+        await self._send(pubsub.sunsubscribe, channels)
 
     async def _listen(self, pubsub: PubSub) -> None:
         while anyio.current_time() - self._heard_at_s < DEAF_AFTER_S:

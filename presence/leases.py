@@ -64,7 +64,7 @@ class Swept:
     """Who went offline, with their last heartbeat (``None`` if unknown); and whether there is more to sweep."""
 
     last_seen_ms: dict[str, int | None]
-    is_more: bool
+    has_more: bool
 
 
 class Leases:
@@ -141,7 +141,7 @@ class Leases:
         async with self._asking():
             more, *pairs = await self._sweep(keys=keys, args=[self._channels, whose, SLICE_LEN_MAX, kind])
         seen = zip(pairs[::2], pairs[1::2], strict=True)
-        return Swept({mechanic_id: _instant_or_none(at_ms) for mechanic_id, at_ms in seen}, is_more=bool(more))
+        return Swept({mechanic_id: _instant_or_none(at_ms) for mechanic_id, at_ms in seen}, has_more=bool(more))
 
     async def store_facts(self, facts: Iterable[Facts]) -> dict[str, MechanicStatus]:
         """Take over facts from SQL, unless Redis has newer ones, and return what is true then."""

@@ -204,7 +204,7 @@ class Shard:
         for _ in range(SLICES_PER_TEND_MAX):
             swept = await self.leases.sweep(node_id)
             self._listeners.has_left({name: at_ms for name, at_ms in swept.last_seen_ms.items() if at_ms is not None})
-            if not swept.is_more:
+            if not swept.has_more:
                 return
 
 

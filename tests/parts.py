@@ -232,7 +232,7 @@ class Node:
 
     def updates_of(self, request_id: str) -> list[dict[str, Any]]:
         """The request as its customer was told of it, in order."""
-        told = [msgspec.json.decode(delivery.frame) for delivery in self.heard_of(deliveries.ToCustomer)]
+        told = [msgspec.json.decode(delivery.frame) for delivery in self.heard_of(deliveries.FrameToCustomer)]
         return [frame["request"] for frame in told if frame.get("request", {}).get("id") == request_id]
 
     async def redis_now_ms(self) -> int:

@@ -30,7 +30,7 @@ REQUESTS_MAX = 50
 OFFERS_MAX = 100
 """Of one mechanic."""
 BROADCASTS_MAX = 3 * OFFERS_MAX
-"""Read once for everybody; more than one mechanic sees, because each may have declined some of them."""
+"""Read once for everybody. More than OFFERS_MAX: a mechanic is not shown those they declined."""
 RECENT_MS = 24 * 3600 * 1000
 """How long after its end a request is still told to sockets that may not have heard of it."""
 

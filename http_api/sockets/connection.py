@@ -59,7 +59,7 @@ class SocketTimes:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeParts:
     """What a connection sees of its node; one for all of them."""
 
     clock: Clock
@@ -104,7 +104,7 @@ class Connection:
         "is_closed",
     )
 
-    def __init__(self, node: Node, identity: Identity) -> None:
+    def __init__(self, node: NodeParts, identity: Identity) -> None:
         self.account_id = identity.account_id
         self.expires_at_s = identity.expires_at_s
         self.heard_at_s = monotonic()

@@ -9,7 +9,7 @@ import msgspec
 
 from http_api.auth import Identity
 from http_api.sockets.batches import Batches
-from http_api.sockets.connection import Connection, Node, log
+from http_api.sockets.connection import Connection, NodeParts, log
 from models import wire
 from models.errors import Unavailable
 from models.timestamps import rfc3339
@@ -44,7 +44,7 @@ class CustomerConnection(Connection):
 
     __slots__ = ("_parts", "_requests", "_sink", "_watched")
 
-    def __init__(self, node: Node, parts: CustomerParts, identity: Identity) -> None:
+    def __init__(self, node: NodeParts, parts: CustomerParts, identity: Identity) -> None:
         super().__init__(node, identity)
         self._parts = parts
         self._watched: dict[str, bool] | None = None

@@ -24,7 +24,7 @@ from http_api.auth import Identity
 from http_api.rest import problems
 from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
-from http_api.sockets.connection import Connection, Node, SocketTimes
+from http_api.sockets.connection import Connection, NodeParts, SocketTimes
 from http_api.sockets.customer import CustomerConnection, CustomerParts
 from http_api.sockets.handshake import Handshakes, unauthenticated, unavailable
 from http_api.sockets.inbox import Inbox
@@ -80,7 +80,7 @@ class Hub:
         self._recent_requests = Batches(reader.recent_requests)
         self._mechanic_snapshots = Batches(reader.mechanic_snapshots)
         self._customer_snapshots = Batches(reader.open_requests)
-        self._node = Node(
+        self._node = NodeParts(
             clock=clock,
             times=self.times,
             jobs_max=settings.jobs_per_connection_max,

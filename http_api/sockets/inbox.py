@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from dispatch import deliveries
-from dispatch.deliveries import OfferTo, StandingChanged, ToCustomer, Told, ToMechanic, Withdraw
+from dispatch.deliveries import FrameToCustomer, FrameToMechanic, OfferTo, StandingChanged, Told, Withdraw
 from dispatch.eligibility import Standing
 from http_api.sockets.connection import Connection
 from http_api.sockets.customer import CustomerConnection
@@ -28,7 +28,7 @@ from infra.slices import each_alone, in_slices
 from models import wire
 from models.wire import OfferWithdrawn
 
-ForMechanics = OfferTo | Withdraw | ToMechanic | StandingChanged
+ForMechanics = OfferTo | Withdraw | FrameToMechanic | StandingChanged
 
 WORK: Final = "delivery"
 """What operators call it when a delivery, or one socket's part of it, fails."""
@@ -66,7 +66,7 @@ class Inbox:
             self._log.error("delivery_not_understood", error=str(error))
             self._on_missed()
             return
-        if isinstance(delivery, ToCustomer):
+        if isinstance(delivery, FrameToCustomer):
             _frame_for(self._customers.of(delivery.account_id), delivery.frame, delivery.told)
             return
         self._backlog.put(delivery)
@@ -88,7 +88,7 @@ class Inbox:
                 await self._offer(delivery)
             case Withdraw():
                 await self._withdraw(delivery)
-            case ToMechanic(mechanic_id, frame, told):
+            case FrameToMechanic(mechanic_id, frame, told):
                 _frame_for(self._mechanics.of(mechanic_id), frame, told)
             case StandingChanged(mechanic_id, on_duty, is_busy):
                 standing = Standing(on_duty, is_busy)

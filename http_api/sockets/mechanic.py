@@ -11,7 +11,7 @@ from dispatch.service import Dispatch
 from http_api.auth import Identity
 from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
-from http_api.sockets.connection import Connection, Node, log
+from http_api.sockets.connection import Connection, NodeParts, log
 from http_api.sockets.frames import frame_text
 from http_api.sockets.protocol import SocketLike
 from http_api.sockets.shown_offers import ShownOffer, ShownOffers
@@ -65,7 +65,7 @@ class MechanicConnection(Connection):
         "standing",
     )
 
-    def __init__(self, node: Node, parts: MechanicParts, identity: Identity) -> None:
+    def __init__(self, node: NodeParts, parts: MechanicParts, identity: Identity) -> None:
         super().__init__(node, identity)
         self._parts = parts
         self.connection_id = new_id()

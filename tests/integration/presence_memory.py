@@ -69,7 +69,7 @@ class Memory:
             lapsed = [name for name in in_order if not liveness.is_live(theirs[name], now_ms)][:len_max]
         else:
             if node_id not in self.node_ends_ms or liveness.is_live(self.node_ends_ms[node_id], now_ms):
-                return Swept({}, is_more=False)
+                return Swept({}, has_more=False)
             lapsed = in_order[:len_max]
             if len(lapsed) < len_max:
                 del self.node_ends_ms[node_id]
@@ -79,7 +79,7 @@ class Memory:
             self._settle(mechanic_id, now_ms)
             if not self._is_held(mechanic_id):
                 gone[mechanic_id] = self.seen_ms.get(mechanic_id)
-        return Swept(gone, is_more=len(lapsed) == len_max)
+        return Swept(gone, has_more=len(lapsed) == len_max)
 
     def store_facts(self, facts: Facts, now_ms: int) -> MechanicStatus:
         if facts.last_seen_ms is not None:

@@ -302,7 +302,7 @@ async def test_a_cancelled_request_is_refunded_and_its_mechanic_is_free_again(da
         assert again.code == "wrong_state"
         await is_consistent(world, request.id)
         told = await eventually(
-            lambda: [to for to in a.heard_of(deliveries.ToMechanic) if b'"cancelled"' in bytes(to.frame)],
+            lambda: [to for to in a.heard_of(deliveries.FrameToMechanic) if b'"cancelled"' in bytes(to.frame)],
             "the mechanic is told",
         )
         assert told[0].mechanic_id == favorite
@@ -331,7 +331,7 @@ async def test_a_session_is_started_and_completed_by_its_mechanic_alone_and_the_
         assert (done.status, done.assigned_mechanic.id) == ("completed", mechanic_id)
         assert await a.reader.active_requests([mechanic_id]) == {}
         prompt = await eventually(
-            lambda: [to for to in a.heard_of(deliveries.ToCustomer) if b'"favorite_prompt"' in bytes(to.frame)],
+            lambda: [to for to in a.heard_of(deliveries.FrameToCustomer) if b'"favorite_prompt"' in bytes(to.frame)],
             "the prompt",
         )
         assert prompt[0].account_id == customer_id

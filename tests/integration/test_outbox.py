@@ -189,7 +189,9 @@ async def test_nothing_is_left_to_tell_after_many_transitions_on_two_nodes(datab
         for node in (a, b):
 
             def last_told(node: Node = node) -> list[bytes]:
-                last = {delivery.account_id: bytes(delivery.frame) for delivery in node.heard_of(deliveries.ToCustomer)}
+                last = {
+                    delivery.account_id: bytes(delivery.frame) for delivery in node.heard_of(deliveries.FrameToCustomer)
+                }
                 return [frame for frame in last.values() if b'"cancelled"' in frame]
 
             await eventually(lambda told=last_told: len(told()) == 10, "everyone was told the end last")

@@ -197,14 +197,14 @@ class ScriptsAndRules(RuleBasedStateMachine):
         # As presence/shard.py does several times a second.
         standing = self._renew_node(node)
         for lapsed in (*([node] if standing.has_lapses else ()), *standing.lapsed_nodes):
-            is_more = True
-            while is_more:
-                is_more = self._sweep(node, lapsed)
+            has_more = True
+            while has_more:
+                has_more = self._sweep(node, lapsed)
 
     def _sweep(self, sweeper: str, of: str) -> bool:
         told = self.stage.now(self.stage.nodes[sweeper].sweep(None if sweeper == of else of))
         assert told == self.memory.sweep(of, self.now_ms, is_own=sweeper == of, len_max=LEN_MAX)
-        return told.is_more
+        return told.has_more
 
     @rule(
         node=nodes,

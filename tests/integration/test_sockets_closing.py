@@ -9,7 +9,7 @@ import anyio
 import pytest
 from msgspec import Raw
 
-from dispatch.deliveries import ToMechanic
+from dispatch.deliveries import FrameToMechanic
 from http_api.sockets.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from tests.integration.socket_nodes import PATIENCE_S, RawClient, eventually, town
 from tests.unit.connection_stage import client_frame
@@ -190,7 +190,7 @@ async def test_who_does_not_read_is_cut_off_when_the_buffer_is_full_and_others_d
             sent = 0
             while node.hub.counters.slow_consumers_closed == 0:
                 assert sent < 1_000, "it must be cut off some day"
-                await node.tell(ToMechanic(slow, bulk))
+                await node.tell(FrameToMechanic(slow, bulk))
                 sent += 1
             await phone.send("heartbeat")
             await phone.expect("heartbeat_ack")

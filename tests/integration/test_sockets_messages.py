@@ -6,7 +6,7 @@ import anyio
 from msgspec import Raw
 from sqlalchemy import update
 
-from dispatch.deliveries import OfferTo, ToCustomer, ToMechanic, Withdraw
+from dispatch.deliveries import FrameToCustomer, FrameToMechanic, OfferTo, Withdraw
 from models import wire
 from models.tables import Mechanic
 from models.wire import OfferView, RequestUpdate
@@ -38,8 +38,8 @@ async def test_what_one_node_publishes_reaches_the_sockets_of_another(redis_url,
                 "reason": "taken",
             }
             frame = Raw(wire.encode(RequestUpdate(a_request())))
-            await a.tell(ToCustomer(customer, frame))
-            await a.tell(ToMechanic(mechanic, frame))
+            await a.tell(FrameToCustomer(customer, frame))
+            await a.tell(FrameToMechanic(mechanic, frame))
             assert (await page.expect("request_update"))["request"]["id"] == "r-o1"
             assert (await phone.expect("request_update"))["request"]["id"] == "r-o1"
 

@@ -13,7 +13,7 @@ import pytest
 from msgspec import Raw
 from websockets.exceptions import InvalidStatus
 
-from dispatch.deliveries import Delivery, StandingChanged, ToCustomer, ToMechanic, Withdraw
+from dispatch.deliveries import Delivery, FrameToCustomer, FrameToMechanic, StandingChanged, Withdraw
 from http_api.sockets.connection import Connection
 from http_api.sockets.mechanic import MechanicConnection
 from infra.metrics import LOOPS_DIED, REGISTRY
@@ -100,7 +100,7 @@ async def test_a_socket_that_cannot_take_a_delivery_keeps_nobody_else_from_it(re
             "broadcast": (offered(node, "fresh"), "offer"),
             "priority": (offered(node, "fresh", to=mechanic), "offer"),
             "withdrawal": (Withdraw("shown", WithdrawReason.TAKEN), "offer_withdrawn"),
-            "update": (ToMechanic(mechanic, UPDATE), "request_update"),
+            "update": (FrameToMechanic(mechanic, UPDATE), "request_update"),
             "standing": (StandingChanged(mechanic, on_duty=False, is_busy=False), "availability"),
         }[kind]
         with costing_only("delivery"):
@@ -114,7 +114,7 @@ async def test_a_socket_that_cannot_take_a_delivery_keeps_nobody_else_from_it(re
                 break_one_of(node.hub.mechanics.of(mechanic))
                 await node.tell(told[0])
                 await expect_soon(tablet, told[1])
-                await node.tell(ToMechanic(other, UPDATE))
+                await node.tell(FrameToMechanic(other, UPDATE))
                 await expect_soon(phone, "request_update")
 
 
@@ -124,7 +124,7 @@ async def test_a_page_that_cannot_take_a_delivery_keeps_nobody_else_from_it(redi
         with costing_only("delivery"):
             async with node.customer(customer), node.customer(customer) as second:
                 break_one_of(node.hub.customers.of(customer))
-                await node.tell(ToCustomer(customer, UPDATE))
+                await node.tell(FrameToCustomer(customer, UPDATE))
                 await expect_soon(second, "request_update")
 
 

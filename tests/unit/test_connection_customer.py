@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from dispatch.deliveries import ToCustomer, Told
+from dispatch.deliveries import FrameToCustomer, Told
 from http_api.sockets import close_codes
 from tests.unit.connection_stage import NOW, NOW_MS, a_request, a_status, an_update, stage
 
@@ -134,7 +134,7 @@ async def test_a_closed_socket_is_forgotten_by_presence_even_if_its_watch_was_un
 async def test_every_page_of_a_customer_hears_of_their_request_and_nobody_else():
     async with stage() as here:
         laptop, phone, other = await here.customer("doe"), await here.customer("doe"), await here.customer("roe")
-        await here.tell(ToCustomer("doe", an_update()))
+        await here.tell(FrameToCustomer("doe", an_update()))
         assert (laptop.hears_kinds(), phone.hears_kinds(), other.hears()) == (
             ["request_update"],
             ["request_update"],
@@ -147,7 +147,7 @@ async def test_an_update_that_comes_before_the_welcome_follows_it():
         here.dispatch.snapshot_gate = anyio.Event()
         page = here.open_customer("doe")
         await here.settled()
-        await here.tell(ToCustomer("doe", an_update()))
+        await here.tell(FrameToCustomer("doe", an_update()))
         assert page.hears() == []
         here.dispatch.snapshot_gate.set()
         await here.settled()
@@ -166,7 +166,7 @@ async def test_what_was_read_before_the_welcome_and_is_told_after_it_is_followed
         page = await here.customer("doe")
         here.dispatch.requests = [a_request("r1", version=9)]
         told = Told("r1", version, read_at_ms)
-        await here.tell(ToCustomer("doe", an_update(a_request("r1", version=version)), told))
+        await here.tell(FrameToCustomer("doe", an_update(a_request("r1", version=version)), told))
         assert [message["request"]["version"] for message in page.hears()] == says
 
 
@@ -176,7 +176,7 @@ async def test_a_customer_who_misses_too_much_before_the_welcome_is_sent_to_conn
         page = here.open_customer("doe")
         await here.settled()
         for _ in range(1_000):
-            await here.tell(ToCustomer("doe", an_update()))
+            await here.tell(FrameToCustomer("doe", an_update()))
         here.dispatch.snapshot_gate.set()
         await here.settled()
         assert page.closed_with == close_codes.TRY_LATER
@@ -198,7 +198,7 @@ async def test_a_delivery_that_nobody_understands_does_no_harm():
         page = await here.customer("doe")
         for handler in here.bus.handlers:
             handler('{"type": "from another version"}')
-        await here.tell(ToCustomer("doe", an_update()))
+        await here.tell(FrameToCustomer("doe", an_update()))
         assert page.hears_kinds() == ["request_update"]
 
 

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from dispatch.deliveries import ToCustomer, Told
+from dispatch.deliveries import FrameToCustomer, Told
 from http_api.sockets import close_codes, connection, stale
 from tests.unit.connection_stage import NOW_MS, Phone, Stage, a_request, an_update, stage
 
@@ -18,7 +18,7 @@ def keep_busy(phone: Phone) -> anyio.Event:
 async def tell_of(here: Stage, request_id: str, version: int = 1) -> None:
     """Tell doe of a request as it was read before their welcome."""
     told = Told(request_id, version, NOW_MS - 1_000)
-    await here.tell(ToCustomer("doe", an_update(a_request(request_id, version=version)), told))
+    await here.tell(FrameToCustomer("doe", an_update(a_request(request_id, version=version)), told))
 
 
 @pytest.mark.bugs_planted

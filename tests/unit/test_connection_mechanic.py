@@ -5,7 +5,7 @@ from time import monotonic
 import anyio
 import pytest
 
-from dispatch.deliveries import StandingChanged, ToMechanic, Withdraw
+from dispatch.deliveries import FrameToMechanic, StandingChanged, Withdraw
 from dispatch.eligibility import Standing
 from http_api.sockets import close_codes, stale
 from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, a_request, an_offer, an_update, stage
@@ -33,7 +33,7 @@ async def test_what_happens_while_the_snapshot_is_read_follows_the_welcome():
         phone = here.open_mechanic("mike")
         await here.settled()
         await here.offer(an_offer("o1"), to="mike")
-        await here.tell(ToMechanic("mike", an_update()))
+        await here.tell(FrameToMechanic("mike", an_update()))
         assert phone.hears() == []
 
         here.dispatch.snapshot_gate.set()
@@ -348,7 +348,7 @@ async def test_a_broadcast_that_is_told_after_it_was_declined_stays_away_from_wh
 async def test_a_request_update_reaches_the_mechanic():
     async with stage() as here:
         phone, other = await here.mechanic("mike"), await here.mechanic("jane")
-        await here.tell(ToMechanic("mike", an_update()))
+        await here.tell(FrameToMechanic("mike", an_update()))
         assert phone.hears_kinds() == ["request_update"]
         assert other.hears() == []
 
