@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from infra import loops
-from infra.loops import dying_loops, failing_alone, in_halves, keep_running
+from infra.loops import Backoff, dying_loops, failing_alone, in_halves, keep_on, keep_running
 from infra.metrics import REGISTRY
 from models.errors import RedisUnavailable
 from tests.parts import eventually
@@ -168,3 +168,32 @@ async def test_an_outage_of_all_is_given_up_after_its_bound():
     with pytest.raises(RedisUnavailable):
         await in_halves(range(300), acts.act, acts.note, outages_max=20)
     assert acts.calls == 21
+
+
+async def test_a_broken_world_is_waited_out_and_a_bug_is_not():
+    steps: list[Exception | None] = [RedisUnavailable("away"), RedisUnavailable("away"), None, KeyError("a bug")]
+
+    async def step() -> None:
+        if (error := steps.pop(0)) is not None:
+            raise error
+
+    with pytest.raises(KeyError):
+        await keep_on("test", step)
+    assert steps == []
+
+
+async def test_each_failure_waits_twice_as_long_up_to_a_bound_and_success_begins_anew(monkeypatch: pytest.MonkeyPatch):
+    waits_s: list[float] = []
+
+    async def note(delay_s: float) -> None:
+        waits_s.append(delay_s)
+
+    monkeypatch.setattr(anyio, "sleep", note)
+    backoff = Backoff(1, 4)
+    for _ in range(4):
+        await backoff.wait()
+    backoff.reset()
+    assert not backoff.has_waited
+    await backoff.wait()
+    assert waits_s == [1, 2, 4, 4, 1]
+    assert backoff.has_waited
