@@ -25,6 +25,7 @@ import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVarTuple, Unpack
@@ -71,6 +72,8 @@ gc.enable()
 DRAIN_S = 8.0
 """Of the ten seconds that the contract gives a SIGTERM; the rest is for what is stopped after the server."""
 OUTBOX_DRAIN_S = 1.0
+LAST_RESORT_S = 9.5
+"""After the signal; the contract gives a drain ten seconds."""
 COLLECT_AFTER = (20_000, 20, 50)
 """New objects until the youngest are looked through for garbage, and how often that happens until the older ones are."""
 BACKLOG = 4096
@@ -198,6 +201,7 @@ async def node(
             dispatch=parts.dispatch,
             reader=parts.reader,
             handshakes=Handshakes(clock, tokens, tickets, doors),
+            resend_interval_ms=settings.dispatch().resend_interval_ms,
         )
         server = Server(create_app(services, hub, mounts=mounts), hub, doors)
         async with anyio.create_task_group() as tasks:
@@ -286,11 +290,18 @@ class Server(uvicorn.Server):
 
 
 async def stop_on_signal(server: Server) -> None:
-    """Turn SIGTERM and SIGINT into a drain; the second of them into an end without waiting."""
+    """Turn SIGTERM and SIGINT into a drain; the second of them into an end without waiting.
+
+    A drain that does not come to its end, because the database hangs, say, is cut off: everything here survives being killed.
+    """
+    last_resort = threading.Timer(LAST_RESORT_S, os._exit, [1])
+    last_resort.daemon = True
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             if server.should_exit:
                 server.force_exit = True
+            elif not last_resort.is_alive():
+                last_resort.start()
             server.should_exit = True
 
 

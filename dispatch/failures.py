@@ -9,31 +9,35 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import ColumnElement, true, update
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel import col
 
 from infra.clock import Clock
 from infra.database import Database
 from infra.metrics import ITEMS_FAILED, ITEMS_SET_ASIDE
 from models.errors import PitlaneError
-from models.rest import SetAside
 from models.settings import DispatchSettings
 from models.tables import MayFail, Offer, OutboxMessage, PushSubscription, Refund, StripeEvent
-from models.timestamps import rfc3339
 
 NEVER_MS = 9_000_000_000_000_000
 """When a row that is set aside falls due: after everybody's time, also by the clock of a version that knows nothing of this."""
 ERROR_LEN_MAX = 300
-LISTED_MAX = 50
 
-WORK: dict[type[MayFail], str] = {
-    OutboxMessage: "outbox",
-    StripeEvent: "stripe_events",
-    Refund: "refunds",
-    Offer: "windows",
-    PushSubscription: "push",
+
+@dataclass(frozen=True)
+class Work:
+    """What metrics, logs and the operator call the handling of a kind of row, and which rows there is still something to do for."""
+
+    name: str
+    is_open: ColumnElement[bool]
+
+
+WORK: dict[type[MayFail], Work] = {
+    OutboxMessage: Work("outbox", true()),
+    StripeEvent: Work("stripe_events", col(StripeEvent.processed_at_ms).is_(None)),
+    Refund: Work("refunds", col(Refund.next_attempt_at_ms).is_not(None)),
+    Offer: Work("windows", col(Offer.closed_at_ms).is_(None)),
+    PushSubscription: Work("push", true()),
 }
-"""What metrics, logs and the operator call the handling of each kind of row."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,15 @@ class Failures:
         clock: Clock,
         patience: Patience,
         due: str | None = None,
-        is_open: ColumnElement[bool] | None = None,
     ) -> None:
-        """``due`` names the column of when to try again, if there is one. ``is_open``: whether there is still something to do."""
+        """``due`` names the column of when to try again, if there is one."""
         self._table = table
         self._database = database
         self._clock = clock
         self._patience = patience
         self._due = due
-        self._is_open = true() if is_open is None else is_open
-        self._work = WORK[table]
+        self._is_open = WORK[table].is_open
+        self._work = WORK[table].name
         self._log = structlog.get_logger(self._work)
 
     async def count(self, row_id: str, error: Exception) -> int | None:
@@ -120,24 +123,6 @@ class Failures:
             ITEMS_SET_ASIDE.labels(self._work).inc()
             self._log.error("item_set_aside", id=row_id, failures=failures, error=_one_line(error))
         return delay_ms
-
-
-async def all_set_aside(session: AsyncSession) -> list[SetAside]:
-    """Return what is set aside, the newest of each kind first, at most ``LISTED_MAX`` of a kind."""
-    found = []
-    for table, work in WORK.items():
-        rows = await session.exec(
-            select(table.id, table.failures, col(table.last_error), col(table.set_aside_at_ms))
-            .where(col(table.set_aside_at_ms).is_not(None))
-            .order_by(col(table.set_aside_at_ms).desc())
-            .limit(LISTED_MAX)
-        )
-        found += [
-            SetAside(work, row_id, failures, error or "", rfc3339(at_ms))
-            for row_id, failures, error, at_ms in rows
-            if at_ms is not None
-        ]
-    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, literal_column, update
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 
-from dispatch.failures import Failures, Patience
+from dispatch.failures import WORK, Failures, Patience
 from infra.clock import Clock
 from infra.database import Database
 from models.errors import Unavailable
@@ -28,7 +28,6 @@ class LeasedRows(Generic[Row]):
         table: type[MayFail],
         *,
         due: str,
-        is_open: ColumnElement[bool],
         row: Callable[..., Row],
         columns: Sequence[Mapped[Any] | ColumnElement[Any]],
         database: Database,
@@ -40,12 +39,12 @@ class LeasedRows(Generic[Row]):
         """``due`` names the column of when a row falls due. ``row`` makes of ``columns`` what is worked on; only these are read,
         because a value elsewhere that makes no sense must not fail a claim.
 
-        ``is_open`` tells which rows still want work; ``counts_attempts``: whether the table counts claims in ``attempts``.
+        ``counts_attempts``: whether the table counts claims in ``attempts``.
         """
         self._table = table
         self._due_name = due
         self._due: ColumnElement[int | None] = getattr(table, due)
-        self._is_open = is_open
+        self._is_open = WORK[table].is_open
         self._row = row
         self._columns = columns
         self._database = database
@@ -53,7 +52,7 @@ class LeasedRows(Generic[Row]):
         self._lease_ms = lease_ms
         self._patience = patience
         self._counts_attempts = counts_attempts
-        self._failures = Failures(table, database=database, clock=clock, patience=patience, due=due, is_open=is_open)
+        self._failures = Failures(table, database=database, clock=clock, patience=patience, due=due)
 
     async def claim(
         self,
@@ -71,8 +70,10 @@ class LeasedRows(Generic[Row]):
         wanted = and_(self._is_open, self._due <= now_ms if which is None else which)
         async with self._database.read() as session:
             order = col(self._table.id) if order_by is None else order_by
-            found = await session.exec(select(self._table.id).where(wanted).order_by(order).limit(count_max))
-            ids = [row_id for row_id in found if row_id not in skip]
+            found = await session.exec(
+                select(self._table.id).where(wanted).order_by(order).limit(count_max + len(skip))
+            )
+            ids = [row_id for row_id in found if row_id not in skip][:count_max]
         if not ids:
             return []
         values: dict[str, Any] = {self._due_name: now_ms + self._lease_ms}
@@ -90,7 +91,7 @@ class LeasedRows(Generic[Row]):
             by_id = {row_id: self._row(*columns) for row_id, *columns in claimed}
         return [by_id[row_id] for row_id in ids if row_id in by_id]
 
-    async def failed(self, row_id: str, error: Exception, *, attempts: int) -> None:
+    async def failed(self, row_id: str, error: Exception, *, attempts: int = 1) -> None:
         """Put a row off after ``attempts`` claims that came to nothing; what waiting does not mend is counted against it."""
         if not isinstance(error, Unavailable):
             await self._failures.count(row_id, error)

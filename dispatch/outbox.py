@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import anyio
 import msgspec
 import structlog
-from sqlalchemy import Text, cast, delete, true
+from sqlalchemy import Text, cast, delete
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -79,12 +79,13 @@ class Outbox:
         self._settings = settings
         self._kinds: dict[str, tuple[type[Notice], Handler[Any]]] = {}
         self._posted: deque[Message] = deque()
+        self._in_hand: set[str] = set()
+        """Which of what was posted is being told."""
         self._arrived = anyio.Event()
         self._idle = anyio.Event()
         self._left_behind = LeasedRows(
             OutboxMessage,
             due="leased_until_ms",
-            is_open=true(),
             row=Stored,
             # As text: one row that is no JSON must not fail the reading of the others.
             columns=[col(OutboxMessage.id), col(OutboxMessage.kind), cast(OutboxMessage.payload, Text)],
@@ -147,18 +148,26 @@ class Outbox:
             if not self._posted:
                 self._idle.set()
                 await self._arrived.wait()
-            await self._tell([self._posted.popleft() for _ in range(min(len(self._posted), TELL_BATCH))])
+            batch = [self._posted.popleft() for _ in range(min(len(self._posted), TELL_BATCH))]
+            self._in_hand = {message.id for message in batch}
+            try:
+                await self._tell(batch)
+            finally:
+                self._in_hand = set()
 
     async def _sweep(self) -> None:
         while True:
             await anyio.sleep(self._settings.outbox_lease_ms / 2000)
             try:
-                # What this node has not come to yet it need not take from itself; others may, and help.
-                while rows := await self._left_behind.claim(TELL_BATCH, skip={one.id for one in self._posted}):
+                # Skip what this node has in hand, or in its own queue. Other nodes may take that, and it helps.
+                while rows := await self._left_behind.claim(TELL_BATCH, skip=self._own()):
                     self._log.info("outbox_taken_over", messages=len(rows))
                     await self._tell([message for row in rows if (message := await self._understood(row))])
             except Unavailable as error:
                 self._log.warning("outbox_not_swept", error=str(error))
+
+    def _own(self) -> set[str]:
+        return self._in_hand.union(message.id for message in self._posted)
 
     async def _understood(self, row: Stored) -> Message | None:
         if row.kind not in self._kinds:
@@ -201,6 +210,6 @@ class Outbox:
             self._log.warning("not_told_yet", id=message.id, error=str(error))
             return
         try:
-            await self._left_behind.failed(message.id, error, attempts=1)
+            await self._left_behind.failed(message.id, error)
         except Unavailable as unavailable:
             self._log.warning("failure_not_noted", id=message.id, error=str(unavailable))

@@ -23,7 +23,7 @@ from dispatch.web_push import CURVE, SALT_LEN, authorization, public_point, seal
 from infra.clock import RedisClock
 from infra.database import Database
 from infra.loops import keep_running
-from models.errors import DatabaseUnavailable, Unavailable
+from models.errors import DatabaseUnavailable, PitlaneError, Unavailable
 from models.ids import new_id
 from models.rest import PushSubscribeBody
 from models.settings import DispatchSettings
@@ -40,8 +40,14 @@ SUBSCRIPTIONS_MAX = 10
 """Per mechanic; the oldest goes when an eleventh device subscribes."""
 GONE = (404, 410)
 """The push service says that the subscription is over (RFC 8030 §7.3)."""
+TOO_MANY = 429
+"""No fault of the subscription (RFC 8030 §8.4)."""
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+class PushRefused(PitlaneError):
+    """A push service will not take messages for a subscription."""
 
 
 class Push:
@@ -206,7 +212,10 @@ class Push:
                     await self.unsubscribe(subscription.mechanic_id, subscription.endpoint)
                     return
                 self._log.warning("push_refused", status=status, attempt=attempt)
-            await anyio.sleep(RETRY_S * 2**attempt)
+                if attempt == TRIES_MAX - 1 and httpx.codes.is_client_error(status) and status != TOO_MANY:
+                    raise PushRefused(f"The push service answers {status} to this subscription.")
+            if attempt < TRIES_MAX - 1:
+                await anyio.sleep(RETRY_S * 2**attempt)
 
     async def _post(self, endpoint: str, sealed: bytes, headers: Mapping[str, str]) -> int:
         """Return the push service's status; what else it answers is not read, be it as long as it likes."""

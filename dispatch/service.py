@@ -85,7 +85,6 @@ class Dispatch:
             clock=clock,
             # Money hangs on it: a window that an operator has been shown is still tried.
             patience=replace(Patience.of(settings), gives_up=False),
-            is_open=col(tables.Offer.closed_at_ms).is_(None),
         )
         self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._taken_by: OrderedDict[str, str | None] = OrderedDict()

@@ -32,10 +32,14 @@ Loop = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass
 class _Deaths:
-    """How often a loop has died since it last ran steadily, and when it was started again last."""
+    """How often a loop has died since it last ran steadily, when it was started again last, and whether it runs now."""
 
     count: int = 0
     started_at_s: float = 0.0
+    is_running: bool = False
+
+    def is_steady(self, now_s: float) -> bool:
+        return self.count < 2 or (self.is_running and now_s - self.started_at_s >= STEADY_AFTER_S)
 
 
 _dying: dict[str, list[_Deaths]] = {}
@@ -44,11 +48,7 @@ _dying: dict[str, list[_Deaths]] = {}
 def dying_loops() -> list[str]:
     """Return the names of the loops that keep dying: at least twice, and not run steadily since. For readiness."""
     now_s = anyio.current_time()
-    return sorted(
-        name
-        for name, all_of_it in _dying.items()
-        if any(one.count >= 2 and now_s - one.started_at_s < STEADY_AFTER_S for one in all_of_it)
-    )
+    return sorted(name for name, all_of_it in _dying.items() if not all(one.is_steady(now_s) for one in all_of_it))
 
 
 @contextmanager
@@ -62,9 +62,14 @@ def failing_alone(work: str, **item: Any) -> Iterator[None]:
         yield
     except Unavailable:
         raise
-    except Exception:
-        ITEMS_FAILED.labels(work).inc()
-        log.exception("item_failed", work=work, **item)
+    except Exception as error:  # noqa: BLE001 - noted in full
+        note_failure(work, error, **item)
+
+
+def note_failure(work: str, error: Exception, **item: Any) -> None:
+    """Log a failure of one item with its traceback, and count it; see ``failing_alone``."""
+    ITEMS_FAILED.labels(work).inc()
+    log.error("item_failed", work=work, exc_info=error, **item)
 
 
 async def in_halves(
@@ -147,11 +152,12 @@ async def keep_running(name: str, loop: Loop) -> None:
     _dying.setdefault(name, []).append(deaths)
     try:
         while True:
-            deaths.started_at_s = anyio.current_time()
+            deaths.started_at_s, deaths.is_running = anyio.current_time(), True
             try:
                 await loop()
                 return
             except Exception:
+                deaths.is_running = False
                 LOOPS_DIED.labels(name).inc()
                 log.exception("loop_died", loop=name)
             if anyio.current_time() - deaths.started_at_s >= STEADY_AFTER_S:

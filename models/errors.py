@@ -1,7 +1,8 @@
 """What can break: a shallow tree, raised where a library is called, with the cause chained.
 
 Each library's exceptions are translated in one place: Redis' in ``infra.redis_link``, the databases' in ``infra.database``,
-Stripe's in ``dispatch.money.stripe_api``. Whoever calls these catches ``Unavailable``. Everything else that comes is a bug.
+Stripe's in ``dispatch.money.stripe_api``. Whoever calls these catches ``Unavailable``. Beside
+it, Stripe may refuse (``StripeRefused``), and a unique index may (``IntegrityError``); everything else that comes is a bug.
 
 Expected outcomes (a late accept, a used free session) are values, not exceptions; see ``models.outcomes``.
 """

@@ -183,7 +183,7 @@ class Problem(Struct):
     errors: list[FieldError] | UnsetType = UNSET
 
 
-class RefundOwed(Struct):
+class OwedRefundView(Struct):
     """Money that has not arrived yet; ``request_id`` is ``None`` for a payment that was never dispatched."""
 
     refund_id: str
@@ -217,6 +217,6 @@ class OpsSnapshot(Struct):
     at: Timestamp
     counts: dict[str, int]
     open_requests: list[RequestView]
-    refunds_owed: list[RefundOwed]
+    refunds_owed: list[OwedRefundView]
     set_aside: list[SetAside]
     node: NodeState

@@ -1,7 +1,7 @@
 """Settings: read once from the environment or ``.env``, checked once, handed out in sections.
 
-The only module that reads the environment. Each service receives just its section; the bounds of every queue,
-retry and wait live there.
+The only module that reads the environment. Each service receives just its section. Bounds of queues, retries
+and waits that an operator might change live there, the others beside what they bound.
 """
 
 import hashlib

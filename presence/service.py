@@ -15,7 +15,7 @@ import structlog
 from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.database import Database
-from infra.loops import failing_alone, in_halves, keep_on, keep_running
+from infra.loops import in_halves, keep_on, keep_running, note_failure
 from infra.redis_link import RedisLink
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.ids import is_id
@@ -178,8 +178,7 @@ class Presence:
 
     async def _give_up(self, what: str, mechanic_id: str, error: Exception) -> None:
         """Leave out one mechanic until they come again: they must not keep everybody else from being learned or saved."""
-        with failing_alone(f"presence_{what}", mechanic_id=mechanic_id):
-            raise error
+        note_failure(f"presence_{what}", error, mechanic_id=mechanic_id)
 
     # --- learn and save: SQL, beside the heartbeats' path -------------------------------------------------------------
 

@@ -180,16 +180,17 @@ class Shard:
         self._epoch = standing.epoch
         now_s = anyio.current_time()
         patience_s = self._settings.node_lease_ms / 1000
+        if is_forgotten:
+            # Whoever is not renewed by then went offline unnoticed: nobody remembers a lease that could lapse. Noted before the
+            # flush, which may fail: the next round knows the new epoch and sees nothing forgotten any more.
+            self._log.warning("redis_forgot", mechanics=len(self._here))
+            self._look_again_at_s = now_s + patience_s
         if is_forgotten or self._was_away or not (standing.held or is_first):
             # Either we were away or Redis was. If it was Redis, the other nodes are about to renew their leases, too.
             self._was_away = False
             self._trust_nodes_from_s = now_s + patience_s
             self.renew_all()
             await self.flush()
-        if is_forgotten:
-            # Whoever is not renewed by then went offline unnoticed: nobody remembers a lease that could lapse.
-            self._log.warning("redis_forgot", mechanics=len(self._here))
-            self._look_again_at_s = now_s + patience_s
         if self._look_again_at_s is not None and now_s >= self._look_again_at_s:
             self._look_again_at_s = None
             self._listeners.mark_stale()

@@ -163,6 +163,8 @@ class Checkouts:
             stripe_session = await self._stripe.create_session(
                 await self._session_params(checkout), idempotency_key=f"checkout:{checkout.id}"
             )
+            if stripe_session.url is None:
+                raise StripeUnavailable("Stripe opened a Session without a page to pay on.")
         except (StripeUnavailable, StripeRefused) as error:
             # Nobody has seen its page, so nobody can pay it: forgetting it leaves nothing half-made.
             async with self._database.write() as session:
@@ -174,8 +176,6 @@ class Checkouts:
             raise StripeUnavailable(
                 "The payment page could not be opened; nothing was charged. Please try again."
             ) from error
-        if stripe_session.url is None:
-            raise StripeUnavailable("Stripe opened a Session without a page to pay on.")
         async with self._database.write() as session:
             kept = await session.exec(
                 update(tables.Checkout)

@@ -87,8 +87,9 @@ class Reconciler:
             except StripeRefused as error:
                 # A restricted key without the right to list, which is the last thing that is done: trying sooner would not help.
                 self._log.error("not_reconciled", error=str(error))
-            if look_back_s is not None:
-                listed_until_ms = began_ms
+            else:
+                if look_back_s is not None:
+                    listed_until_ms = began_ms
             passes, failures = passes + 1, 0
             await anyio.sleep(INTERVAL_S)
 

@@ -24,7 +24,7 @@ from models.settings import DispatchSettings
 from models.tables import Refund
 
 ATTEMPT_LEASE_MS = 15_000
-"""Longer than an attempt may take, so that two nodes do not ask Stripe side by side; a dead node's attempt is repeated after it."""
+"""Longer than an attempt usually takes, so that two nodes do not ask Stripe side by side; a dead node's is repeated after it."""
 SIDE_BY_SIDE = 4
 
 OUTCOMES = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
@@ -74,7 +74,6 @@ class Refunds:
         self._owed: LeasedRows[OwedRefund] = LeasedRows(
             Refund,
             due="next_attempt_at_ms",
-            is_open=col(Refund.next_attempt_at_ms).is_not(None),
             row=OwedRefund,
             columns=COLUMNS,
             database=database,

@@ -25,11 +25,11 @@ from models.tables import StripeEvent
 SIDE_BY_SIDE = 6
 """Leaves most of the connections to the database to the doors, also when all of these wait for a lock."""
 LEASE_MS = 15_000
-"""Longer than one event's work may take, so that two nodes do not do it twice; a dead node's is done again after it."""
+"""Longer than one event's work usually takes, so that two nodes do not do it twice; a dead node's is done again after it."""
 RETRY_FIRST_MS = 500
 RETRY_MAX_MS = 60_000
 FAILURES_MAX = 10
-"""Some five minutes: what Stripe still does not know then (a Session of another account, say) it will not know later."""
+"""Some three minutes: what Stripe still does not know then (a Session of another account, say) it will not know later."""
 
 Handle = Callable[[str, str], Awaitable[None]]
 """Called with an event's type and the id of its object; must be idempotent."""
@@ -56,7 +56,6 @@ class StripeEvents:
         self._unfinished: LeasedRows[UnfinishedEvent] = LeasedRows(
             StripeEvent,
             due="next_attempt_at_ms",
-            is_open=col(StripeEvent.processed_at_ms).is_(None),
             row=UnfinishedEvent,
             columns=[getattr(StripeEvent, field.name) for field in fields(UnfinishedEvent)],
             database=database,

@@ -6,21 +6,23 @@ from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from dispatch.failures import all_set_aside
+from dispatch.failures import WORK
 from dispatch.outbox import Outbox
 from dispatch.reading.views import request_views
 from dispatch.request import OPEN
 from infra.clock import Clock
 from infra.database import Database
-from infra.loops import dying_loops, failing_alone, in_halves
+from infra.loops import dying_loops, in_halves, note_failure
 from models import tables
-from models.rest import NodeState, OpsSnapshot, RefundOwed
+from models.rest import NodeState, OpsSnapshot, OwedRefundView, SetAside
 from models.timestamps import rfc3339
 from models.wire import RequestView
 from presence.service import Presence
 
 OPEN_REQUESTS_MAX = 50
 REFUNDS_MAX = 100
+SET_ASIDE_MAX = 50
+"""Of each kind of work."""
 
 
 class OpsReader:
@@ -52,7 +54,7 @@ class OpsReader:
                 .limit(REFUNDS_MAX)
             )
             refunds = [
-                RefundOwed(
+                OwedRefundView(
                     refund_id=refund.id,
                     request_id=refund.request_id,
                     status=refund.status,
@@ -69,7 +71,7 @@ class OpsReader:
                 .limit(OPEN_REQUESTS_MAX)
             )
             open_requests = await self._views(session, list(rows))
-            set_aside = await all_set_aside(session)
+            set_aside = await _set_aside(session)
         counts["mechanics_available"] = await self._presence.available_count()
         return OpsSnapshot(
             at=rfc3339(self._clock.now_ms()),
@@ -89,8 +91,25 @@ class OpsReader:
             views.extend(one.view for one in seen)
 
         async def leave_out(row: tables.SessionRequest, error: Exception) -> None:
-            with failing_alone("ops_snapshot", request_id=row.id):
-                raise error
+            note_failure("ops_snapshot", error, request_id=row.id)
 
         await in_halves(rows, show, leave_out)
         return views
+
+
+async def _set_aside(session: AsyncSession) -> list[SetAside]:
+    """Return what is set aside and still open, the newest of each kind of work first."""
+    found: list[SetAside] = []
+    for table, work in WORK.items():
+        rows = await session.exec(
+            select(table.id, table.failures, col(table.last_error), col(table.set_aside_at_ms))
+            .where(col(table.set_aside_at_ms).is_not(None), work.is_open)
+            .order_by(col(table.set_aside_at_ms).desc())
+            .limit(SET_ASIDE_MAX)
+        )
+        found += [
+            SetAside(work.name, row_id, failures, error or "", rfc3339(at_ms))
+            for row_id, failures, error, at_ms in rows
+            if at_ms is not None
+        ]
+    return found

@@ -61,7 +61,7 @@ class Hub:
         dispatch: Dispatch,
         reader: Reader,
         handshakes: Handshakes,
-        resend_interval_ms: int = 5_000,
+        resend_interval_ms: int,
     ) -> None:
         """``channel``: where the nodes tell each other's sockets, see ``dispatch.deliveries``."""
         self._clock = clock

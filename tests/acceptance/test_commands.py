@@ -1,9 +1,11 @@
 """The commands of ``run.py``, as an operator types them."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -124,6 +126,30 @@ async def test_sigterm_drains_with_1012_and_exits_0_within_ten_seconds(tmp_path:
             server.process.send_signal(signal.SIGTERM)
             assert await page.closed() == 1012
         assert await anyio.to_thread.run_sync(server.process.wait, 10) == 0
+
+
+async def test_sigterm_ends_a_server_whose_database_hangs_within_ten_seconds_too(tmp_path: Path) -> None:
+    with running_servers(tmp_path) as [server]:
+        await server.ready()
+        customer = (await register(server.base_url))["account"]["id"]
+        with contextlib.closing(sqlite3.connect(tmp_path / "pitlane.sqlite3", isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            async with Rest.of(server.base_url, customer, "customer") as rest, anyio.create_task_group() as tasks:
+                is_sent = anyio.Event()
+
+                async def note(step: str, _details: object) -> None:
+                    if step == "http11.send_request_body.complete":
+                        is_sent.set()
+
+                async def write() -> None:
+                    body = {"plan": "free_diagnostic", "routing_type": "broadcast"}
+                    with contextlib.suppress(httpx.TransportError):
+                        await rest.post("/api/checkout", json=body, extensions={"trace": note})
+
+                tasks.start_soon(write)
+                await is_sent.wait()
+                server.process.send_signal(signal.SIGTERM)
+                assert await anyio.to_thread.run_sync(server.process.wait, 10) is not None
 
 
 async def test_two_workers_share_one_address_and_one_truth(tmp_path: Path) -> None:

@@ -56,7 +56,6 @@ def events(database: Database, clock: Clock, patience: Patience = PATIENCE) -> L
     return LeasedRows(
         table,
         due="next_attempt_at_ms",
-        is_open=col(table.processed_at_ms).is_(None),
         row=lambda *columns: columns,
         columns=[col(table.id), col(table.attempts)],
         database=database,

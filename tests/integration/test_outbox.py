@@ -10,7 +10,7 @@ import pytest
 
 from dispatch import deliveries
 from dispatch.notices import Notice
-from dispatch.outbox import Message, Outbox
+from dispatch.outbox import TELL_BATCH, Message, Outbox
 from models import tables
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.rest import FreeCheckout
@@ -195,3 +195,20 @@ async def test_nothing_is_left_to_tell_after_many_transitions_on_two_nodes(datab
                 return [frame for frame in last.values() if b'"cancelled"' in frame]
 
             await eventually(lambda told=last_told: len(told()) == 10, "everyone was told the end last")
+
+
+async def test_a_node_that_is_behind_takes_over_what_a_dead_one_left_behind_its_own(database_url, redis_url):
+    # Three hundred of its own wait in its queue, their leases over; what the dead node wrote has later ids.
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, without=("outbox",)) as node,
+        running_node(world, without=("outbox",)) as dying,
+    ):
+        ear = Ear()
+        outbox = outbox_of(node, ear, outbox_lease_ms=1)
+        outbox.post(await write(node, outbox, TELL_BATCH))
+        left_at_ms = node.clock.now_ms()
+        (left,) = await write(dying, outbox_of(dying, Ear(), outbox_lease_ms=1), 1)
+        await eventually(lambda: node.clock.now_ms() > left_at_ms + 100, "all leases are over")
+        taken = await outbox._left_behind.claim(TELL_BATCH, skip=outbox._own())
+        assert [row.id for row in taken] == [left.id]

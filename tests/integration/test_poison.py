@@ -13,11 +13,12 @@ import anyio
 import pytest
 from sqlalchemy import text
 
-from dispatch import deliveries
-from dispatch.failures import NEVER_MS, all_set_aside
+from dispatch import deliveries, push
+from dispatch.failures import NEVER_MS
 from dispatch.money.stripe_events import StripeEvents
 from dispatch.notices import Notice
 from dispatch.outbox import Message, Outbox
+from dispatch.reading.ops import OpsReader
 from infra.metrics import REGISTRY
 from models import tables
 from models.ids import new_id
@@ -48,8 +49,9 @@ def counted(metric: str, work: str) -> float:
 
 async def set_aside(world: World) -> list[tuple[str, str, int]]:
     """Return what an operator is shown: the kind of work, the row, and how often it has failed."""
-    async with world.database.read() as session:
-        return [(one.work, one.id, one.failures) for one in await all_set_aside(session)]
+    node = world.nodes[0]
+    ops = OpsReader(database=world.database, clock=node.clock, presence=node.presence, outbox=node.outbox)
+    return [(one.work, one.id, one.failures) for one in (await ops.snapshot()).set_aside]
 
 
 async def is_set_aside(world: World, work: str, row_id: str) -> bool:
@@ -126,7 +128,7 @@ async def test_what_yesterdays_version_wrote_is_told(database_url, redis_url):
         async with running_node(world, impatient()) as node:
             await eventually(lambda: node.heard_of(deliveries.Withdraw), "it is told")
             await eventually(partial(has_no_rows, world, tables.OutboxMessage), "and forgotten")
-        assert await set_aside(world) == []
+            assert await set_aside(world) == []
 
 
 async def has_no_rows(world: World, table: type[Any]) -> bool:
@@ -266,6 +268,7 @@ async def test_a_refund_whose_asking_raises_is_shown_and_tried_on_while_the_othe
         assert (await world.row(tables.Refund, owed.id)).next_attempt_at_ms < NEVER_MS
         is_poisonous = False
         await eventually(partial(are_paid_back, 3), "paid back as soon as that works again")
+        assert await set_aside(world) == [], "an operator has nothing to do any more"
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------
@@ -291,6 +294,7 @@ async def test_a_window_that_cannot_be_ended_is_shown_and_tried_on_while_the_oth
         await eventually(partial(is_set_aside, world, "windows", offers[0].id), "an operator sees it")
         await execute(world, "UPDATE session_requests SET status = 'priority_offered' WHERE id = :id", id=poisoned)
         await eventually(partial(are_closed, 3), "ended as soon as that works again")
+        assert await set_aside(world) == [], "an operator has nothing to do any more"
 
 
 async def test_an_offer_of_no_known_kind_keeps_no_deadline_from_being_restored(database_url, redis_url):
@@ -364,6 +368,22 @@ async def test_who_has_only_a_subscription_that_is_set_aside_is_not_shown_as_rea
     async with running_world(database_url, redis_url) as world, running_node(world, impatient()) as node:
         favorite = await world.mechanic()
         await node.push.subscribe(favorite, PushSubscribeBody("http://127.0.0.1:9/poison", TOO_SHORT))
+        await eventually(partial(is_reachable_by, node, favorite, "push"), "reachable by push")
+        for _ in range(impatient().failures_max):
+            await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
+        await eventually(partial(is_reachable_by, node, favorite, "none"), "honestly not reachable")
+
+
+async def test_a_subscription_that_its_service_always_refuses_is_set_aside(database_url, redis_url, monkeypatch):
+    monkeypatch.setattr(push, "RETRY_S", 0.01)
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, impatient()) as node,
+        running_push_service() as service,
+    ):
+        favorite = await world.mechanic()
+        await node.push.subscribe(favorite, service.browser().subscription)
+        service.answers = [403] * 100
         await eventually(partial(is_reachable_by, node, favorite, "push"), "reachable by push")
         for _ in range(impatient().failures_max):
             await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))

@@ -79,6 +79,17 @@ async def test_readiness_names_a_loop_that_keeps_dying_although_another_of_its_n
     assert named == ["test"]
 
 
+async def test_a_loop_that_waits_to_be_started_again_is_dying_however_long_it_ran_before(monkeypatch):
+    # It runs for a while, dies, and waits for longer than it takes to be called steady: it does not run at all meanwhile.
+    monkeypatch.setattr(loops, "RESTART_FIRST_S", 10.0)
+    monkeypatch.setattr(loops, "STEADY_AFTER_S", 0.01)
+    deaths = loops._Deaths(count=3, started_at_s=0, is_running=False)
+    assert not deaths.is_steady(now_s=1_000)
+    deaths.is_running = True
+    assert deaths.is_steady(now_s=1_000)
+    assert not deaths.is_steady(now_s=0.005)
+
+
 async def test_a_cancelled_loop_is_not_started_again():
     runs = 0
 

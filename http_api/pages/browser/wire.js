@@ -534,7 +534,7 @@ export const CLOSE_CODES = {
 
 /**
  * Money that has not arrived yet; `request_id` is `null` for a payment that was never dispatched.
- * @typedef {object} RefundOwed
+ * @typedef {object} OwedRefundView
  * @property {string} refund_id
  * @property {string | null} request_id
  * @property {RefundStatus} status
@@ -566,7 +566,7 @@ export const CLOSE_CODES = {
  * @property {Timestamp} at
  * @property {Record<string, number>} counts
  * @property {RequestView[]} open_requests
- * @property {RefundOwed[]} refunds_owed
+ * @property {OwedRefundView[]} refunds_owed
  * @property {SetAside[]} set_aside
  * @property {NodeState} node
  */
