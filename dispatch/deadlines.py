@@ -18,6 +18,7 @@ from infra.clock import RedisClock
 from infra.redis_link import RedisLink
 from models.errors import Unavailable
 from models.settings import DispatchSettings
+from models.timestamps import LAST_MS
 
 HERE = Path(__file__).parent
 CLAIM_LEN_MAX = 100
@@ -53,7 +54,8 @@ class Deadlines:
         """Put ``(offer id, deadline in ms)`` pairs on the clock; return how many were not there. Idempotent."""
         added = 0
         for start in range(0, len(offers), SCHEDULE_BATCH):
-            batch = offers[start : start + SCHEDULE_BATCH]
+            # Redis takes no instant that overflows, and would refuse the whole batch for one.
+            batch = [(offer_id, min(at_ms, LAST_MS)) for offer_id, at_ms in offers[start : start + SCHEDULE_BATCH]]
             keys = [self._index, *(self._own_prefix + offer_id for offer_id, _ in batch)]
             added += await self._schedule(keys=keys, args=[part for pair in batch for part in pair])
         earliest_ms = min((deadline_ms for _, deadline_ms in offers), default=None)

@@ -5,11 +5,14 @@ the row is handled. So it costs that row an attempt, and the others nothing. A r
 last error beside it; ``/api/ops/snapshot`` lists it and ``pitlane_items_set_aside_total`` counts it.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import ColumnElement, true, update
+from sqlalchemy import ColumnElement, case, true, update
 from sqlmodel import col
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from infra.clock import Clock
 from infra.database import Database
@@ -21,6 +24,10 @@ from models.tables import MayFail, Offer, OutboxMessage, PushSubscription, Refun
 NEVER_MS = 9_000_000_000_000_000
 """When a row that is set aside falls due: after everybody's time, also by the clock of a version that knows nothing of this."""
 ERROR_LEN_MAX = 300
+LOGGED_MAX = 5
+"""Of the rows that fail together, each with its error; of the others the log says how many they are."""
+FAILURES_MAX = 1_000_000
+"""As far as is counted: what is tried on for ever must not come to the end of an integer."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Patience:
     def delay_ms(self, failures: int) -> int:
         """Return how long to wait after that many failures (at least one)."""
         # The exponent is bounded, or after a long outage the power alone would be work.
-        return min(self.first_ms << min(failures - 1, 30), self.max_ms)
+        return min(self.first_ms << min(max(failures - 1, 0), 30), self.max_ms)
 
 
 class Failures:
@@ -90,39 +97,71 @@ class Failures:
 
         Raises ``DatabaseUnavailable``; then nothing was counted but in the metrics and the log.
         """
-        ITEMS_FAILED.labels(self._work).inc()
-        # One of our own words is no bug: the sentence says all there is to say.
-        traceback = None if isinstance(error, PitlaneError) else error
-        self._log.error("item_failed", id=row_id, error=_one_line(error), exc_info=traceback)
-        this_one = (col(self._table.id) == row_id, self._is_open)
+        return (await self.count_all([(row_id, error)]))[row_id]
+
+    async def count_all(self, failures: Sequence[tuple[str, Exception]]) -> dict[str, int | None]:
+        """Count the failures of many rows, in a few statements whatever their number; see ``count``."""
+        self._say(failures)
         now_ms = self._clock.now_ms()
+        ids_by_error: defaultdict[str, list[str]] = defaultdict(list)
+        for row_id, error in failures:
+            ids_by_error[_one_line(error)].append(row_id)
+        delays_ms: dict[str, int | None] = dict.fromkeys(row_id for row_id, _ in failures)
+        alike: defaultdict[tuple[tuple[str, int], ...], list[str]] = defaultdict(list)
+        """Rows by what they get: when they fall due again, and since when they are set aside."""
+        newly_aside: list[str] = []
         async with self._database.write() as session:
-            counted = await session.exec(
-                update(self._table)
-                .where(*this_one)
-                .values(failures=self._table.failures + 1, last_error=_one_line(error))
-                .returning(col(self._table.failures), col(self._table.set_aside_at_ms))
-                .execution_options(synchronize_session=False)
+            for error_text, ids in ids_by_error.items():
+                for row_id, count, set_aside_at_ms in await self._counted(session, ids, error_text):
+                    is_set_aside = count >= self._patience.failures_max
+                    if not (is_set_aside and self._patience.gives_up):
+                        delays_ms[row_id] = self._patience.delay_ms(count)
+                    values: dict[str, int] = {}
+                    if self._due is not None:
+                        delay_ms = delays_ms[row_id]
+                        values[self._due] = NEVER_MS if delay_ms is None else now_ms + delay_ms
+                    if is_set_aside and set_aside_at_ms is None:
+                        values["set_aside_at_ms"] = now_ms
+                        newly_aside.append(row_id)
+                    alike[tuple(values.items())].append(row_id)
+            for these, ids in alike.items():
+                if these:
+                    await session.exec(
+                        update(self._table)
+                        .where(col(self._table.id).in_(ids))
+                        .values(**dict(these))
+                        .execution_options(synchronize_session=False)
+                    )
+        if newly_aside:
+            ITEMS_SET_ASIDE.labels(self._work).inc(len(newly_aside))
+            self._log.error("items_set_aside", count=len(newly_aside), ids=newly_aside[:LOGGED_MAX])
+        return delays_ms
+
+    def _say(self, failures: Sequence[tuple[str, Exception]]) -> None:
+        ITEMS_FAILED.labels(self._work).inc(len(failures))
+        for row_id, error in failures[:LOGGED_MAX]:
+            # One of our own words is no bug: the sentence says all there is to say.
+            traceback = None if isinstance(error, PitlaneError) else error
+            self._log.error("item_failed", id=row_id, error=_one_line(error), exc_info=traceback)
+        if len(failures) > LOGGED_MAX:
+            self._log.error("more_items_failed", count=len(failures) - LOGGED_MAX)
+
+    async def _counted(
+        self, session: AsyncSession, ids: Sequence[str], error_text: str
+    ) -> Sequence[tuple[str, int, int | None]]:
+        """Count one failure of each row; return id, failures, and since when it has been set aside."""
+        counted = await session.exec(
+            update(self._table)
+            .where(col(self._table.id).in_(ids), self._is_open)
+            .values(
+                # Whatever stands there, counting must not fail by it.
+                failures=case((col(self._table.failures).between(0, FAILURES_MAX), self._table.failures + 1), else_=1),
+                last_error=error_text,
             )
-            found = counted.first()
-            if found is None:
-                return None
-            failures, set_aside_at_ms = found
-            is_set_aside = failures >= self._patience.failures_max
-            delay_ms = None if is_set_aside and self._patience.gives_up else self._patience.delay_ms(failures)
-            values: dict[str, int] = {}
-            if self._due is not None:
-                values[self._due] = NEVER_MS if delay_ms is None else now_ms + delay_ms
-            if is_set_aside and set_aside_at_ms is None:
-                values["set_aside_at_ms"] = now_ms
-            if values:
-                await session.exec(
-                    update(self._table).where(*this_one).values(**values).execution_options(synchronize_session=False)
-                )
-        if "set_aside_at_ms" in values:
-            ITEMS_SET_ASIDE.labels(self._work).inc()
-            self._log.error("item_set_aside", id=row_id, failures=failures, error=_one_line(error))
-        return delay_ms
+            .returning(col(self._table.id), col(self._table.failures), col(self._table.set_aside_at_ms))
+            .execution_options(synchronize_session=False)
+        )
+        return [(row_id, count, at_ms) for row_id, count, at_ms in counted]
 
 
 def _one_line(error: Exception) -> str:

@@ -7,13 +7,14 @@ what a dead node had claimed is taken over when the lease has ended. Work must t
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, and_, literal_column, update
+from sqlalchemy import ColumnElement, and_, case, literal_column, update
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 
-from dispatch.failures import WORK, Failures, Patience
+from dispatch.failures import FAILURES_MAX, WORK, Failures, Patience
 from infra.clock import Clock
 from infra.database import Database
+from infra.loops import in_halves
 from models.errors import Unavailable
 from models.tables import MayFail
 
@@ -68,19 +69,27 @@ class LeasedRows(Generic[Row]):
         """
         now_ms = self._clock.now_ms()
         wanted = and_(self._is_open, self._due <= now_ms if which is None else which)
+        # Who has never failed comes first: a crowd of rows that fail must not keep the others waiting.
+        order = (col(self._table.failures) > 0, col(self._table.id) if order_by is None else order_by)
         async with self._database.read() as session:
-            order = col(self._table.id) if order_by is None else order_by
-            found = await session.exec(
-                select(self._table.id).where(wanted).order_by(order).limit(count_max + len(skip))
-            )
-            ids = [row_id for row_id in found if row_id not in skip][:count_max]
-        if not ids:
-            return []
+            query = select(self._table.id).where(wanted).order_by(*order).limit(count_max + len(skip))
+            ids = [row_id for row_id in await session.exec(query) if row_id not in skip][:count_max]
+        claimed: dict[str, Row] = {}
+
+        async def claim(together: Sequence[str]) -> None:
+            claimed.update(await self._claim(together, wanted, now_ms))
+
+        # A row that cannot even be read is found by halves, and counted like one that cannot be worked on.
+        await in_halves(ids, claim, self._unreadable)
+        return [claimed[row_id] for row_id in ids if row_id in claimed]
+
+    async def _claim(self, ids: Sequence[str], wanted: ColumnElement[bool], now_ms: int) -> dict[str, Row]:
         values: dict[str, Any] = {self._due_name: now_ms + self._lease_ms}
         if self._counts_attempts:
-            values["attempts"] = literal_column("attempts") + 1
+            attempts: ColumnElement[int] = literal_column("attempts")
+            values["attempts"] = case((attempts.between(0, FAILURES_MAX), attempts + 1), else_=1)
         async with self._database.write() as session:
-            claimed = await session.exec(
+            rows = await session.exec(
                 # The condition is checked again: of two nodes that saw the same rows, one claims each.
                 update(self._table)
                 .where(col(self._table.id).in_(ids), wanted)
@@ -88,8 +97,14 @@ class LeasedRows(Generic[Row]):
                 .returning(col(self._table.id), *self._columns)
                 .execution_options(synchronize_session=False)
             )
-            by_id = {row_id: self._row(*columns) for row_id, *columns in claimed}
-        return [by_id[row_id] for row_id in ids if row_id in by_id]
+            return {row_id: self._row(*columns) for row_id, *columns in rows}
+
+    async def _unreadable(self, row_id: str, error: Exception) -> None:
+        await self._failures.count(row_id, error)
+
+    async def all_failed(self, failures: Sequence[tuple[str, Exception]]) -> None:
+        """Count what waiting does not mend, for many rows together."""
+        await self._failures.count_all(failures)
 
     async def failed(self, row_id: str, error: Exception, *, attempts: int = 1) -> None:
         """Put a row off after ``attempts`` claims that came to nothing; what waiting does not mend is counted against it."""

@@ -26,7 +26,7 @@ from dispatch.notices import Notice
 from infra.clock import Clock
 from infra.database import Database, insert_rows
 from infra.loops import in_halves, keep_running
-from models.errors import PitlaneError, Unavailable
+from models.errors import PitlaneError, RedisRefused, Unavailable
 from models.ids import new_id
 from models.settings import DispatchSettings
 from models.tables import OutboxMessage
@@ -162,54 +162,69 @@ class Outbox:
                 # Skip what this node has in hand, or in its own queue. Other nodes may take that, and it helps.
                 while rows := await self._left_behind.claim(TELL_BATCH, skip=self._own()):
                     self._log.info("outbox_taken_over", messages=len(rows))
-                    await self._tell([message for row in rows if (message := await self._understood(row))])
+                    understood, failures = self._understood(rows)
+                    await self._tell(understood)
+                    await self._count(failures)
             except Unavailable as error:
                 self._log.warning("outbox_not_swept", error=str(error))
 
     def _own(self) -> set[str]:
         return self._in_hand.union(message.id for message in self._posted)
 
-    async def _understood(self, row: Stored) -> Message | None:
-        if row.kind not in self._kinds:
-            await self._not_told(row, NotUnderstood(f"There is no notice of kind {row.kind!r} in this version."))
-            return None
-        kind, _ = self._kinds[row.kind]
-        try:
-            return Message(row.id, msgspec.json.decode(row.payload, type=kind))
-        except msgspec.DecodeError as error:
-            await self._not_told(row, NotUnderstood(f"A notice of kind {row.kind} has another shape here: {error}"))
-            return None
+    def _understood(self, rows: Iterable[Stored]) -> tuple[list[Message], list[tuple[str, Exception]]]:
+        """Return the messages that the rows hold, and those rows that are not understood, by their ids."""
+        messages: list[Message] = []
+        failures: list[tuple[str, Exception]] = []
+        for row in rows:
+            kind, _ = self._kinds.get(row.kind, (None, None))
+            if kind is None:
+                error = NotUnderstood(f"There is no notice of kind {row.kind!r} in this version.")
+                failures.append((row.id, error))
+                continue
+            try:
+                messages.append(Message(row.id, msgspec.json.decode(row.payload, type=kind)))
+            except (msgspec.DecodeError, UnicodeError) as error:
+                why = NotUnderstood(f"A notice of kind {row.kind} has another shape here: {error}")
+                failures.append((row.id, why))
+        return messages, failures
 
     async def _tell(self, batch: Iterable[Message]) -> None:
         by_kind: defaultdict[str, list[Message]] = defaultdict(list)
         for message in batch:
             by_kind[message.notice.kind].append(message)
         told: list[str] = []
+        failures: list[tuple[str, Exception]] = []
         for kind, (_, handler) in self._kinds.items():
 
             async def tell(together: Sequence[Message], handler: Handler[Any] = handler) -> None:
                 await handler([message.notice for message in together])
                 told.extend(message.id for message in together)
 
+            async def not_told(message: Message, error: Exception) -> None:
+                if isinstance(error, Unavailable | RedisRefused):
+                    # Not its own fault: it waits for its lease.
+                    self._log.warning("not_told_yet", id=message.id, error=str(error))
+                else:
+                    failures.append((message.id, error))
+
             try:
-                await in_halves(by_kind[kind], tell, self._not_told, outages_max=OUTAGES_MAX)
+                await in_halves(by_kind[kind], tell, not_told, outages_max=OUTAGES_MAX)
             except Unavailable as error:
                 self._log.warning("not_told_yet", kind=kind, error=str(error))
-        if not told:
-            return
         try:
-            async with self._database.write() as session:
-                await session.exec(delete(OutboxMessage).where(col(OutboxMessage.id).in_(told)))
+            if told:
+                async with self._database.write() as session:
+                    await session.exec(delete(OutboxMessage).where(col(OutboxMessage.id).in_(told)))
         except Unavailable as error:
             # They will be told again after their lease; that is what at least once means.
             self._log.warning("outbox_not_cleared", error=str(error))
+        await self._count(failures)
 
-    async def _not_told(self, message: Message | Stored, error: Exception) -> None:
-        """Leave a message to its lease, or count what is its own fault."""
-        if isinstance(error, Unavailable):
-            self._log.warning("not_told_yet", id=message.id, error=str(error))
+    async def _count(self, failures: Sequence[tuple[str, Exception]]) -> None:
+        """Count what is the rows' own fault, together: a crowd of them must not keep the others waiting."""
+        if not failures:
             return
         try:
-            await self._left_behind.failed(message.id, error)
-        except Unavailable as unavailable:
-            self._log.warning("failure_not_noted", id=message.id, error=str(unavailable))
+            await self._left_behind.all_failed(failures)
+        except Unavailable as error:
+            self._log.warning("failures_not_noted", count=len(failures), error=str(error))

@@ -135,6 +135,14 @@ async def requests_of(session: AsyncSession, offer_ids: Collection[str]) -> dict
     return dict((await session.exec(found)).all())
 
 
+async def known(session: AsyncSession, request_ids: Collection[str]) -> set[str]:
+    """Return those of the ids that there are, whoever holds their rows."""
+    if not request_ids:
+        return set()
+    table = tables.SessionRequest
+    return set(await session.exec(select(table.id).where(col(table.id).in_(request_ids))))
+
+
 async def create(
     session: AsyncSession,
     request: Request,

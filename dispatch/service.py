@@ -46,7 +46,7 @@ from infra.loops import in_halves, keep_running
 from infra.metrics import FALLBACK_LATENESS
 from models import tables
 from models.errors import DatabaseUnavailable, Unavailable
-from models.ids import new_id
+from models.ids import is_id, new_id
 from models.outcomes import NotFound, OfferGone, Refused
 from models.settings import DispatchSettings
 from models.wire import RequestView
@@ -296,6 +296,9 @@ class Dispatch:
         All in one transaction, unless one of them fails it.
         """
         put_off_ms: dict[str, int] = {}
+        ours = [offer_id for offer_id in offer_ids if is_id(offer_id)]
+        if len(ours) < len(offer_ids):
+            self._log.warning("deadlines_of_no_offers", count=len(offer_ids) - len(ours))
 
         async def end(together: Sequence[str]) -> None:
             in_hand = await self._end_windows(together, now_ms)
@@ -305,7 +308,7 @@ class Dispatch:
             if (delay_ms := await self._failures.count(offer_id, error)) is not None:
                 put_off_ms[offer_id] = delay_ms
 
-        await in_halves(offer_ids, end, note)
+        await in_halves(ours, end, note)
         return put_off_ms
 
     async def _end_windows(self, offer_ids: Sequence[str], now_ms: int) -> Collection[str]:
@@ -317,6 +320,9 @@ class Dispatch:
                 request_of = await request_store.requests_of(session, offer_ids)
                 # Nobody's slowness is to hold up the other windows.
                 standing = await request_store.load(session, request_of.values(), skip_locked=True)
+                unlocked = set(request_of.values()) - standing.keys()
+                if unlocked != await request_store.known(session, unlocked):
+                    raise LookupError("There is no such request.")
                 for offer_id, request_id in request_of.items():
                     if request_id not in standing:
                         in_hand.add(offer_id)

@@ -34,7 +34,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from infra.slot_map import SlotMap
-from models.errors import RedisUnavailable
+from models.errors import RedisRefused, RedisUnavailable
 from models.redis_url import Address, ClusterUrl, is_cluster
 
 CONNECTIONS_MAX = 64
@@ -214,6 +214,8 @@ class RedisLink:
             "socket_timeout": self._timeout_s,
             "socket_connect_timeout": self._timeout_s,
             "decode_responses": True,
+            # Somebody else's bytes in our keys come back as they were, and are unknown; they must not fail the reading of ours.
+            "encoding_errors": "surrogateescape",
             "health_check_interval": 30,
         }
         if home is None or self._cluster is None:
@@ -247,7 +249,7 @@ class Script:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise ``RedisUnavailable`` where the client raises what waiting may mend; a mistake of ours in a command stays what it is."""
+    """Raise ``RedisUnavailable`` where the client raises what waiting may mend, and ``RedisRefused`` where Redis says no."""
     try:
         yield
     except (ReadOnlyError, OutOfMemoryError, ClusterDownError) as error:
@@ -256,6 +258,6 @@ def translated_errors() -> Iterator[None]:
         if str(error).startswith("MISCONF"):
             # It cannot write to its disk, and so takes no writes (redis.io, "stop-writes-on-bgsave-error").
             raise RedisUnavailable(str(error)) from error
-        raise
+        raise RedisRefused(str(error)) from error
     except (RedisError, OSError) as error:
         raise RedisUnavailable(str(error)) from error

@@ -24,6 +24,10 @@ class RedisUnavailable(Unavailable):
     """Redis did not answer within its bound, or says that it cannot just now."""
 
 
+class RedisRefused(PitlaneError):
+    """Redis answered that it will not do this: a mistake of ours in a command, or somebody else's value in the place of ours."""
+
+
 class DatabaseUnavailable(Unavailable):
     """SQL did not answer within its bound. Transactions are all or nothing."""
 

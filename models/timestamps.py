@@ -2,10 +2,18 @@
 
 from datetime import UTC, datetime
 
+FIRST_MS = -62_135_596_800_000
+LAST_MS = 253_402_300_799_999
+"""The first and last instant of the years 1 to 9999."""
+
 
 def rfc3339(at_ms: int) -> str:
-    """Return ``at_ms`` as RFC 3339 UTC with milliseconds, e.g. ``2026-11-22T09:30:00.000Z``."""
-    seconds, ms = divmod(at_ms, 1000)
+    """Return ``at_ms`` as RFC 3339 UTC with milliseconds, e.g. ``2026-11-22T09:30:00.000Z``.
+
+    What lies outside of the years that it can write (RFC 3339 §1: four digits) becomes the first or last instant of them: one row
+    whose instant makes no sense must not fail the answer about all others.
+    """
+    seconds, ms = divmod(min(max(at_ms, FIRST_MS), LAST_MS), 1000)
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{ms:03d}Z"
 
 

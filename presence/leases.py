@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ BATCH_LEN_MAX = 1_000
 SLICE_LEN_MAX = 500
 """Mechanics per script that may have to announce each of them."""
 NEVER = "-"
-PACKED = re.compile(r"\d+ \d \d \d \d \d+")
+PACKED = re.compile(r"\d{1,18} \d \d \d \d \d{1,18}")
 """A status as Redis keeps it, see ``status.lua``."""
 
 
@@ -174,7 +175,7 @@ class Leases:
         for mechanic_id, fields, seen_at in zip(theirs, packed, seen, strict=True):
             # What does not look like a status is as good as unknown; ``status.lua`` sees it so, too.
             if fields is not None and PACKED.fullmatch(fields):
-                last_seen = NEVER if seen_at is None else str(int(seen_at))
+                last_seen = NEVER if seen_at is None or not isfinite(seen_at) else str(int(seen_at))
                 statuses[mechanic_id] = parse(f"{mechanic_id} {fields} {last_seen} {as_of_ms}")
         return statuses
 
@@ -213,7 +214,7 @@ def parse(message: str) -> MechanicStatus:
 
 
 def _instant_or_none(text: str) -> int | None:
-    return None if text == NEVER else int(float(text))
+    return None if text == NEVER or not isfinite(float(text)) else int(float(text))
 
 
 def _batches(ids: Iterable[str], len_max: int) -> Iterator[list[str]]:

@@ -38,7 +38,7 @@ local before = redis.call('ZMSCORE', LEASES, unpack(ids))
 redis.call('ZADD', LEASES, 'GT', unpack(leases))
 for i, mechanic_id in ipairs(ids) do
   if not before[i] then
-    if redis.call('HINCRBY', HOLDERS, mechanic_id, 1) == 1 then turn(mechanic_id, '1') end
+    if hold(mechanic_id, 1) == 1 then turn(mechanic_id, '1') end
     reply[#reply + 1] = mechanic_id
   end
 end

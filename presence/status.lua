@@ -44,6 +44,17 @@ local function announce(mechanic_id, status)
   redis.call('SPUBLISH', CHANNEL .. mechanic_id, message(mechanic_id, status))
 end
 
+-- Count one node more or less that holds leases of a mechanic, and return how many do. What is no number counts as nobody.
+local function hold(mechanic_id, by)
+  local nodes = math.max(0, (tonumber(redis.call('HGET', HOLDERS, mechanic_id) or '') or 0) + by)
+  if nodes > 0 then
+    redis.call('HSET', HOLDERS, mechanic_id, nodes)
+  else
+    redis.call('HDEL', HOLDERS, mechanic_id)
+  end
+  return nodes
+end
+
 local function turn(mechanic_id, online)
   local status = status_of(mechanic_id)
   if status and status.online ~= online then

@@ -24,8 +24,7 @@ end
 local reply = {#ids == limit and 1 or 0}
 for _, mechanic_id in ipairs(ids) do
   redis.call('ZREM', LEASES, mechanic_id)
-  if redis.call('HINCRBY', HOLDERS, mechanic_id, -1) <= 0 then
-    redis.call('HDEL', HOLDERS, mechanic_id)
+  if hold(mechanic_id, -1) == 0 then
     turn(mechanic_id, '0')
     reply[#reply + 1] = mechanic_id
     reply[#reply + 1] = redis.call('ZSCORE', SEEN, mechanic_id) or '-'

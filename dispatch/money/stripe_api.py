@@ -1,5 +1,6 @@
 """Stripe through its SDK: the few calls that we make, with a bound on time and our own two kinds of error."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -95,12 +96,14 @@ class StripeApi:
         """Return a Checkout Session as Stripe has it now, with what became of its PaymentIntent."""
         async with self._asking("retrieve a Checkout Session"):
             expanded: SessionRetrieveParams = {"expand": ["payment_intent"]}
-            return _session(await self._client.v1.checkout.sessions.retrieve_async(session_id, expanded))
+            return _session(
+                await self._client.v1.checkout.sessions.retrieve_async(_id_for_a_path(session_id), expanded)
+            )
 
     async def expire_session(self, session_id: str) -> CheckoutSession:
         """Let nobody pay on this page any more; Stripe refuses when the Session is not open (any more)."""
         async with self._asking("expire a Checkout Session"):
-            return _session(await self._client.v1.checkout.sessions.expire_async(session_id))
+            return _session(await self._client.v1.checkout.sessions.expire_async(_id_for_a_path(session_id)))
 
     async def complete_sessions(self, *, since_s: int, after: str | None = None) -> tuple[list[CheckoutSession], bool]:
         """Return some of the Sessions created since then (Unix seconds) that were completed, newest first, and whether more follow.
@@ -122,7 +125,7 @@ class StripeApi:
     async def refund_now(self, refund_id: str) -> StripeRefund:
         """Return a refund as Stripe has it now."""
         async with self._asking("retrieve a refund"):
-            return _refund(await self._client.v1.refunds.retrieve_async(refund_id))
+            return _refund(await self._client.v1.refunds.retrieve_async(_id_for_a_path(refund_id)))
 
     def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | None:
         """Return the event if any of our secrets signed it within the tolerance, else ``None``.
@@ -195,3 +198,10 @@ def _id_of(said: Mapping[str, object]) -> str:
     if not isinstance(its_id, str):
         raise StripeUnavailable("Stripe answered with something that has no id.")
     return its_id
+
+
+def _id_for_a_path(said: str) -> str:
+    """Return an id that others have told us, for the path of a request; raises ``StripeRefused`` for what would lead elsewhere."""
+    if re.fullmatch(r"[A-Za-z0-9_]{1,255}", said) is None:
+        raise StripeRefused("This is no id of an object at Stripe.", code="resource_missing")
+    return said

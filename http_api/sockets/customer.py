@@ -158,5 +158,7 @@ class CustomerConnection(Connection):
 
 def _is_long_watch(text: str) -> bool:
     raw = msgspec.json.decode(text)
+    if not isinstance(raw, dict):
+        return False
     ids = raw.get("mechanic_ids")
     return raw.get("type") == "watch" and isinstance(ids, list) and len(ids) > WATCH_MAX

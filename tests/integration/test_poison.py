@@ -19,6 +19,7 @@ from dispatch.money.stripe_events import StripeEvents
 from dispatch.notices import Notice
 from dispatch.outbox import Message, Outbox
 from dispatch.reading.ops import OpsReader
+from infra.loops import dying_loops
 from infra.metrics import REGISTRY
 from models import tables
 from models.ids import new_id
@@ -113,12 +114,39 @@ async def test_a_message_that_cannot_be_told_is_set_aside_and_keeps_no_other_fro
 
 
 @on_sqlite
-async def test_a_message_that_is_no_json_is_set_aside(database_url, redis_url):
-    # PostgreSQL refuses to store it.
+@pytest.mark.parametrize("payload", ["{", "cast(x'ff' as text)"], ids=["no JSON", "no UTF-8"])
+async def test_a_message_that_cannot_be_read_is_set_aside(database_url, redis_url, payload: str):
+    # PostgreSQL refuses to store either.
     async with running_world(database_url, redis_url) as world:
-        poisoned = await write_as_yesterday(world, "facts_changed", "{")
+        value = payload if payload.startswith("cast") else f"'{payload}'"
+        await execute(
+            world,
+            f"INSERT INTO outbox (id, kind, payload, leased_until_ms) VALUES ('poison', 'facts_changed', {value}, 1)",
+        )
+        good = await write_as_yesterday(world, "offer_closed", '{"offer_id": "o", "reason": "taken"}')
+        async with running_node(world, impatient()) as node:
+            await eventually(lambda: node.heard_of(deliveries.Withdraw), f"{good} is told", within_s=SOON_S)
+            await eventually(partial(is_set_aside, world, "outbox", "poison"), "set aside")
+
+
+@pytest.mark.parametrize("failures", [-5, 2**31 - 1])
+async def test_counting_does_not_fail_by_what_stands_there(database_url, redis_url, failures: int):
+    async with running_world(database_url, redis_url) as world:
+        poisoned = await write_as_yesterday(world, "tea_is_ready", "{}")
+        await execute(world, "UPDATE outbox SET failures = :failures", failures=failures)
         async with running_node(world, impatient()):
             await eventually(partial(is_set_aside, world, "outbox", poisoned), "set aside")
+
+
+async def test_a_crowd_that_cannot_be_told_does_not_keep_a_good_one_waiting(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world:
+        for _ in range(20):
+            rows = ", ".join(f"('{new_id()}', 'tea_is_ready', '{{}}', 1)" for _ in range(100))
+            await execute(world, f"INSERT INTO outbox (id, kind, payload, leased_until_ms) VALUES {rows}")
+        await write_as_yesterday(world, "offer_closed", '{"offer_id": "o", "reason": "taken"}')
+        async with running_node(world, replace(impatient(), failures_max=50)) as node:
+            # Behind two thousand that fall due again and again: it comes once each of them has had its first turn.
+            await eventually(lambda: node.heard_of(deliveries.Withdraw), "it is told", within_s=3 * SOON_S)
 
 
 async def test_what_yesterdays_version_wrote_is_told(database_url, redis_url):
@@ -291,7 +319,7 @@ async def test_a_window_that_cannot_be_ended_is_shown_and_tried_on_while_the_oth
             return len(await world.rows(tables.Offer, close_reason="expired")) == count
 
         await eventually(partial(are_closed, 2), "the others end", within_s=settings.priority_window_ms / 1000 + SOON_S)
-        await eventually(partial(is_set_aside, world, "windows", offers[0].id), "an operator sees it")
+        await eventually(partial(is_set_aside, world, "windows", offers[0].id), "an operator sees it", within_s=30)
         await execute(world, "UPDATE session_requests SET status = 'priority_offered' WHERE id = :id", id=poisoned)
         await eventually(partial(are_closed, 3), "ended as soon as that works again")
         assert await set_aside(world) == [], "an operator has nothing to do any more"
@@ -333,6 +361,60 @@ async def test_words_of_a_later_version_keep_nobody_from_their_welcome(database_
         snapshots = await node.reader.mechanic_snapshots([mechanic_id])
         assert set(offers) < {one.offer.offer_id for one in snapshots[mechanic_id].offers}
         assert await node.reader.open_requests([customer_id])
+
+
+FAR_FUTURE_MS = 2**62
+
+
+async def test_instants_that_make_no_sense_fail_no_answer_about_others(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world, impatient()) as node:
+        customer_id, mechanic_id = await world.customer(), await world.mechanic()
+        answers = [await node.checkouts.start(await world.customer(), body("free_diagnostic")) for _ in range(2)]
+        offers = [answer.request.offer.id for answer in answers if isinstance(answer, FreeCheckout)]
+        await execute(world, "UPDATE offers SET expires_at_ms = :at WHERE id = :id", at=FAR_FUTURE_MS, id=offers[0])
+        await execute(world, "UPDATE session_requests SET created_at_ms = :at", at=-FAR_FUTURE_MS)
+        snapshots = await node.reader.mechanic_snapshots([mechanic_id])
+        assert {one.offer.offer_id for one in snapshots[mechanic_id].offers} == set(offers)
+        assert await node.reader.open_requests([customer_id]) == {customer_id: []}
+        await node.deadlines.schedule((offers[0], FAR_FUTURE_MS), (offers[1], FAR_FUTURE_MS))
+        await execute(
+            world,
+            "INSERT INTO outbox (id, kind, payload, leased_until_ms, set_aside_at_ms) VALUES ('x', 'y', '{}', :at, :at)",
+            at=FAR_FUTURE_MS,
+        )
+        assert await is_set_aside(world, "outbox", "x")
+
+
+async def test_what_is_no_offer_among_the_deadlines_keeps_no_window_from_ending(database_url, redis_url):
+    settings = impatient(replace(HURRIED, broadcast_window_ms=60_000))
+    async with running_world(database_url, redis_url) as world, running_node(world, settings) as node:
+        index = node.link.key("deadlines", "index")
+        junk = {b"\xff\xfe": 1, b"": 1, b"no offer": 1}
+        await node.link.ask(index, lambda redis: redis.zadd(index, junk))
+        answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", await world.mechanic()))
+        assert isinstance(answer, FreeCheckout)
+
+        async def has_ended() -> bool:
+            return bool(await world.rows(tables.Offer, close_reason="expired"))
+
+        await eventually(has_ended, "the window ends")
+
+        async def is_clean() -> bool:
+            return not await node.link.ask(index, lambda redis: redis.zrangebyscore(index, "-inf", 10_000_000_000))
+
+        await eventually(is_clean, "what is none of ours is off the clock")
+
+
+async def test_a_key_of_redis_that_is_not_ours_any_more_is_no_fault_of_the_messages(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world, impatient()) as node:
+        index = node.link.key("deadlines", "index")
+        await node.link.ask(index, lambda redis: redis.delete(index))
+        await node.link.ask(index, lambda redis: redis.set(index, "no sorted set"))
+        await node.checkouts.start(await world.customer(), body("free_diagnostic", await world.mechanic()))
+        await eventually(lambda: "windows" in dying_loops(), "the loop that needs it says so")
+        assert {row.failures for row in await world.rows(tables.OutboxMessage)} == {0}
+        await node.link.ask(index, lambda redis: redis.delete(index))
+        await eventually(lambda: node.heard_of(deliveries.OfferTo), "told once it is ours again")
 
 
 # --- push -------------------------------------------------------------------------------------------------------------
@@ -408,6 +490,24 @@ async def test_a_status_in_redis_that_makes_no_sense_is_mended_and_disturbs_nobo
         await eventually(are_online, "both are online", within_s=SOON_S)
         node.presence.left(poisoned)
         node.presence.left(other)
+
+
+async def test_a_count_of_nodes_that_is_no_number_keeps_nobody_from_coming_and_going(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mechanics = await world.mechanics(2)
+        key = node.link.key("presence-0", "holders")
+        await node.link.ask(key, lambda redis: redis.hset(key, mechanics[0], "x"))
+        for mechanic_id in mechanics:
+            node.presence.joined(mechanic_id)
+
+        async def are(is_online: bool) -> bool:
+            statuses = await node.presence.status_of(mechanics)
+            return all(status.is_online is is_online for status in statuses.values())
+
+        await eventually(partial(are, True), "both are online")
+        for mechanic_id in mechanics:
+            node.presence.left(mechanic_id)
+        await eventually(partial(are, False), "both are offline")
 
 
 @on_sqlite
@@ -502,5 +602,5 @@ async def test_a_listener_that_raises_keeps_no_other_from_hearing(database_url, 
 
         await node.bus.subscribe(channel, handler=raise_at_all)
         await node.bus.subscribe(channel, handler=heard.append)
-        await node.bus.publish(channel, "one", "two")
-        await eventually(lambda: heard == ["one", "two"], "heard", within_s=SOON_S)
+        await node.bus.publish(channel, "one", b"\xff\xfe", "two")
+        await eventually(lambda: heard[::2] == ["one", "two"], "heard", within_s=SOON_S)

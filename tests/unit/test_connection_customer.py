@@ -113,6 +113,16 @@ async def test_too_many_is_said_in_the_same_word_whichever_way():
         assert error["code"] == "too_many_watched"
 
 
+@pytest.mark.parametrize("frame", ["null", "7", "[]", '"watch"', "true"])
+async def test_a_frame_that_is_no_object_is_answered_and_the_socket_stays_open(frame: str):
+    async with stage() as here:
+        page = await here.customer("doe")
+        page.says_raw(frame)
+        page.says("heartbeat")
+        error, answer = page.hears()
+        assert (error["code"], answer["type"]) == ("invalid_message", "heartbeat_ack")
+
+
 async def test_a_closed_socket_is_forgotten_by_presence_even_if_its_watch_was_under_way():
     # Interleaving: watch is asked for -> the socket closes -> the watch would have been made.
     async with stage() as here:
