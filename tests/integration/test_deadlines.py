@@ -214,6 +214,60 @@ async def test_each_of_many_deadlines_is_claimed_once_by_one_of_two_nodes_and_ne
         assert min(late_ms) >= 0
 
 
+async def test_a_look_that_comes_too_early_ends_no_window_early(database_url, redis_url):
+    # A claim that ends by itself, or one that is put off, may have any node look before the deadline.
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, without=("dispatch",)) as a,
+    ):
+        ended: list[str] = []
+
+        async def end(offer_ids: Sequence[str], _: int) -> Mapping[str, int]:
+            ended.extend(offer_ids)
+            return {}
+
+        index, now_ms = a.link.key("deadlines", "index"), await a.redis_now_ms()
+        await a.deadlines.schedule(("early", now_ms + 60_000), ("due", now_ms))
+        # One claim comes to both.
+        await a.link.ask(index, lambda redis: redis.zadd(index, {"early": now_ms - 1}))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(a.deadlines.run, end)
+            await eventually(lambda: ended, "the window that is due ends")
+            tasks.cancel_scope.cancel()
+        assert ended == ["due"]
+        looked_at_next_ms = await a.link.ask(index, lambda redis: redis.zscore(index, "early"))
+        assert looked_at_next_ms >= now_ms + 60_000 - 1
+
+
+async def test_redis_has_forgotten_the_deadlines_only_when_it_has(database_url, tmp_path):
+    # Whoever hears of it reads all open offers from SQL, so it must not be heard at every claim.
+    with redis_server(tmp_path / "redis") as server:
+        async with (
+            running_world(database_url, server.url) as world,
+            running_node(world, without=("dispatch",)) as a,
+        ):
+            ended: list[str] = []
+            heard: list[None] = []
+
+            async def end(offer_ids: Sequence[str], _: int) -> Mapping[str, int]:
+                ended.extend(offer_ids)
+                return {}
+
+            async def listen() -> None:
+                heard.append(await a.deadlines.forgotten())
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listen)
+                tasks.start_soon(a.deadlines.run, end)
+                for n in range(1, 4):
+                    await a.deadlines.schedule((f"offer-{n}", await a.redis_now_ms()))
+                    await eventually(lambda n=n: len(ended) == n, "the window ends")
+                assert heard == []
+                await a.link.everywhere(lambda redis: redis.flushall())
+                await eventually(lambda: heard, "it has forgotten")
+                tasks.cancel_scope.cancel()
+
+
 async def test_a_window_that_could_not_be_ended_is_tried_again_when_the_claim_ends(database_url, redis_url):
     async with (
         running_world(database_url, redis_url) as world,
