@@ -13,6 +13,7 @@ import anyio
 import pytest
 import redis
 
+import bootstrap
 from embedded import redis_child
 from embedded.redis_child import DataDirectoryInUse, EmbeddedRedisError, RedisChild
 from embedded.redis_servers import Make, RedisServerMissing, Server, find_servers, read_make, read_server_make
@@ -276,6 +277,22 @@ def test_data_that_no_server_here_can_read_is_left_alone_with_a_sentence(
     ):
         RedisChild.start(tmp_path)
     assert read_make(tmp_path / "redis") == wrote
+
+
+def test_debians_tools_are_a_server_once_they_are_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools, environment = tmp_path / "tools", tmp_path / "environment"
+    tools.mkdir()
+    (environment / "bin").mkdir(parents=True)
+    # As in the package redis-tools: one program, which goes by the name that it is called by.
+    (tools / "redis-check-rdb").symlink_to(bundled("Redis").path)
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setattr("embedded.redis_servers.BUNDLED_IN", ())
+    monkeypatch.setattr(sys, "prefix", str(environment))
+    assert find_servers() == []
+    assert bootstrap.install_redis()
+    assert bootstrap.install_redis(), "again, when the environment has been set up anew"
+    with redis_server(tmp_path) as child:
+        assert answers(child)
 
 
 def test_a_machine_without_a_server_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
