@@ -4,7 +4,6 @@ Each test breaks something inside one connection of a real node, or puts into SQ
 at the others: they are served within ``SOON_S``, no loop has died of it, and the failure is counted.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +21,8 @@ from models.ids import new_id
 from models.tables import Checkout, Mechanic, SessionRequest, TimelineEntry
 from models.wire import RequestUpdate, StatusView
 from models.words import RequestStatus, WithdrawReason
+from presence import leases
+from presence.liveness import MechanicStatus
 from tests.integration.presence_nodes import CALM, Recorder, world
 from tests.integration.socket_nodes import Client, Town, eventually, town
 from tests.integration.test_sockets_messages import offered
@@ -196,13 +197,19 @@ async def test_a_watcher_that_raises_keeps_no_other_from_being_told(redis_url, t
             await eventually(lambda: broken.words == other.words == ["offline", "available"], "both are told")
 
 
-async def test_a_status_that_cannot_be_read_keeps_no_other_from_being_told(redis_url, tmp_path):
+async def test_a_status_that_cannot_be_read_keeps_no_other_from_being_told(redis_url, tmp_path, monkeypatch):
     async with world(redis_url, tmp_path, CALM) as here, here.node() as node:
         mechanics, sink, late = await here.add_mechanics(8), Recorder(), Recorder()
         poisoned, *others = mechanics
         await node.presence.status_of(mechanics)
-        seen = node.leases_of(poisoned).key("seen")
-        await node.link.ask(seen, lambda redis: redis.zadd(seen, {poisoned: math.inf}))
+        parse = leases.parse
+
+        def parse_all_but_one(message: str) -> MechanicStatus:
+            if message.startswith(poisoned):
+                raise KeyError("no such thing")
+            return parse(message)
+
+        monkeypatch.setattr(leases, "parse", parse_all_but_one)
         with costing_only("watch"), anyio.fail_after(SOON_S):
             await node.presence.watch(mechanics, sink)
             assert {view.mechanic_id for view in sink.views} == set(others)

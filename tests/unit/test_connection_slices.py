@@ -38,8 +38,10 @@ async def test_an_offer_that_is_acknowledged_while_it_is_sent_again_does_not_com
         first, last = await here.mechanic("jane"), await here.mechanic("mike")
         await here.offer(an_offer("o1"))
         first.on_frame = lambda: last.says("offer_ack", offer_id="o1")
-        await here.until(lambda: kinds_of(first).count("offer") >= 3)
-        assert last.hears_kinds() == ["offer"]
+        # On a slow machine both may have been sent it again before.
+        before, wanted = kinds_of(last).count("offer"), kinds_of(first).count("offer") + 2
+        await here.until(lambda: kinds_of(first).count("offer") >= wanted)
+        assert kinds_of(last).count("offer") == before
 
 
 async def test_an_offer_that_is_told_again_does_not_come_back_to_who_takes_it_meanwhile():
