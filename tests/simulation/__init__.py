@@ -8,6 +8,7 @@ and its connections, and the handshake. Simulated is what is outside of a node; 
 which others act and the node may be killed. Read first: ``world.py``, then ``invariants.py``.
 
 world.py        a seed's history              invariants.py   what must hold
+ground.py       what all stand on
 life.py         a node's steps and its end    node.py         the real parts of a node
 misfortunes.py  what goes wrong               people.py       apps, pages, and lines that break
 loop.py         time that jumps               clocks.py       time as a node sees it

@@ -1,13 +1,12 @@
 """What must be true of every world: at each commit, at each answer, and once all is quiet."""
 
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from models.outcomes import OfferGone, Refused
 from models.wire import RequestView
-
-if TYPE_CHECKING:
-    from tests.simulation.world import World
+from tests.simulation.ground import Ground
+from tests.simulation.people import CustomerPage, MechanicApp
 
 ONE_MECHANIC = "never two mechanics on one request"
 ONE_REQUEST = "never two requests for one mechanic at a time"
@@ -33,18 +32,24 @@ CLOCK_ERROR_MS = 250
 class Watch:
     """Looks at SQL with a connection of its own, which no node knows, and keeps what was found wrong."""
 
-    def __init__(self, world: "World", connection: sqlite3.Connection) -> None:
+    def __init__(self, ground: Ground, connection: sqlite3.Connection) -> None:
         self.violations: list[tuple[str, str]] = []
-        self._world = world
+        self._ground = ground
+        self._apps: Sequence[MechanicApp] = ()
+        self._pages: Sequence[CustomerPage] = ()
         self._sql = connection
         self._requests: dict[str, tuple[int, str, str | None]] = {}
         self._closed: set[str] = set()
         self._taps: list[tuple[str, str, int]] = []
 
+    def look_also_at(self, apps: Sequence[MechanicApp], pages: Sequence[CustomerPage]) -> None:
+        """Compare also what these show with what SQL says."""
+        self._apps, self._pages = apps, pages
+
     def violated(self, invariant: str, what: str) -> None:
         """Note that something was wrong."""
         self.violations.append((invariant, what))
-        self._world.note("watch", f"VIOLATED: {invariant}: {what}")
+        self._ground.note("watch", f"VIOLATED: {invariant}: {what}")
 
     # --- at each commit -----------------------------------------------------------------------------------------------
 
@@ -88,7 +93,7 @@ class Watch:
         for offer_id, request_id, expires_at_ms, reason in self._sql.execute(query):
             if offer_id not in self._closed:
                 self._closed.add(offer_id)
-                early_ms = expires_at_ms - self._world.redis.now_ms()
+                early_ms = expires_at_ms - self._ground.redis.now_ms()
                 if reason == "expired" and early_ms > 0:
                     self.violated(NEVER_EARLY, f"{offer_id} of {request_id} ended {early_ms:.3f} ms early")
 
@@ -141,12 +146,12 @@ class Watch:
         wrong = [(OUTBOX, f"{kind} {id_}") for id_, kind in self._sql.execute("SELECT id, kind FROM outbox")]
         versions = dict(self._sql.execute("SELECT id, version FROM session_requests"))
         owners = dict(self._sql.execute("SELECT id, customer_id FROM session_requests"))
-        for page in self._world.pages:
+        for page in self._pages:
             for request_id, version in versions.items():
                 seen = page.seen.get(request_id, (0, "nothing"))
                 if owners[request_id] == page.account_id and (seen[0] != version or not page.is_welcome):
                     wrong.append((VERSIONS, f"{page.name} saw {seen} of {request_id}, which is at {version}"))
-        for app in self._world.apps:
+        for app in self._apps:
             must, may = self._cards_of(app.account_id)
             if not (must <= app.shown <= may and app.is_welcome):
                 wrong.append((CARDS, f"{app.name} shows {sorted(app.shown)}, not {sorted(must)}"))
@@ -167,22 +172,22 @@ class Watch:
             WHERE o.closed_at_ms IS NULL AND o.expires_at_ms > :now
               AND (o.mechanic_id = :mechanic OR o.mechanic_id IS NULL AND NOT EXISTS (
                 SELECT 1 FROM exclusions e WHERE e.request_id = o.request_id AND e.mechanic_id = :mechanic))"""
-        found = list(self._sql.execute(query, {"mechanic": mechanic_id, "now": self._world.redis.now_ms()}))
+        found = list(self._sql.execute(query, {"mechanic": mechanic_id, "now": self._ground.redis.now_ms()}))
         return {offer_id for offer_id, is_theirs in found if is_theirs}, {offer_id for offer_id, _ in found}
 
     def unsettled(self) -> list[tuple[str, str]]:
         """Return what still has to end: windows, sessions, refunds, deadlines."""
         left = []
-        now_ms = self._world.redis.now_ms()
+        now_ms = self._ground.redis.now_ms()
         for offer_id, expires_at_ms in self._sql.execute(
             "SELECT id, expires_at_ms FROM offers WHERE closed_at_ms IS NULL"
         ):
             left.append((EVERY_WINDOW_ENDS, f"{offer_id} ends {expires_at_ms - now_ms:.0f} ms from now"))
         for (refund_id,) in self._sql.execute("SELECT id FROM refunds WHERE status <> 'succeeded'"):
             left.append((REFUNDS, f"{refund_id} is still owed"))
-        for offers in self._world.redis.store.sorted_sets.values():
+        for offers in self._ground.redis.store.sorted_sets.values():
             left += [(DEADLINES, offer_id) for offer_id in offers]
-        paid = {session.reference for session in self._world.stripe.sessions.values() if session.is_paid}
+        paid = {session.reference for session in self._ground.stripe.sessions.values() if session.is_paid}
         served = {row[0] for row in self._sql.execute("SELECT id FROM checkouts WHERE request_id IS NOT NULL")}
         left += [(PAID, f"checkout {checkout_id} is paid and forgotten") for checkout_id in sorted(paid - served)]
         return left
@@ -193,7 +198,7 @@ class Watch:
             SELECT r.id, r.status, c.payment_intent_id, count(f.id)
             FROM session_requests r JOIN checkouts c ON c.id = r.checkout_id LEFT JOIN refunds f ON f.checkout_id = c.id
             GROUP BY r.id"""
-        at_stripe = self._world.stripe.refunds_per_payment()
+        at_stripe = self._ground.stripe.refunds_per_payment()
         for request_id, status, intent_id, refunds in self._sql.execute(query):
             ends = [status in SERVED, refunds == 1 and at_stripe[intent_id] == 1]
             if sum(ends) != 1 or (refunds, at_stripe[intent_id]) not in ((0, 0), (1, 1)):

@@ -3,13 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from tests.simulation.chance import Chance
 from tests.simulation.loop import VirtualLoop
-
-if TYPE_CHECKING:
-    from tests.simulation.sql import SqlServer
 
 current_life: ContextVar["Life"] = ContextVar("current_life")
 """Whose code is running; inherited by everything that a node starts."""
@@ -25,7 +21,8 @@ class Life:
     def __init__(self, name: str, loop: VirtualLoop, chance: Chance, note: Callable[[str, str], None]) -> None:
         self.name = name
         self.loop = loop
-        self.sql: SqlServer
+        self.sql: object = None
+        """Its SQL server; only ``sql.py`` looks into it."""
         self.wall_clock_error_s = chance.between(-600, 600)
         self.clock_rate = 1 + chance.between(-0.0005, 0.0005)
         """The wall clock is wrong, and the monotonic one runs a little fast or slow."""

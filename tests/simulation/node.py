@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -22,12 +22,9 @@ from models.errors import RedisUnavailable, Unavailable
 from models.settings import DispatchSettings, DoorSettings, Settings, StripeSettings
 from presence.service import Presence
 from tests.simulation import redis, stripe
+from tests.simulation.ground import Ground
 from tests.simulation.life import Life, current_life
 from tests.simulation.sql import SimulatedDatabase
-
-if TYPE_CHECKING:
-    from tests.simulation.invariants import Watch
-    from tests.simulation.world import World
 
 T = TypeVar("T")
 SECRET_KEY = "a secret of forty bytes or more, for tests"
@@ -44,10 +41,18 @@ def door_settings() -> DoorSettings:
     return Settings(secret_key=SECRET_KEY, _env_file=None).doors()
 
 
-class ObservedDispatch:
-    """The real one; the world looks at what each accept is answered."""
+class Watch(Protocol):
+    """Who looks at what a node does; in a world, ``invariants.Watch``."""
 
-    def __init__(self, dispatch: Dispatch, watch: "Watch") -> None:
+    def accept_arrived(self, mechanic_id: str, offer_id: str, received_at_ms: int) -> None: ...
+    def accept_answered(self, mechanic_id: str, offer_id: str, received_at_ms: int, outcome: Any) -> None: ...
+    def violated(self, invariant: str, what: str) -> None: ...
+
+
+class ObservedDispatch:
+    """The real one; the watch looks at what each accept is answered."""
+
+    def __init__(self, dispatch: Dispatch, watch: Watch) -> None:
         self._dispatch = dispatch
         self._watch = watch
 
@@ -64,26 +69,26 @@ class ObservedDispatch:
 class Node:
     """A server process. Make it, ``run`` it once; it ends only by being killed."""
 
-    def __init__(self, world: "World", name: str, settings: DispatchSettings) -> None:
-        self.life = Life(name, world.loop, world.chance, world.note)
-        self.life.sql = world.sql
+    def __init__(self, ground: Ground, watch: Watch, name: str, settings: DispatchSettings) -> None:
+        self.life = Life(name, ground.loop, ground.chance, ground.note)
+        self.life.sql = ground.sql
         self.is_serving = False
-        self._world = world
+        self._watch = watch
         self._tasks: TaskGroup | None = None
         token = current_life.set(self.life)
         try:
-            self._compose(world, settings)
+            self._compose(ground, settings)
         finally:
             current_life.reset(token)
 
-    def _compose(self, world: "World", settings: DispatchSettings) -> None:
+    def _compose(self, ground: Ground, settings: DispatchSettings) -> None:
         database = SimulatedDatabase()
-        link = cast(RedisLink, redis.Link(world.redis, self.life))
+        link = cast(RedisLink, redis.Link(ground.redis, self.life))
         clock = RedisClock(link)
-        self.bus = redis.Bus(world.redis, cast(redis.Link, link), self.life)
+        self.bus = redis.Bus(ground.redis, cast(redis.Link, link), self.life)
         bus = cast(Bus, self.bus)
         presence = cast(Presence, redis.Presence(cast(redis.Link, link)))
-        stripe_api = cast(StripeApi, stripe.StripeEnd(world.stripe, self.life))
+        stripe_api = cast(StripeApi, stripe.StripeEnd(ground.stripe, self.life))
         dispatching = DispatchParts(
             database=database,
             link=link,
@@ -95,7 +100,7 @@ class Node:
             contact=BASE_URL,
         )
         self.reader = dispatching.reader
-        self.dispatch = cast(Dispatch, ObservedDispatch(dispatching.dispatch, world.watch))
+        self.dispatch = cast(Dispatch, ObservedDispatch(dispatching.dispatch, self._watch))
         money = MoneyParts(
             database=database,
             clock=clock,
@@ -141,7 +146,7 @@ class Node:
             if not self.life.is_over:
                 raise
         except Exception as error:  # noqa: BLE001 - whatever it was, it has ended a node
-            self._world.watch.violated("no node ends by itself", f"{self.life.name}: {error!r}")
+            self._watch.violated("no node ends by itself", f"{self.life.name}: {error!r}")
             self.life.end("ended by itself")
         finally:
             self.is_serving = False

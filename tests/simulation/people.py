@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
@@ -15,22 +15,22 @@ from http_api.sockets.frames import NO_STATUS
 from http_api.sockets.protocol import EXTENSION
 from models.outcomes import Refused
 from models.rest import CheckoutBody, FreeCheckout
+from tests.simulation.ground import Ground
 from tests.simulation.node import Node, Unreachable
 
-if TYPE_CHECKING:
-    from tests.simulation.world import World
-
 T = TypeVar("T")
+AnyNode = Callable[[], Node | None]
+"""Returns a node that serves, as a load balancer would; ``None`` if there is none."""
 
 
 class Line:
     """One connection between a client and a node: ordered and delayed, until it is cut; then each end notices when it does."""
 
-    def __init__(self, world: "World", node: Node, hear: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, ground: Ground, node: Node, hear: Callable[[dict[str, Any]], None]) -> None:
         self.is_cut = False
         self.lost = anyio.Event()
         self.node = node
-        self._world = world
+        self._ground = ground
         self._hear = hear
         self._connection: Connection | None = None
         self._down_at_s = self._up_at_s = 0.0
@@ -50,7 +50,7 @@ class Line:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.on_close(code)
-        self._world.after(self._world.chance.delay_s(), self.cut)
+        self._ground.after(self._ground.chance.delay_s(), self.cut)
 
     # --- what the client does -----------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ class Line:
         if not self.is_cut:
             self.is_cut = True
             self.lost.set()
-            self._world.after(self._world.chance.between(0, 1), self._server_notices)
+            self._ground.after(self._ground.chance.between(0, 1), self._server_notices)
 
     async def open(self, kind: str, account_id: str) -> bool:
         """Shake hands as a client does; ``False`` if the node refuses or is gone."""
@@ -76,7 +76,7 @@ class Line:
         async def receive() -> dict[str, Any]:
             return {"type": "websocket.connect"}
 
-        token, _ = self.node.tokens.issue(account_id, kind, now_s=int(self._world.redis.now_ms() / 1000))
+        token, _ = self.node.tokens.issue(account_id, kind, now_s=int(self._ground.redis.now_ms() / 1000))
         scope = {
             "type": "websocket",
             "path": f"/ws/{kind}",
@@ -101,8 +101,8 @@ class Line:
     def _down(self, payload: bytes) -> None:
         if self.node.life.is_over:
             return
-        self._down_at_s = max(self._down_at_s + 1e-5, self._world.loop.time() + self._world.chance.delay_s())
-        self._world.loop.call_at(self._down_at_s, self._arrive, json.loads(payload))
+        self._down_at_s = max(self._down_at_s + 1e-5, self._ground.loop.time() + self._ground.chance.delay_s())
+        self._ground.loop.call_at(self._down_at_s, self._arrive, json.loads(payload))
 
     def _arrive(self, message: dict[str, Any]) -> None:
         if not self.is_cut:
@@ -111,8 +111,8 @@ class Line:
     def _up(self, act: Callable[[Connection], None]) -> None:
         if self.node.life.is_over or self.is_cut:
             return
-        self._up_at_s = max(self._up_at_s + 1e-5, self._world.loop.time() + self._world.chance.delay_s())
-        self._world.loop.call_at(self._up_at_s, self._reach, act)
+        self._up_at_s = max(self._up_at_s + 1e-5, self._ground.loop.time() + self._ground.chance.delay_s())
+        self._ground.loop.call_at(self._up_at_s, self._reach, act)
 
     def _reach(self, act: Callable[[Connection], None]) -> None:
         if self._connection is not None and not self.is_cut:
@@ -124,7 +124,7 @@ class Line:
             self.node.life.inside(connection.on_close, NO_STATUS)
 
     def _node_died(self) -> None:
-        self._world.after(self._world.chance.between(0, 0.3), self.cut)
+        self._ground.after(self._ground.chance.between(0, 0.3), self.cut)
 
 
 class Client:
@@ -132,29 +132,30 @@ class Client:
 
     kind: str
 
-    def __init__(self, world: "World", account_id: str, name: str) -> None:
+    def __init__(self, ground: Ground, any_node: AnyNode, account_id: str, name: str) -> None:
         self.account_id = account_id
         self.name = name
         self.line: Line | None = None
         self.is_welcome = False
-        self._world = world
-        self._chance = world.chance
+        self._ground = ground
+        self._any_node = any_node
+        self._chance = ground.chance
 
     async def live(self) -> None:
         """Stay connected to some node, whichever there is."""
         while True:
-            node = self._world.any_node()
+            node = self._any_node()
             if node is not None:
-                line = Line(self._world, node, self._hear_if_current)
+                line = Line(self._ground, node, self._hear_if_current)
                 self.line = line
                 if await line.open(self.kind, self.account_id) and not line.is_cut:
-                    self._world.note(self.name, f"connected to {node.life.name}")
+                    self._ground.note(self.name, f"connected to {node.life.name}")
                     await line.lost.wait()
                 self.line, self.is_welcome = None, False
             await anyio.sleep(self._chance.between(0.02, 0.4))
 
     def _hear_if_current(self, message: dict[str, Any]) -> None:
-        self._world.note(self.name, f"hears {message['type']}")
+        self._ground.note(self.name, f"hears {message['type']}")
         if message["type"] == "welcome":
             self.is_welcome = True
         self.hear(message)
@@ -166,13 +167,13 @@ class Client:
     async def ask(self, work: Callable[[Node], Awaitable[T]]) -> T:
         """Make a REST call, at another node when one does not answer, until there is an answer; some answers are lost."""
         while True:
-            node = self._world.any_node()
+            node = self._any_node()
             if node is not None:
                 try:
                     await anyio.sleep(self._chance.delay_s())
                     answer = await node.call(partial(work, node))
                     await anyio.sleep(self._chance.delay_s())
-                    if self._world.is_calm or not self._chance.happens(0.05):
+                    if self._ground.is_calm or not self._chance.happens(0.05):
                         return answer
                 except Unreachable:
                     pass
@@ -184,8 +185,8 @@ class MechanicApp(Client):
 
     kind = "mechanic"
 
-    def __init__(self, world: "World", account_id: str, name: str) -> None:
-        super().__init__(world, account_id, name)
+    def __init__(self, ground: Ground, any_node: AnyNode, account_id: str, name: str) -> None:
+        super().__init__(ground, any_node, account_id, name)
         self._shown: dict[str, float] = {}
         """Offer id and when the card runs out, in virtual seconds."""
         self.sessions: dict[str, tuple[float, str]] = {}
@@ -196,7 +197,7 @@ class MechanicApp(Client):
     @property
     def shown(self) -> set[str]:
         """The offers whose cards can be seen now."""
-        return {offer_id for offer_id, ends_s in self._shown.items() if ends_s > self._world.loop.time()}
+        return {offer_id for offer_id, ends_s in self._shown.items() if ends_s > self._ground.loop.time()}
 
     @property
     def session(self) -> str | None:
@@ -217,7 +218,7 @@ class MechanicApp(Client):
                 # As the dashboard does: what it believed to be serving and is not named any more is asked for.
                 for request_id in self._serving():
                     if request_id != (message["request"] or {}).get("id"):
-                        self._world.start(self._look_up, request_id)
+                        self._ground.start(self._look_up, request_id)
             case "offer":
                 offer_id = message["offer"]["offer_id"]
                 if offer_id not in self._missed and self._chance.happens(0.1):
@@ -230,7 +231,7 @@ class MechanicApp(Client):
             case "offer_accepted":
                 self._shown.pop(message["offer_id"], None)
                 self._see(message["request"])
-                self._world.start(self._serve, message["request"]["id"])
+                self._ground.start(self._serve, message["request"]["id"])
             case "request_update":
                 self._see(message["request"])
             case "error" if message["code"] == "offer_gone":
@@ -251,12 +252,12 @@ class MechanicApp(Client):
 
     def _show(self, offer: dict[str, Any]) -> None:
         offer_id = offer["offer_id"]
-        self._shown[offer_id] = self._world.loop.time() + offer["expires_in_ms"] / 1000
+        self._shown[offer_id] = self._ground.loop.time() + offer["expires_in_ms"] / 1000
         if self.line is not None:
             self.line.say("offer_ack", offer_id=offer_id)
-        if offer_id not in self._considered and not self._world.is_calm:
+        if offer_id not in self._considered and not self._ground.is_calm:
             self._considered.add(offer_id)
-            self._world.start(self._consider, offer_id, offer["expires_in_ms"] / 1000)
+            self._ground.start(self._consider, offer_id, offer["expires_in_ms"] / 1000)
 
     async def _consider(self, offer_id: str, left_s: float) -> None:
         """Answer in time, late, twice, or never; over the socket or over REST; to a card that may be gone by then."""
@@ -264,7 +265,7 @@ class MechanicApp(Client):
         # At once, as everybody else does; after a while; or close to the deadline: where the races are.
         wait_s = self._chance.one_of([0.0, 0.0, self._chance.between(0, left_s), left_s, left_s])
         await anyio.sleep(max(0.0, wait_s + (self._chance.between(-0.1, 0.1) if wait_s == left_s else 0.0)))
-        if answer == "nothing" or self._world.is_calm:
+        if answer == "nothing" or self._ground.is_calm:
             return
         for _ in range(2 if self._chance.happens(0.2) else 1):
             if answer == "accept" and self._chance.happens(0.2):
@@ -303,8 +304,8 @@ class CustomerPage(Client):
 
     kind = "customer"
 
-    def __init__(self, world: "World", account_id: str, name: str) -> None:
-        super().__init__(world, account_id, name)
+    def __init__(self, ground: Ground, any_node: AnyNode, account_id: str, name: str) -> None:
+        super().__init__(ground, any_node, account_id, name)
         self.seen: dict[str, tuple[int, str]] = {}
         """Version and status by request."""
 
@@ -317,7 +318,7 @@ class CustomerPage(Client):
                 # As the dashboard does: what was open and is not named any more is asked for.
                 for request_id in self.seen:
                     if request_id not in named:
-                        self._world.start(self._look_up, request_id)
+                        self._ground.start(self._look_up, request_id)
             case "request_update":
                 self._see(message["request"])
 
@@ -337,8 +338,8 @@ class CustomerPage(Client):
         if isinstance(answer, FreeCheckout):
             return
         await anyio.sleep(self._chance.between(0.01, 0.3))
-        self._world.stripe.pay(answer.url.rsplit("/", 1)[-1])
-        self._world.start(self._come_back, answer.checkout_id)
+        self._ground.stripe.pay(answer.url.rsplit("/", 1)[-1])
+        self._ground.start(self._come_back, answer.checkout_id)
         if self._chance.happens(0.5):
             await anyio.sleep(self._chance.between(0.05, 3))
             await self._lose_patience()

@@ -251,6 +251,7 @@ def engine() -> AsyncEngine:
 
     async def connect() -> Connection:
         life = current_life.get()
+        assert isinstance(life.sql, SqlServer)
         return Connection(life.sql, life)
 
     made = create_async_engine("sqlite+aiosqlite:///simulated", poolclass=NullPool, async_creator=connect)
@@ -269,13 +270,13 @@ def warm_up() -> None:
     loop = VirtualLoop()
     life = Life("nobody", loop, Chance(0), lambda _who, _what: None)
     with tempfile.TemporaryDirectory() as folder:
-        life.sql = SqlServer(Path(folder) / "nothing.sqlite3", "sqlite")
+        server = life.sql = SqlServer(Path(folder) / "nothing.sqlite3", "sqlite")
         token = current_life.set(life)
         try:
             run(_first_connection(), loop)
         finally:
             current_life.reset(token)
-            life.sql.close()
+            server.close()
 
 
 async def _first_connection() -> None:

@@ -6,7 +6,7 @@
 import gc
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +15,20 @@ from unittest.mock import patch
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup
 
 from models.rest import CheckoutBody
 from models.settings import DispatchSettings
 from tests.simulation import loop as loops
-from tests.simulation.chance import Chance
 from tests.simulation.clocks import NodeClock
+from tests.simulation.ground import Ground
 from tests.simulation.invariants import BUGS, NODES, Watch
 from tests.simulation.life import current_life
 from tests.simulation.loop import Stalled, VirtualLoop
 from tests.simulation.misfortunes import Misfortunes
 from tests.simulation.node import Node, Unreachable
 from tests.simulation.people import Client, CustomerPage, MechanicApp
-from tests.simulation.redis import RedisServer
-from tests.simulation.sql import Kind, SqlServer, warm_up
-from tests.simulation.stripe import SIGNATURE, StripeServer
+from tests.simulation.sql import Kind, warm_up
+from tests.simulation.stripe import SIGNATURE
 
 CHAOS_S = 3.0
 """How long misfortunes happen, in virtual seconds."""
@@ -95,20 +93,12 @@ def _without_collecting() -> Iterator[None]:
         gc.enable()
 
 
-class World:
-    """Everything that is shared. Parts reach each other through it."""
+class World(Ground):
+    """Everybody on one ground, and their history."""
 
     def __init__(self, seed: int, loop: VirtualLoop, database: Path, kind: Kind | None) -> None:
-        self.loop = loop
-        self.chance = Chance(seed)
-        self.trace: list[str] = []
-        self.is_calm = False
-        """No more misfortunes, and nobody begins anything new."""
-        self.redis = RedisServer(loop, self.chance)
-        self.stripe = StripeServer(self.chance)
+        super().__init__(seed, loop, database, kind)
         self.stripe.send_event = lambda payload: self.start(self._deliver_event, payload)
-        either: Kind = self.chance.one_of(["sqlite", "postgresql"])
-        self.sql = SqlServer(database, kind or either)
         self.watch = Watch(self, self.sql.take())
         self.sql.on_commit = self.watch.after_commit
         self.settings = DispatchSettings(
@@ -122,9 +112,11 @@ class World:
         self._settle_down()
         # The first mechanic has two devices.
         names = [*self.mechanics, self.mechanics[0]]
-        self.apps = [MechanicApp(self, one, f"app-{place}") for place, one in enumerate(names)]
-        self.pages = [CustomerPage(self, one, f"page-{place}") for place, one in enumerate(self.customers)]
-        self._tasks: TaskGroup | None = None
+        self.apps = [MechanicApp(self, self.any_node, one, f"app-{place}") for place, one in enumerate(names)]
+        self.pages = [
+            CustomerPage(self, self.any_node, one, f"page-{place}") for place, one in enumerate(self.customers)
+        ]
+        self.watch.look_also_at(self.apps, self.pages)
         self._ids = 0
 
     def _settle_down(self) -> None:
@@ -140,20 +132,7 @@ class World:
         )
         self.sql.give_back(raw)
 
-    # --- for everybody ------------------------------------------------------------------------------------------------
-
-    def note(self, who: str, what: str) -> None:
-        """Add a line to the trace."""
-        self.trace.append(f"{self.loop.time():10.6f} {who:<10} {what}")
-
-    def after(self, delay_s: float, act: Callable[[], Any]) -> None:
-        """Do something later."""
-        self.loop.call_later(delay_s, act)
-
-    def start(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
-        """Do something beside everything else."""
-        assert self._tasks is not None
-        self._tasks.start_soon(work, *arguments)
+    # --- who is there -------------------------------------------------------------------------------------------------
 
     def any_node(self) -> Node | None:
         """Return a node that serves, as a load balancer would; ``None`` if there is none."""
@@ -199,7 +178,7 @@ class World:
 
     async def history(self) -> None:
         """Let it all happen."""
-        misfortunes = Misfortunes(self)
+        misfortunes = Misfortunes(self, self.living, self.clients)
         async with anyio.create_task_group() as self._tasks:
             for slot in range(len(self.nodes)):
                 self.start(self._keep_running, slot)
@@ -239,7 +218,7 @@ class World:
         """Run a node, and another one in its place whenever it has died."""
         count = 0
         while True:
-            node = self.nodes[slot] = Node(self, f"node-{slot}.{count}", self.settings)
+            node = self.nodes[slot] = Node(self, self.watch, f"node-{slot}.{count}", self.settings)
             await node.run()
             self.nodes[slot] = None
             count += 1

@@ -123,7 +123,7 @@ def circles(graph: grimp.ImportGraph) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
     """Who imports whom in all our packages, also where it is only for the types, and inside functions."""
-    return grimp.build_graph(*TOPS, exclude_type_checking_imports=False, cache_dir=None)
+    return grimp.build_graph(*TOPS, "tests", exclude_type_checking_imports=False, cache_dir=None)
 
 
 def test_no_modules_know_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
