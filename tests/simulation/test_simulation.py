@@ -104,7 +104,7 @@ def told_before_the_commit() -> Any:
         post(self, [message for message in messages if isinstance(message.notice, RequestChanged)])
 
     def post_the_others(self: Outbox, messages: Any) -> None:
-        post(self, [message for message in messages if message.kind != "request_changed"])
+        post(self, [message for message in messages if not isinstance(message.notice, RequestChanged)])
 
     async def tell_what_is_there(self: Telling, payloads: Any) -> None:
         for payload in payloads:
