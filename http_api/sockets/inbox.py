@@ -62,9 +62,9 @@ class Inbox:
         try:
             delivery = deliveries.decode(message)
         except msgspec.DecodeError as error:
-            # A node of another version, perhaps. Whoever it was for, what it meant is in their next snapshot.
+            # A node of another version, perhaps. What it meant is in the next snapshot, and nobody is marked stale for it: while
+            # an upgrade rolls on, each message of a new kind would have every socket of this node read again.
             self._log.error("delivery_not_understood", error=str(error))
-            self._on_missed()
             return
         if isinstance(delivery, FrameToCustomer):
             _frame_for(self._customers.of(delivery.account_id), delivery.frame, delivery.told)

@@ -210,14 +210,3 @@ async def test_a_delivery_that_nobody_understands_does_no_harm():
             handler('{"type": "from another version"}')
         await here.tell(FrameToCustomer("doe", an_update()))
         assert page.hears_kinds() == ["request_update"]
-
-
-async def test_what_nobody_understands_brings_everybody_a_fresh_snapshot():
-    async with stage() as here:
-        page = await here.customer("doe")
-        here.dispatch.requests = [a_request(version=9)]
-        for handler in here.bus.handlers:
-            handler('{"type": "from another version"}')
-        await here.settled()
-        (update,) = page.hears()
-        assert update["request"]["version"] == 9
