@@ -30,9 +30,12 @@ T = TypeVar("T")
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Deaths:
-    """How often a loop has died since it last ran steadily, when it was started again last, and whether it runs now."""
+    """How often a loop has died since it last ran steadily, when it was started again last, and whether it runs now.
+
+    Each is itself alone: several loops of one name are told apart by it.
+    """
 
     count: int = 0
     started_at_s: float = 0.0
@@ -148,7 +151,7 @@ async def keep_running(name: str, loop: Loop) -> None:
 
     ``name`` is what logs, metrics and readiness call it.
     """
-    deaths = _Deaths()
+    deaths, backoff = _Deaths(), Backoff(RESTART_FIRST_S, RESTART_MAX_S)
     _dying.setdefault(name, []).append(deaths)
     try:
         while True:
@@ -162,8 +165,9 @@ async def keep_running(name: str, loop: Loop) -> None:
                 log.exception("loop_died", loop=name)
             if anyio.current_time() - deaths.started_at_s >= STEADY_AFTER_S:
                 deaths.count = 0
+                backoff.reset()
             deaths.count += 1
-            await anyio.sleep(min(RESTART_FIRST_S * 2 ** (deaths.count - 1), RESTART_MAX_S))
+            await backoff.wait()
     finally:
         _dying[name].remove(deaths)
         if not _dying[name]:

@@ -90,6 +90,43 @@ async def test_a_loop_that_waits_to_be_started_again_is_dying_however_long_it_ra
     assert not deaths.is_steady(now_s=0.005)
 
 
+@pytest.mark.usefixtures("hurried")
+async def test_a_loop_that_dies_for_days_is_still_started_again():
+    # A power of two of so many deaths is more than a float holds.
+    runs = 0
+
+    async def loop() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 1_200:
+            raise KeyError("a bug")
+
+    await keep_running("test", loop)
+    assert runs == 1_200
+
+
+async def test_two_loops_of_one_name_are_told_apart_when_one_ends():
+    may_end, ended = anyio.Event(), anyio.Event()
+
+    async def first() -> None:
+        await may_end.wait()
+
+    async def both() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_running, "test", first)
+            tasks.start_soon(keep_running, "test", ended.wait)
+            await eventually(lambda: len(loops._dying.get("test", [])) == 2, "both run")
+            other = loops._dying["test"][1]
+            for deaths in loops._dying["test"]:
+                deaths.started_at_s = 0.0
+            may_end.set()
+            await eventually(lambda: len(loops._dying["test"]) == 1, "one has ended")
+            assert loops._dying["test"][0] is other
+            ended.set()
+
+    await both()
+
+
 async def test_a_cancelled_loop_is_not_started_again():
     runs = 0
 
