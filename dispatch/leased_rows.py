@@ -63,14 +63,15 @@ class LeasedRows(Generic[Row]):
         order_by: Mapped[Any] | None = None,
         skip: Collection[str] = (),
     ) -> list[Row]:
-        """Claim at most ``count_max`` open rows: those that are due, or those of ``which``; by id unless ``order_by`` says else.
+        """Claim at most ``count_max`` open rows that are due; by id unless ``order_by`` says else. ``skip``: ids to leave alone.
 
-        ``skip``: ids to leave alone.
+        Who has never failed comes first: a crowd of rows that fail must not keep the others waiting. With ``which``, those rows
+        instead, due or not, in the plain order, so that a caller can go through all of them.
         """
         now_ms = self._clock.now_ms()
         wanted = and_(self._is_open, self._due <= now_ms if which is None else which)
-        # Who has never failed comes first: a crowd of rows that fail must not keep the others waiting.
-        order = (col(self._table.failures) > 0, col(self._table.id) if order_by is None else order_by)
+        plain_order = col(self._table.id) if order_by is None else order_by
+        order = (col(self._table.failures) > 0, plain_order) if which is None else (plain_order,)
         async with self._database.read() as session:
             query = select(self._table.id).where(wanted).order_by(*order).limit(count_max + len(skip))
             ids = [row_id for row_id in await session.exec(query) if row_id not in skip][:count_max]
