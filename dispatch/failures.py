@@ -167,5 +167,6 @@ class Failures:
 def _one_line(error: Exception) -> str:
     """Return an error's kind and first line: what follows, of a database's say, are the values it was about."""
     first_line = next(iter(str(error).splitlines()), "")
-    # PostgreSQL stores no NUL, and noting a failure must not fail by what failed.
-    return f"{type(error).__name__}: {first_line}".replace("\0", "")[:ERROR_LEN_MAX]
+    # PostgreSQL stores no NUL, and no database half a surrogate pair: noting a failure must not fail by what failed.
+    storable = f"{type(error).__name__}: {first_line}".replace("\0", "").encode(errors="backslashreplace").decode()
+    return storable[:ERROR_LEN_MAX]

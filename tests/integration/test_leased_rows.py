@@ -170,6 +170,17 @@ async def test_a_claim_takes_as_many_as_it_may_in_the_order_asked_for_and_leaves
 
 
 @pytest.mark.bugs_planted
+async def test_noting_a_failure_does_not_fail_by_the_text_of_the_error(database_url):
+    database = Database(database_url)
+    async with opened(database):
+        await add(database, evt_1=1)
+        await events(database, Wall(10_000)).failed("evt_1", KeyError("\0\udcff" + "x" * 1_000))
+        assert (await event(database, "evt_1")).failures == 1
+        await events(database, Wall(10_000)).failed("evt_1", ValueError("half a pair: \udcff\0\nsecond line"))
+        assert (await event(database, "evt_1")).last_error == "ValueError: half a pair: \\udcff"
+
+
+@pytest.mark.bugs_planted
 async def test_who_has_never_failed_comes_first_but_whoever_goes_through_all_meets_each_once(database_url):
     database, clock = Database(database_url), Wall(10_000)
     rows = events(database, clock)
