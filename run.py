@@ -457,7 +457,8 @@ def run_tests(pytest_arguments: list[str]) -> NoReturn:
     bootstrap.ensure_postgres()
     os.chdir(str(Path(__file__).resolve().parent))
     if not pytest_arguments:
-        processes = min(os.cpu_count() or 1, TEST_PROCESSES_MAX)
+        # One more than there are cores: much of what is tested is a deadline that has to come.
+        processes = min((os.cpu_count() or 1) + 1, TEST_PROCESSES_MAX)
         pytest_arguments = ["-n", str(processes), "--dist", "worksteal"]
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *pytest_arguments])
 
