@@ -92,6 +92,7 @@ class Story:
                 "line_items": [{"quantity": 1, "price_data": price}],
                 "client_reference_id": self.checkout_id,
                 "success_url": "http://127.0.0.1:9/",
+                "cancel_url": "http://127.0.0.1:9/back",
             },
             idempotency_key=f"discounted-{self.checkout_id}",
         )
