@@ -102,7 +102,10 @@ class Shop:
         try:
             async with connection.transaction():
                 await connection.execute(f"SELECT 1 FROM {table.__tablename__} WHERE id = $1 FOR UPDATE", row_id)
-                waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+                # Not pg_stat_activity, which within a transaction stays as it was seen first: without newer connections.
+                waiting = (
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+                )
                 yield partial(connection.fetchval, waiting)
         finally:
             await connection.close()
