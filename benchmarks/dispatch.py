@@ -111,7 +111,7 @@ async def measure(options: Options, cores: Cores, folder: Path) -> Report:
                 folder / f"{store.name}-import", store, mechanics=max(size.accepts, connections), customers=customers
             )
             versions |= store.versions()
-            for count in filter(None, (size.windows, size.fewer_windows)):
+            for count in dict.fromkeys(filter(None, (size.windows, size.fewer_windows))):
                 progress(f"{store.name}: {count} windows that end within {within_s:g} s")
                 at = folder / f"{store.name}-{count}-windows"
                 with ground(at, cores, database_url=store.fresh(template)) as on:
