@@ -19,7 +19,7 @@ from dispatch import request_store
 from dispatch.deadlines import Deadlines
 from dispatch.request import Windows, opened
 from infra.clock import RedisClock
-from infra.database import Database
+from infra.database import Database, within
 from infra.redis_link import RedisLink
 from models import tables
 from models.ids import new_id
@@ -110,8 +110,11 @@ async def seed_requests(
                         windows=windows,
                     )
                     checkout.request_id = request.id
-                    await request_store.create(
-                        session, request, commands, checkout=checkout, paid_cents=PRICE_CENTS, now_ms=now_ms
+                    await within(
+                        session,
+                        request_store.create(
+                            request, commands, checkout_id=checkout.id, paid_cents=PRICE_CENTS, now_ms=now_ms
+                        ),
                     )
                     assert request.offer is not None
                     offers[request.id] = request.offer.offer_id

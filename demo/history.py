@@ -11,8 +11,9 @@ from ulid import ULID
 from dispatch import request_store
 from dispatch.effects import Cause
 from dispatch.request import MechanicAccepted, SessionCompleted, SessionStarted, Windows, opened, step
+from infra.database import within
 from models.outcomes import Refused
-from models.tables import Checkout
+from models.tables import Account, Checkout
 
 _MINUTE_MS = 60_000
 _DAY_MS = 24 * 60 * _MINUTE_MS
@@ -68,12 +69,17 @@ async def write(session: AsyncSession, service: Service, *, customer_id: str, me
         now_ms=paid_at_ms,
         windows=_WINDOWS,
     )
-    await request_store.create(
-        session, request, commands, checkout=checkout, paid_cents=service.price_cents, now_ms=paid_at_ms
+    _, stored = await within(
+        session,
+        request_store.create(
+            request, commands, checkout_id=checkout.id, paid_cents=service.price_cents, now_ms=paid_at_ms
+        ),
     )
     checkout.request_id = request.id
 
     assert request.offer is not None
+    name = (await session.get_one(Account, mechanic_id)).name
+    by_mechanic = Cause(names={mechanic_id: name})
     accepted_at_ms = paid_at_ms + _ACCEPTED_AFTER_MS
     started_at_ms = accepted_at_ms + _STARTED_AFTER_MS
     for at_ms, event in (
@@ -83,6 +89,7 @@ async def write(session: AsyncSession, service: Service, *, customer_id: str, me
     ):
         outcome = step(request, event, now_ms=at_ms, next_offer_id=id_at(at_ms), windows=_WINDOWS)
         assert not isinstance(outcome, Refused), "every event of this life is possible when it happens"
-        move = request_store.Move(request, *outcome)
-        await request_store.commit(session, [move], now_ms=at_ms, cause=Cause())
+        move = request_store.Move(stored, request, *outcome)
+        _, after = await within(session, request_store.commit([move], now_ms=at_ms, cause=by_mechanic))
+        stored = after[0]
         request = move.after

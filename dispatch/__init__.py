@@ -4,6 +4,7 @@ Read first: ``request.py``, the pure life of a request; everything else carries 
 
 request.py        the state machine (pure)             request_store.py  one transaction per transition
 effects.py        what else a transition writes        service.py        what people and time do to requests
+stored.py         a request with all that is seen of it views.py          rows become what clients see (pure)
 eligibility.py    who may get a broadcast (pure)       reading/          what can be seen of it all
 deadlines.py      windows that end on time, by Redis   outbox.py         what a commit leaves to tell
 notices.py        the kinds of what is left to tell    telling.py        whom to tell it, and how
@@ -11,5 +12,5 @@ due_work.py       what is due, side by side            leased_rows.py    rows th
 failures.py       what fails is counted, and set aside push.py           waking an app that is not connected
 web_push.py       one push message, sealed (pure)      favorites.py      whom a customer trusts
 deliveries.py     what nodes tell each other's sockets assembly.py       how all these are put together
-money/            checkouts, payments, refunds, Stripe
+sql/              what is asked of SQL often           money/            checkouts, payments, refunds, Stripe
 """

@@ -59,7 +59,6 @@ class DispatchParts:
         self.dispatch = Dispatch(
             database=database,
             clock=clock,
-            reader=self.reader,
             deadlines=self.deadlines,
             outbox=self.outbox,
             settings=settings,

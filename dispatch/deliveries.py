@@ -65,6 +65,8 @@ class StandingChanged(Struct, tag="facts"):
     mechanic_id: str
     on_duty: bool
     is_busy: bool
+    version: int = 0
+    """Of the facts; 0 from a node of a version that does not say."""
 
 
 Delivery = FrameToCustomer | FrameToMechanic | OfferTo | Withdraw | StandingChanged

@@ -1,15 +1,14 @@
-"""What follows from transitions in SQL beside the requests' own rows: offers, exclusions, the story, and what is owed.
+"""What follows from transitions beside the requests' own rows: offers, exclusions, the story, what is owed, and what is to be told.
 
-It is gathered from many transitions and then written table by table, so that the number of statements does not grow with them.
+It is gathered from many transitions and then written kind by kind. Gathering knows all that will be told: it reads nothing.
 """
 
-from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
-from sqlalchemy import update
-from sqlmodel import col
-from sqlmodel.ext.asyncio.session import AsyncSession
+import msgspec
+from msgspec.structs import replace
 
 from dispatch.notices import (
     FactsChanged,
@@ -20,15 +19,19 @@ from dispatch.notices import (
     OfferWithdrawnFrom,
     RefundOwed,
     RequestChanged,
+    Seen,
+    offer_to,
 )
 from dispatch.outbox import Message
 from dispatch.request import (
     Assign,
     CloseOffer,
     Command,
+    Details,
     Exclude,
     Free,
     OpenOffer,
+    OpenWindow,
     OweRefund,
     PromptFavorite,
     Record,
@@ -36,10 +39,27 @@ from dispatch.request import (
     Tell,
     WithdrawFrom,
 )
-from infra.database import insert_rows
-from models import tables
+from dispatch.stored import SQL, Line, StoredRequest
+from dispatch.views import names_in
+from infra.statements import Nothing, Statement, Transaction
 from models.ids import new_id
-from models.words import WithdrawReason
+from presence.liveness import Facts
+
+NOT_WRITTEN_YET = 2**62
+"""The id of a line of the story that the database has yet to number: after all others."""
+
+ASSIGN_MECHANIC = Statement(SQL / "assign_mechanic.sql", Facts)
+FREE_MECHANIC = Statement(SQL / "free_mechanic.sql", Facts)
+CLOSE_OFFER = Statement(SQL / "close_offer.sql", Nothing)
+OPEN_OFFER = Statement(SQL / "open_offer.sql", Nothing)
+EXCLUDE_MECHANIC = Statement(SQL / "exclude_mechanic.sql", Nothing)
+ADD_TO_STORY = Statement(SQL / "add_to_story.sql", Nothing)
+OWE_REFUND = Statement(SQL / "owe_refund.sql", Nothing)
+RETURN_FREE_SESSION = Statement(SQL / "return_free_session.sql", Nothing)
+
+
+class MechanicBusy(Exception):
+    """The mechanic to assign is in another session; roll back."""
 
 
 @dataclass(frozen=True)
@@ -50,147 +70,146 @@ class Cause:
     """The socket that gets the answer directly."""
     offer_id: str | None = None
     """The offer that it has named: of that one it needs no withdrawal. A late tap names another than the one that it takes."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Of mechanics who have not been named in the request before, by id."""
+
+
+NOBODYS = Cause()
+"""What time does, or somebody whom nothing has to be kept from."""
+
+Values = dict[str, Any]
+"""The arguments of one execution of a statement."""
 
 
 @dataclass
 class Effects:
-    """What moves change beside the requests' own rows, gathered and then written table by table."""
+    """What moves change beside the requests' own rows, gathered and then written kind by kind."""
 
     now_ms: int
     cause: Cause
     messages: list[Message] = field(default_factory=list)
-    _closed: defaultdict[WithdrawReason, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Offer ids by the reason."""
-    _opened: list[dict[str, object]] = field(default_factory=list)
-    _excluded: list[dict[str, object]] = field(default_factory=list)
-    _freed: list[tuple[str, str]] = field(default_factory=list)
-    """Mechanics, and of which request."""
-    _story: list[dict[str, object]] = field(default_factory=list)
-    _owed: list[tuple[str, str]] = field(default_factory=list)
-    """Requests, and what everything is given back for."""
+    """What has to be told after the commit."""
+    _assigned: list[Values] = field(default_factory=list)
+    _freed: list[Values] = field(default_factory=list)
+    _closed: list[Values] = field(default_factory=list)
+    _opened: list[Values] = field(default_factory=list)
+    _excluded: list[Values] = field(default_factory=list)
+    _story: list[Values] = field(default_factory=list)
+    _owed: list[Values] = field(default_factory=list)
+    _free_again: list[Values] = field(default_factory=list)
 
-    def take(self, request: Request, commands: list[Command], *, is_news: bool = True) -> None:
-        """Take note of what follows for one request; ``is_news``: whether its customer can see a difference."""
+    def take(
+        self, before: StoredRequest, after: Request, commands: Sequence[Command], *, is_news: bool
+    ) -> StoredRequest:
+        """Take note of what follows for one request; return what is stored of it then.
+
+        ``is_news``: whether its customer can see a difference.
+        """
         tell: list[str] = []
+        windows: list[OpenWindow] = []
+        stored = before
+        names = {**names_in(before), **self.cause.names}
         for command in commands:
             match command:
                 case OpenOffer(window):
-                    self._opened.append(
-                        {
-                            "id": window.offer_id,
-                            "request_id": request.id,
-                            "kind": window.kind,
-                            "mechanic_id": window.mechanic_id,
-                            "opened_at_ms": window.opened_at_ms,
-                            "expires_at_ms": window.expires_at_ms,
-                        }
-                    )
-                    self._tell(OfferOpened(window.offer_id))
+                    windows.append(window)
                 case CloseOffer(offer_id, reason):
-                    self._closed[reason].append(offer_id)
+                    self._closed.append({"id": offer_id, "at_ms": self.now_ms, "reason": reason})
                     answered_id = self.cause.connection_id if self.cause.offer_id == offer_id else None
                     self._tell(OfferClosed(offer_id, reason, answered_id))
                 case WithdrawFrom(offer_id, mechanic_id):
                     self._tell(OfferWithdrawnFrom(offer_id, mechanic_id))
                 case Exclude(mechanic_id, because):
-                    self._excluded.append({"request_id": request.id, "mechanic_id": mechanic_id, "because": because})
+                    self._excluded.append({"request_id": after.id, "mechanic_id": mechanic_id, "because": because})
                 case Assign(mechanic_id):
-                    self._tell(FactsChanged(mechanic_id))
+                    self._assigned.append({"mechanic_id": mechanic_id, "request_id": after.id})
                 case Free(mechanic_id):
-                    self._freed.append((mechanic_id, request.id))
-                    self._tell(FactsChanged(mechanic_id))
+                    self._freed.append({"mechanic_id": mechanic_id, "request_id": after.id})
                 case OweRefund(because):
-                    self._owed.append((request.id, because))
+                    stored = self._owe(stored, because)
                 case PromptFavorite(mechanic_id):
-                    self._tell(FavoriteToPrompt(request.id, mechanic_id))
+                    if not before.is_assigned_favorite:
+                        self._tell(FavoriteToPrompt(after.id, mechanic_id, before.customer_id, names[mechanic_id]))
                 case Tell(mechanic_id):
                     tell.append(mechanic_id)
                 case Record(event, details):
-                    self._story.append(
-                        {"request_id": request.id, "at_ms": self.now_ms, "event": event, "details": details}
-                    )
+                    stored = self._record(stored, event, details, names)
                 case _:
                     assert_never(command)
+        stored = stored.moved_to(after, names)
+        for window in windows:
+            self._open(stored, window)
         if is_news:
-            self._tell(RequestChanged(request.id, tuple(tell)))
+            self._tell(RequestChanged(after.id, tuple(tell), Seen.of(stored, now_ms=self.now_ms)))
+        return stored
 
-    async def write(self, session: AsyncSession) -> list[Message]:
-        """Write it all; return what has to be told after the commit."""
-        for reason, offer_ids in self._closed.items():
-            # They are open: their requests' rows have just been moved from the state in which that was read.
-            await session.exec(
-                update(tables.Offer)
-                .where(col(tables.Offer.id).in_(offer_ids))
-                .values(closed_at_ms=self.now_ms, close_reason=reason)
-                .execution_options(synchronize_session=False)
-            )
+    def assign(self) -> Transaction[None]:
+        """Give mechanics their sessions: before the requests move, so that a busy one is found here without an error, and not by
+        the index, with one. Raises ``MechanicBusy``.
+        """
+        facts = yield from ASSIGN_MECHANIC.each(self._assigned)
+        if len(facts) < len(self._assigned):
+            raise MechanicBusy
+        self._tell_facts(facts)
+
+    def write(self) -> Transaction[None]:
+        """Write the rest, after the requests have moved."""
+        yield from CLOSE_OFFER.each(self._closed)
         # After the closing: a request has one open offer at a time.
-        await insert_rows(session, tables.Offer, self._opened)
-        await insert_rows(session, tables.Exclusion, self._excluded)
-        for mechanic_id, request_id in self._freed:
-            await session.exec(
-                update(tables.Mechanic)
-                .where(col(tables.Mechanic.id) == mechanic_id, col(tables.Mechanic.active_request_id) == request_id)
-                .values(active_request_id=None, facts_version=tables.Mechanic.facts_version + 1)
-            )
-        await insert_rows(session, tables.TimelineEntry, self._story)
-        for request_id, because in self._owed:
-            self.messages += await _owe(session, request_id, because, now_ms=self.now_ms)
-        return self.messages
+        yield from OPEN_OFFER.each(self._opened)
+        yield from EXCLUDE_MECHANIC.each(self._excluded)
+        self._tell_facts((yield from FREE_MECHANIC.each(self._freed)))
+        yield from ADD_TO_STORY.each(self._story)
+        yield from OWE_REFUND.each(self._owed)
+        yield from RETURN_FREE_SESSION.each(self._free_again)
 
     def _tell(self, notice: Notice) -> None:
         self.messages.append(Message.of(notice))
 
+    def _tell_facts(self, facts: Iterable[Facts]) -> None:
+        for one in facts:
+            self._tell(FactsChanged(one.mechanic_id, one))
 
-async def _owe(session: AsyncSession, request_id: str, cause: str, *, now_ms: int) -> list[Message]:
-    """Write down that everything paid goes back: money, or the right to the free session."""
-    row = await session.get_one(tables.SessionRequest, request_id)
-    checkout = await session.get_one(tables.Checkout, row.checkout_id)
-    if checkout.price_cents == 0:
-        await session.exec(
-            update(tables.Account).where(col(tables.Account.id) == row.customer_id).values(free_session_used=False)
-        )
-        return []
-    if checkout.payment_intent_id is None:
-        # Nothing was charged: a hundred per cent discount (Stripe: payment_status no_payment_required).
-        return []
-    return [
-        await owe_refund(
-            session, checkout, request_id=request_id, cause=cause, amount_cents=row.price_cents, now_ms=now_ms
-        )
-    ]
+    def _record(self, stored: StoredRequest, event: str, details: Details, names: Mapping[str, str]) -> StoredRequest:
+        encoded = msgspec.json.encode(details).decode()
+        self._story.append({"request_id": stored.id, "at_ms": self.now_ms, "event": event, "details": encoded})
+        name = names.get(details.get("mechanic_id", ""))
+        return replace(stored, story=[*stored.story, Line(NOT_WRITTEN_YET, self.now_ms, event, dict(details), name)])
 
-
-async def owe_refund(
-    session: AsyncSession,
-    checkout: tables.Checkout,
-    *,
-    request_id: str | None,
-    cause: str,
-    now_ms: int,
-    amount_cents: int,
-) -> Message:
-    """Insert the refund of a checkout (unique: a second one is impossible) and return the message that starts it."""
-    assert checkout.payment_intent_id is not None, "only what was charged can be refunded"
-    refund = tables.Refund(
-        id=new_id(),
-        checkout_id=checkout.id,
-        request_id=request_id,
-        payment_intent_id=checkout.payment_intent_id,
-        amount_cents=amount_cents,
-        currency=checkout.currency,
-        cause=cause,
-        created_at_ms=now_ms,
-        next_attempt_at_ms=now_ms,
-    )
-    session.add(refund)
-    if request_id is not None:
-        session.add(
-            tables.TimelineEntry(
-                request_id=request_id,
-                at_ms=now_ms,
-                event="refund_requested",
-                details={"amount_cents": refund.amount_cents, "cause": cause},
-            )
+    def _open(self, stored: StoredRequest, window: OpenWindow) -> None:
+        self._opened.append(
+            {
+                "id": window.offer_id,
+                "request_id": stored.id,
+                "kind": window.kind,
+                "mechanic_id": window.mechanic_id,
+                "opened_at_ms": window.opened_at_ms,
+                "expires_at_ms": window.expires_at_ms,
+            }
         )
-    return Message.of(RefundOwed(refund.id))
+        self._tell(OfferOpened(window.offer_id, offer_to(stored, window, now_ms=self.now_ms)))
+
+    def _owe(self, stored: StoredRequest, because: str) -> StoredRequest:
+        """Write down that everything paid goes back: money, or the right to the free session."""
+        if stored.plan_cents == 0:
+            self._free_again.append({"customer_id": stored.customer_id})
+            return stored
+        if stored.payment_intent_id is None:
+            # Nothing was charged: a hundred per cent discount (Stripe: payment_status no_payment_required).
+            return stored
+        refund_id = new_id()
+        self._owed.append(
+            {
+                "id": refund_id,
+                "checkout_id": stored.checkout_id,
+                "request_id": stored.id,
+                "payment_intent_id": stored.payment_intent_id,
+                "amount_cents": stored.paid_cents,
+                "currency": stored.currency,
+                "cause": because,
+                "at_ms": self.now_ms,
+            }
+        )
+        self._tell(RefundOwed(refund_id))
+        owed = replace(stored, refund_status="pending", refund_cents=stored.paid_cents)
+        return self._record(owed, "refund_requested", {"amount_cents": stored.paid_cents, "cause": because}, {})

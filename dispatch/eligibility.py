@@ -3,7 +3,7 @@
 What is asked of SQL, of Redis (who counts as available) and of presence's own rules is held to this by tests.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +12,8 @@ class Standing:
 
     on_duty: bool
     is_busy: bool
+    version: int = field(default=0, compare=False)
+    """Which facts it is made of; 0 if that is not known."""
 
 
 def may_get_broadcast(standing: Standing, *, is_excluded: bool = False) -> bool:

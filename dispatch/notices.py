@@ -1,14 +1,22 @@
 """What a transition leaves to be told: one type for each kind of message of the outbox.
 
-A notice is small and names rows, so that what is told is the state when it is told. Members that a later version adds have
-defaults: rows that an earlier one wrote are told by this one.
+A notice brings along what the transaction knew, so that telling it right after the commit, or from its row on another node, reads
+nothing that cannot have changed. Members that a later version adds have defaults: rows that an earlier one wrote name what is to be
+told, and that is read then.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from dispatch.deliveries import OfferTo
+from dispatch.request import OpenWindow
+from dispatch.stored import StoredRequest
+from dispatch.views import offer_view, request_view
+from models.wire import RequestView
 from models.words import WithdrawReason
+from presence.liveness import Facts
 
 
 class Notice(Struct, frozen=True):
@@ -17,12 +25,27 @@ class Notice(Struct, frozen=True):
     kind: ClassVar[str]
     """What its rows are called."""
 
+    def told_late(self) -> Self:
+        """Return it as it is to be told by whoever takes it over, some time after the commit: without what may have changed."""
+        return self
+
+
+def offer_to(row: StoredRequest, window: OpenWindow, *, now_ms: int) -> OfferTo:
+    """Return an offer of the request for whom it is for."""
+    offer = offer_view(row, window, now_ms=now_ms)
+    return OfferTo(offer, window.expires_at_ms, window.mechanic_id, row.excluded)
+
 
 class OfferOpened(Notice, frozen=True):
     """An offer may be taken: its deadline goes on the clock, and its card to whom it is for."""
 
     kind: ClassVar[str] = "offer_opened"
     offer_id: str
+    to: OfferTo | None = None
+
+    def told_late(self) -> Self:
+        """Return it without whom it is for: it may have been taken since, or declined."""
+        return replace(self, to=None)
 
 
 class OfferClosed(Notice, frozen=True):
@@ -42,20 +65,37 @@ class OfferWithdrawnFrom(Notice, frozen=True):
     mechanic_id: str
 
 
+class Seen(Struct, frozen=True):
+    """How a request stood at ``as_of_ms``, and whose it was then."""
+
+    view: RequestView
+    customer_id: str
+    assigned_mechanic_id: str | None
+    as_of_ms: int
+
+    @classmethod
+    def of(cls, row: StoredRequest, *, now_ms: int) -> Self:
+        """Return how the request stands, as it is stored ``now_ms``."""
+        return cls(request_view(row, now_ms=now_ms), row.customer_id, row.assigned_mechanic_id, now_ms)
+
+
 class RequestChanged(Notice, frozen=True):
     """Its customer and assigned mechanic can see a difference; ``tell`` names mechanics besides."""
 
     kind: ClassVar[str] = "request_changed"
     request_id: str
     tell: tuple[str, ...] = ()
+    seen: Seen | None = None
 
 
 class FavoriteToPrompt(Notice, frozen=True):
-    """The session is completed: its customer may want this mechanic as a favourite."""
+    """The session is completed, and the mechanic not yet a favourite: the customer may want them to be."""
 
     kind: ClassVar[str] = "favorite_prompt"
     request_id: str
     mechanic_id: str
+    customer_id: str | None = None
+    mechanic_name: str | None = None
 
 
 class FactsChanged(Notice, frozen=True):
@@ -63,6 +103,7 @@ class FactsChanged(Notice, frozen=True):
 
     kind: ClassVar[str] = "facts_changed"
     mechanic_id: str
+    facts: Facts | None = None
 
 
 class RefundOwed(Notice, frozen=True):

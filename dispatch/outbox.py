@@ -3,38 +3,45 @@
 A message is leased to the node that wrote it. If it is still there after the lease, any node tells it. So everything is told at
 least once, and handlers must not mind telling twice.
 
-A node tells many messages together, kind by kind, the most urgent kind first: one reading then serves all of a kind. So a
-message may be told before an older one of another kind. Handlers do not mind, because each reads the state when it tells.
+Kinds that have to do with each other have one handler, and no handler waits for another. A node tells what has gathered for a
+handler together, the most urgent kind first: one visit to Redis then serves all. So a message may be told before an older one of
+another kind. Handlers do not mind: what they tell has a version, or is the end of something.
 A batch that cannot be told is halved until the message to blame stands alone.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
 import structlog
-from sqlalchemy import Text, cast, delete
+from sqlalchemy import Text, cast
 from sqlmodel import col
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch.failures import Patience
 from dispatch.leased_rows import LeasedRows
 from dispatch.notices import Notice
 from infra.clock import Clock
-from infra.database import Database, insert_rows
+from infra.database import Database
 from infra.loops import in_halves, keep_running
+from infra.statements import Nothing, Statement, Transaction
 from models.errors import PitlaneError, RedisRefused, Unavailable
 from models.ids import new_id
 from models.settings import DispatchSettings
 from models.tables import OutboxMessage
 
+SQL = Path(__file__).parent / "sql"
+LEAVE_TO_TELL = Statement(SQL / "leave_to_tell.sql", Nothing)
+FORGET_TOLD = Statement(SQL / "forget_told.sql", Nothing)
+
 TELL_BATCH = 300
 """Messages told together."""
 OUTAGES_MAX = 20
-"""How often one handler may meet a broken world in one batch. After that, the rest of the batch waits for its lease.
+"""How often a handler may meet a broken world in one batch. After that, the rest of the batch waits for its lease.
 
 Enough to find the one message to blame by halving."""
 
@@ -65,9 +72,34 @@ class Stored:
     payload: str
 
 
-N = TypeVar("N", bound=Notice)
-Handler = Callable[[Sequence[N]], Awaitable[None]]
-"""Tells notices of one kind, in the order in which they were written."""
+Handler = Callable[[Sequence[Any]], Awaitable[None]]
+"""Tells notices of its kinds: in the order of the kinds, and each kind in the order in which they were written."""
+
+
+class _Lane:
+    """What waits to be told by one handler."""
+
+    def __init__(self, handler: Handler, kinds: Sequence[type[Notice]]) -> None:
+        self.handler = handler
+        self._places = {kind.kind: place for place, kind in enumerate(kinds)}
+        self._posted: deque[Message] = deque()
+        self._arrived = anyio.Event()
+
+    def put(self, message: Message) -> None:
+        """Let a message be told after those before."""
+        self._posted.append(message)
+        self._arrived.set()
+
+    async def take(self, count_max: int) -> list[Message]:
+        """Wait until there is something, and return what has gathered, within the bound."""
+        while not self._posted:
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+        return [self._posted.popleft() for _ in range(min(len(self._posted), count_max))]
+
+    def in_order(self, messages: Iterable[Message]) -> list[Message]:
+        """Return messages in the order in which they are to be told."""
+        return sorted(messages, key=lambda message: self._places[message.notice.kind])
 
 
 class Outbox:
@@ -77,12 +109,15 @@ class Outbox:
         self._database = database
         self._clock = clock
         self._settings = settings
-        self._kinds: dict[str, tuple[type[Notice], Handler[Any]]] = {}
-        self._posted: deque[Message] = deque()
-        self._in_hand: set[str] = set()
-        """Which of what was posted is being told."""
-        self._arrived = anyio.Event()
+        self._kinds: dict[str, type[Notice]] = {}
+        self._lanes: dict[str, _Lane] = {}
+        """By the names of their kinds."""
+        self._own: set[str] = set()
+        """What was posted here and has not come to its end."""
+        self._told: list[str] = []
+        self._has_told = anyio.Event()
         self._idle = anyio.Event()
+        self._idle.set()
         self._left_behind = LeasedRows(
             OutboxMessage,
             due="leased_until_ms",
@@ -97,128 +132,154 @@ class Outbox:
         )
         self._log = structlog.get_logger("outbox")
 
-    def on(self, kind: type[N], handler: Handler[N]) -> None:
-        """Let ``handler`` tell notices of this kind, after those of the kinds before."""
-        self._kinds[kind.kind] = (kind, handler)
+    def on(self, handler: Handler, *kinds: type[Notice]) -> None:
+        """Let ``handler`` tell notices of these kinds, the most urgent kind first."""
+        lane = _Lane(handler, kinds)
+        self._kinds |= {kind.kind: kind for kind in kinds}
+        self._lanes |= {kind.kind: lane for kind in kinds}
 
-    async def add(self, session: AsyncSession, messages: Iterable[Message]) -> None:
+    def add(self, messages: Iterable[Message]) -> Transaction[None]:
         """Write the messages with the transaction, leased to this node."""
         leased_until_ms = self._clock.now_ms() + self._settings.outbox_lease_ms
-        rows = [
+        yield from LEAVE_TO_TELL.each(
             {
                 "id": one.id,
                 "kind": one.notice.kind,
-                "payload": msgspec.to_builtins(one.notice),
+                "payload": msgspec.json.encode(one.notice).decode(),
                 "leased_until_ms": leased_until_ms,
             }
             for one in messages
-        ]
-        await insert_rows(session, OutboxMessage, rows)
+        )
 
     def post(self, messages: Iterable[Message]) -> None:
         """Tell what has been committed, soon and in order; never waits."""
         for message in messages:
-            if len(self._posted) >= self._settings.outbox_queue_len_max:
+            if len(self._own) >= self._settings.outbox_queue_len_max:
                 # Nothing is lost: the row is there, and the sweep takes it when its lease has ended.
                 self._log.warning("outbox_queue_full", left_to_sweep=message.id)
                 continue
-            if self._idle.is_set():
+            lane = self._lanes.get(message.notice.kind)
+            if lane is None:
+                # A command tells nobody; a serving node does.
+                continue
+            if not self._own:
                 self._idle = anyio.Event()
-            self._posted.append(message)
-            self._arrived.set()
+            self._own.add(message.id)
+            lane.put(message)
 
     async def drained(self) -> None:
-        """Return when everything posted so far has been told."""
+        """Return when everything posted so far has been told and forgotten, or left to its lease."""
         await self._idle.wait()
 
     @property
     def depth(self) -> int:
         """Messages that this node still has to tell."""
-        return len(self._posted)
+        return len(self._own)
 
     async def run(self) -> None:
         """Tell and sweep until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_running, "outbox", self._tell_posted)
+            for lane in dict.fromkeys(self._lanes.values()):
+                tasks.start_soon(keep_running, "outbox", partial(self._tell_posted, lane))
+            tasks.start_soon(keep_running, "outbox_forget", self._forget_told)
             tasks.start_soon(keep_running, "outbox_sweep", self._sweep)
 
-    async def _tell_posted(self) -> None:
+    async def _tell_posted(self, lane: _Lane) -> None:
         while True:
-            self._arrived = anyio.Event()
-            if not self._posted:
-                self._idle.set()
-                await self._arrived.wait()
-            batch = [self._posted.popleft() for _ in range(min(len(self._posted), TELL_BATCH))]
-            self._in_hand = {message.id for message in batch}
+            batch = await lane.take(TELL_BATCH)
+            told: list[str] = []
             try:
-                await self._tell(batch)
+                told = await self._tell(lane, batch)
             finally:
-                self._in_hand = set()
+                self._end_of({message.id for message in batch}.difference(told))
+            self._told += told
+            self._has_told.set()
+
+    async def _forget_told(self) -> None:
+        """Forget in SQL what was told; beside the telling, which waits for no lock."""
+        while True:
+            if not self._told:
+                self._has_told = anyio.Event()
+                await self._has_told.wait()
+            told, self._told = self._told, []
+            try:
+                await self._forget(told)
+            finally:
+                self._end_of(told)
+
+    def _end_of(self, message_ids: Collection[str]) -> None:
+        self._own.difference_update(message_ids)
+        if not self._own:
+            self._idle.set()
 
     async def _sweep(self) -> None:
         while True:
             await anyio.sleep(self._settings.outbox_lease_ms / 2000)
             try:
                 # Skip what this node has in hand, or in its own queue. Other nodes may take that, and it helps.
-                while rows := await self._left_behind.claim(TELL_BATCH, skip=self._own()):
+                while rows := await self._left_behind.claim(TELL_BATCH, skip=frozenset(self._own)):
                     self._log.info("outbox_taken_over", messages=len(rows))
                     understood, failures = self._understood(rows)
-                    await self._tell(understood)
+                    for lane, together in self._by_lane(understood):
+                        await self._forget(await self._tell(lane, together))
                     await self._count(failures)
             except Unavailable as error:
                 self._log.warning("outbox_not_swept", error=str(error))
-
-    def _own(self) -> set[str]:
-        return self._in_hand.union(message.id for message in self._posted)
 
     def _understood(self, rows: Iterable[Stored]) -> tuple[list[Message], list[tuple[str, Exception]]]:
         """Return the messages that the rows hold, and those rows that are not understood, by their ids."""
         messages: list[Message] = []
         failures: list[tuple[str, Exception]] = []
         for row in rows:
-            kind, _ = self._kinds.get(row.kind, (None, None))
+            kind = self._kinds.get(row.kind)
             if kind is None:
                 error = NotUnderstood(f"There is no notice of kind {row.kind!r} in this version.")
                 failures.append((row.id, error))
                 continue
             try:
-                messages.append(Message(row.id, msgspec.json.decode(row.payload, type=kind)))
+                notice = msgspec.json.decode(row.payload, type=kind)
+                messages.append(Message(row.id, notice.told_late()))
             except (msgspec.DecodeError, UnicodeError) as error:
                 why = NotUnderstood(f"A notice of kind {row.kind} has another shape here: {error}")
                 failures.append((row.id, why))
         return messages, failures
 
-    async def _tell(self, batch: Iterable[Message]) -> None:
-        by_kind: defaultdict[str, list[Message]] = defaultdict(list)
-        for message in batch:
-            by_kind[message.notice.kind].append(message)
+    def _by_lane(self, messages: Iterable[Message]) -> Iterable[tuple[_Lane, list[Message]]]:
+        by_lane: defaultdict[_Lane, list[Message]] = defaultdict(list)
+        for message in messages:
+            by_lane[self._lanes[message.notice.kind]].append(message)
+        return by_lane.items()
+
+    async def _tell(self, lane: _Lane, batch: Iterable[Message]) -> list[str]:
+        """Tell messages of one lane; return the ids of those that have been told."""
         told: list[str] = []
         failures: list[tuple[str, Exception]] = []
-        for kind, (_, handler) in self._kinds.items():
 
-            async def tell(together: Sequence[Message], handler: Handler[Any] = handler) -> None:
-                await handler([message.notice for message in together])
-                told.extend(message.id for message in together)
+        async def tell(together: Sequence[Message]) -> None:
+            await lane.handler([message.notice for message in together])
+            told.extend(message.id for message in together)
 
-            async def not_told(message: Message, error: Exception) -> None:
-                if isinstance(error, Unavailable | RedisRefused):
-                    # Not its own fault: it waits for its lease.
-                    self._log.warning("not_told_yet", id=message.id, error=str(error))
-                else:
-                    failures.append((message.id, error))
+        async def not_told(message: Message, error: Exception) -> None:
+            if isinstance(error, Unavailable | RedisRefused):
+                # Not its own fault: it waits for its lease.
+                self._log.warning("not_told_yet", id=message.id, error=str(error))
+            else:
+                failures.append((message.id, error))
 
-            try:
-                await in_halves(by_kind[kind], tell, not_told, outages_max=OUTAGES_MAX)
-            except Unavailable as error:
-                self._log.warning("not_told_yet", kind=kind, error=str(error))
+        try:
+            await in_halves(lane.in_order(batch), tell, not_told, outages_max=OUTAGES_MAX)
+        except Unavailable as error:
+            self._log.warning("not_told_yet", error=str(error))
+        await self._count(failures)
+        return told
+
+    async def _forget(self, told: list[str]) -> None:
         try:
             if told:
-                async with self._database.write() as session:
-                    await session.exec(delete(OutboxMessage).where(col(OutboxMessage.id).in_(told)))
+                await self._database.commit(FORGET_TOLD(ids=told))
         except Unavailable as error:
             # They will be told again after their lease; that is what at least once means.
             self._log.warning("outbox_not_cleared", error=str(error))
-        await self._count(failures)
 
     async def _count(self, failures: Sequence[tuple[str, Exception]]) -> None:
         """Count what is the rows' own fault, together: a crowd of them must not keep the others waiting."""

@@ -21,7 +21,7 @@ from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
 from dispatch.web_push import CURVE, SALT_LEN, authorization, public_point, seal, to_base64url
 from infra.clock import RedisClock
-from infra.database import Database
+from infra.database import Database, within
 from infra.loops import keep_running
 from models.errors import DatabaseUnavailable, PitlaneError, Unavailable
 from models.ids import new_id
@@ -121,7 +121,7 @@ class Push:
             await session.flush()
             await self._drop_oldest(session, mechanic_id)
             messages += await self._facts_after_change(session, mechanic_id)
-            await self._outbox.add(session, messages)
+            await within(session, self._outbox.add(messages))
         self._outbox.post(messages)
         return known is None
 
@@ -134,7 +134,7 @@ class Push:
                 )
             )
             messages = await self._facts_after_change(session, mechanic_id)
-            await self._outbox.add(session, messages)
+            await within(session, self._outbox.add(messages))
         self._outbox.post(messages)
 
     def send_soon(self, mechanic_id: str, offer: OfferView, *, expires_at_ms: int) -> None:
@@ -233,7 +233,7 @@ class Push:
         await self._failures.count(subscription.id, error)
         async with self._database.write() as session:
             messages = await self._facts_after_change(session, subscription.mechanic_id)
-            await self._outbox.add(session, messages)
+            await within(session, self._outbox.add(messages))
         self._outbox.post(messages)
 
     async def _drop_oldest(self, session: AsyncSession, mechanic_id: str) -> None:

@@ -5,26 +5,22 @@ happened, or that it happened and asking again will say so.
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from weakref import WeakValueDictionary
 
 import anyio
 import structlog
-from sqlalchemy import update
-from sqlmodel import col, select
 
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
-from dispatch.effects import Cause
+from dispatch.effects import NOBODYS, Cause, MechanicBusy
 from dispatch.eligibility import Standing
 from dispatch.failures import Failures, Patience
-from dispatch.notices import FactsChanged, RequestChanged
+from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
-from dispatch.reading.reader import Reader
-from dispatch.reading.views import request_view
 from dispatch.request import (
     Event,
     MechanicAccepted,
@@ -39,17 +35,23 @@ from dispatch.request import (
     ends_at_ms,
     step,
 )
-from dispatch.request_store import LostRace, MechanicBusy, Move
+from dispatch.request_store import LOCK_REQUEST_OF_OFFER, LOCK_WINDOWS, LockedOffer, LostRace, Move
+from dispatch.stored import READ_REQUESTS, REQUESTS_OF_OFFERS, SQL, Named, StoredRequest
+from dispatch.views import request_view
 from infra.clock import RedisClock
 from infra.database import Database
 from infra.loops import in_halves, keep_running
 from infra.metrics import FALLBACK_LATENESS
+from infra.statements import Statement, Transaction
 from models import tables
 from models.errors import DatabaseUnavailable, Unavailable
 from models.ids import is_id, new_id
 from models.outcomes import NotFound, OfferGone, Refused
 from models.settings import DispatchSettings
 from models.wire import RequestView
+from models.words import RequestStatus, WithdrawReason
+from presence.facts import READ_FACTS
+from presence.liveness import Facts
 
 RECONCILE_BATCH = 10_000
 TURN_TIMEOUT_S = 10.0
@@ -58,6 +60,33 @@ IN_HAND_RETRY_MS = 20
 """When to look again at a window whose request somebody else had in hand."""
 TAKEN_LEN_MAX = 1_000
 """Broadcasts that this node remembers as taken, newest kept."""
+IN_SESSION = (RequestStatus.ACCEPTED, RequestStatus.IN_PROGRESS)
+
+SET_ON_DUTY = Statement(SQL / "set_on_duty.sql", Facts)
+ACKNOWLEDGE_OFFER = Statement(SQL / "acknowledge_offer.sql", Named)
+
+
+@dataclass(frozen=True)
+class OpenDeadline:
+    """A row of ``open_deadlines``."""
+
+    id: str
+    kind: str
+    expires_at_ms: int
+
+
+OPEN_DEADLINES = Statement(SQL / "open_deadlines.sql", OpenDeadline)
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What has come of an event: the request as it is then, and what is to be told; or why nothing has happened."""
+
+    stored: StoredRequest
+    messages: list[Message] = field(default_factory=list)
+    refusal: Refused | None = None
+    offer: LockedOffer | None = None
+    """The offer that was named, as it was before."""
 
 
 class Dispatch:
@@ -68,14 +97,12 @@ class Dispatch:
         *,
         database: Database,
         clock: RedisClock,
-        reader: Reader,
         deadlines: Deadlines,
         outbox: Outbox,
         settings: DispatchSettings,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._reader = reader
         self._outbox = outbox
         self._settings = settings
         self._deadlines = deadlines
@@ -110,45 +137,40 @@ class Dispatch:
         async with self._turn(offer_id):
             if self._taken_by.get(offer_id, mechanic_id) != mechanic_id:
                 return OfferGone(detail="Another mechanic was faster.")
-            outcome = await self._on_offer(mechanic_id, offer_id, event, cause=Cause(connection_id, offer_id))
-            if isinstance(outcome, OfferGone):
-                return await self._own_session(mechanic_id, offer_id) or outcome
-            return outcome
+            outcome = await self._on_offer(mechanic_id, offer_id, event, connection_id=connection_id)
+            if not isinstance(outcome, Stepped):
+                return outcome
+            if outcome.refusal is not None:
+                self._note_taken(offer_id, outcome)
+        stored = outcome.stored
+        # A repeated accept of the winner's is no loss.
+        is_theirs = stored.assigned_mechanic_id == mechanic_id and stored.status in IN_SESSION
+        return self._view(stored) if is_theirs else outcome.refusal or self._view(stored)
 
     async def decline(self, mechanic_id: str, offer_id: str, reason: str | None = None) -> Refused | None:
         """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing."""
         outcome = await self._on_offer(mechanic_id, offer_id, MechanicDeclined(mechanic_id, offer_id, reason))
-        if isinstance(outcome, Refused) and not await self._has_declined(mechanic_id, offer_id):
+        if not isinstance(outcome, Stepped):
             return outcome
-        return None
+        return None if mechanic_id in outcome.stored.excluded else outcome.refusal
 
     async def acknowledge(self, mechanic_id: str, offer_id: str) -> None:
         """Note, once, that a priority offer has reached the favourite's app, and tell the customer."""
-        async with self._database.read() as session:
-            offer = await session.get(tables.Offer, offer_id)
-        if offer is None or offer.mechanic_id != mechanic_id or offer.delivered_at_ms is not None:
-            return
         now_ms = self._clock.now_ms()
-        async with self._database.write() as session:
-            await request_store.lock(session, [offer.request_id])
-            first = await session.exec(
-                update(tables.Offer)
-                .where(
-                    col(tables.Offer.id) == offer_id,
-                    col(tables.Offer.closed_at_ms).is_(None),
-                    col(tables.Offer.delivered_at_ms).is_(None),
-                )
-                .values(delivered_at_ms=now_ms)
-                .returning(col(tables.Offer.id))
-            )
-            if first.first() is None:
-                return
-            await request_store.record(
-                session, offer.request_id, "delivered", {"mechanic_id": mechanic_id}, now_ms=now_ms
-            )
-            messages = [Message.of(RequestChanged(offer.request_id))]
-            await self._outbox.add(session, messages)
-        self._outbox.post(messages)
+
+        def work() -> Transaction[list[Message]]:
+            locked = yield from LOCK_REQUEST_OF_OFFER(offer_id=offer_id, mechanic_id=mechanic_id)
+            if not locked or locked[0].mechanic_id != mechanic_id:
+                return []
+            if not (yield from ACKNOWLEDGE_OFFER(offer_id=offer_id, at_ms=now_ms)):
+                return []
+            [stored] = yield from READ_REQUESTS(ids=[locked[0].request_id])
+            move = request_store.noted(stored, "delivered", {"mechanic_id": mechanic_id})
+            messages, _ = yield from request_store.commit([move], now_ms=now_ms)
+            yield from self._outbox.add(messages)
+            return messages
+
+        self._outbox.post(await self._database.commit(work()))
 
     async def start(self, mechanic_id: str, request_id: str) -> RequestView | Refused:
         """Begin the session."""
@@ -164,22 +186,20 @@ class Dispatch:
 
     async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> Standing | Refused:
         """Remember whether the mechanic wants to be asked."""
-        async with self._database.write() as session:
-            # Counted by the database: an accept on another node may raise the version at the same time.
-            changed = await session.exec(
-                update(tables.Mechanic)
-                .where(col(tables.Mechanic.id) == mechanic_id, col(tables.Mechanic.on_duty) != on_duty)
-                .values(on_duty=on_duty, facts_version=tables.Mechanic.facts_version + 1)
-                .returning(col(tables.Mechanic.id))
-            )
-            messages = [Message.of(FactsChanged(found_id)) for found_id in changed.scalars()]
-            await self._outbox.add(session, messages)
-            mechanic = await session.get(tables.Mechanic, mechanic_id)
-            if mechanic is None:
-                return NotFound("mechanic_not_found", "There is no such mechanic.")
-            standing = Standing(on_duty, mechanic.active_request_id is not None)
+
+        def work() -> Transaction[tuple[list[Facts], list[Message]]]:
+            facts = yield from SET_ON_DUTY(mechanic_id=mechanic_id, on_duty=on_duty)
+            if not facts:
+                return (yield from READ_FACTS(ids=[mechanic_id])), []
+            messages = [Message.of(FactsChanged(mechanic_id, facts[0]))]
+            yield from self._outbox.add(messages)
+            return facts, messages
+
+        facts, messages = await self._database.commit(work())
         self._outbox.post(messages)
-        return standing
+        if not facts:
+            return NotFound("mechanic_not_found", "There is no such mechanic.")
+        return Standing(facts[0].on_duty, facts[0].is_busy, facts[0].version)
 
     # --- what customers do --------------------------------------------------------------------------------------------
 
@@ -194,57 +214,80 @@ class Dispatch:
     # --- transitions --------------------------------------------------------------------------------------------------
 
     async def _by_customer(self, customer_id: str, request_id: str, event: Event) -> RequestView | Refused:
-        async with self._database.read() as session:
-            row = await session.get(tables.SessionRequest, request_id)
-        if row is None or row.customer_id != customer_id:
-            return NotFound(detail="There is no such request.")
-        return await self._transition(request_id, event)
+        return await self._on_request(request_id, event, lambda stored: stored.customer_id == customer_id)
 
     async def _by_assigned(self, mechanic_id: str, request_id: str, event: Event) -> RequestView | Refused:
-        return await self._transition(request_id, event, only_for=mechanic_id)
+        return await self._on_request(request_id, event, lambda stored: stored.assigned_mechanic_id == mechanic_id)
+
+    async def _on_request(
+        self, request_id: str, event: Event, is_theirs: Callable[[StoredRequest], bool]
+    ) -> RequestView | Refused:
+        """Take one step of a request, for somebody whose it is; to anybody else there is none."""
+
+        def work() -> Transaction[Stepped | Refused]:
+            stored = yield from request_store.load(request_id)
+            if stored is None or not is_theirs(stored):
+                return NotFound(detail="There is no such request.")
+            return (yield from self._step(stored, event))
+
+        outcome = await self._decided(request_id, work)
+        if not isinstance(outcome, Stepped):
+            return outcome
+        return outcome.refusal or self._view(outcome.stored)
 
     async def _on_offer(
-        self, mechanic_id: str, offer_id: str, event: Event, *, cause: Cause | None = None
-    ) -> RequestView | Refused:
-        async with self._database.read() as session:
-            offer = await session.get(tables.Offer, offer_id)
-        # An offer to somebody else looks like one that never was.
-        if offer is None or offer.mechanic_id not in (None, mechanic_id):
-            return NotFound(detail="There is no such offer for you.")
-        return await self._transition(offer.request_id, event, cause=cause)
+        self, mechanic_id: str, offer_id: str, event: Event, *, connection_id: str | None = None
+    ) -> Stepped | Refused:
+        """Take one step of the request that an offer is of; to somebody else the offer looks like one that never was."""
 
-    async def _transition(
-        self,
-        request_id: str,
-        event: Event,
-        *,
-        cause: Cause | None = None,
-        only_for: str | None = None,
-    ) -> RequestView | Refused:
-        """Take one step: reload and decide anew as often as somebody else was faster, within a bound."""
+        def work() -> Transaction[Stepped | Refused]:
+            locked = yield from LOCK_REQUEST_OF_OFFER(offer_id=offer_id, mechanic_id=mechanic_id)
+            if not locked or locked[0].mechanic_id not in (None, mechanic_id):
+                return NotFound(detail="There is no such offer for you.")
+            offer = locked[0]
+            [stored] = yield from READ_REQUESTS(ids=[offer.request_id])
+            cause = Cause(connection_id, offer_id, {mechanic_id: offer.asking_name})
+            stepped = yield from self._step(stored, event, cause)
+            return replace(stepped, offer=offer)
+
+        return await self._decided(offer_id, work)
+
+    def _step(self, stored: StoredRequest, event: Event, cause: Cause = NOBODYS) -> Transaction[Stepped]:
+        """Let the core decide, and write what it has decided."""
+        before, now_ms = stored.as_decided_by(), self._clock.now_ms()
+        outcome = step(before, event, now_ms=now_ms, next_offer_id=new_id(), windows=self.windows)
+        if isinstance(outcome, Refused):
+            return Stepped(stored, refusal=outcome)
+        messages, [after] = yield from request_store.commit(
+            [Move(stored, before, *outcome)], now_ms=now_ms, cause=cause
+        )
+        yield from self._outbox.add(messages)
+        return Stepped(after, messages)
+
+    async def _decided(self, what_id: str, work: Callable[[], Transaction[Stepped | Refused]]) -> Stepped | Refused:
+        """Run a step to its commit and have it told: anew as often as somebody else was faster, within a bound."""
         for _ in range(self._settings.race_tries_max):
             try:
-                async with self._database.write() as session:
-                    before = (await request_store.load(session, [request_id])).get(request_id)
-                    if before is None or (only_for is not None and before.assigned_mechanic_id != only_for):
-                        return NotFound(detail="There is no such request.")
-                    now_ms = self._clock.now_ms()
-                    outcome = step(before, event, now_ms=now_ms, next_offer_id=new_id(), windows=self.windows)
-                    if isinstance(outcome, Refused):
-                        return outcome
-                    messages = await request_store.commit(
-                        session, [Move(before, *outcome)], now_ms=now_ms, cause=cause or Cause()
-                    )
-                    await self._outbox.add(session, messages)
-                    seen = await request_view(session, request_id, now_ms=now_ms)
+                outcome = await self._database.commit(work())
             except LostRace:
                 continue
             except MechanicBusy:
                 return Refused("already_in_session", "You are in a session already; complete it or give it back first.")
-            self._outbox.post(messages)
-            assert seen is not None, "the request was there a moment ago, in this very transaction"
-            return seen.view
-        raise DatabaseUnavailable(f"Request {request_id} changed {self._settings.race_tries_max} times while deciding.")
+            if isinstance(outcome, Stepped):
+                self._outbox.post(outcome.messages)
+            return outcome
+        raise DatabaseUnavailable(f"{what_id} changed {self._settings.race_tries_max} times while deciding.")
+
+    def _view(self, stored: StoredRequest) -> RequestView:
+        return request_view(stored, now_ms=self._clock.now_ms())
+
+    def _note_taken(self, offer_id: str, outcome: Stepped) -> None:
+        """Remember who took a broadcast: it never opens again, so whoever else wants it need not ask the database."""
+        offer = outcome.offer
+        if offer is not None and offer.mechanic_id is None and offer.close_reason == WithdrawReason.TAKEN:
+            self._taken_by[offer_id] = outcome.stored.assigned_mechanic_id
+            if len(self._taken_by) > TAKEN_LEN_MAX:
+                self._taken_by.popitem(last=False)
 
     @asynccontextmanager
     async def _turn(self, offer_id: str) -> AsyncIterator[None]:
@@ -265,28 +308,6 @@ class Dispatch:
             yield
         finally:
             turn.release()
-
-    async def _own_session(self, mechanic_id: str, offer_id: str) -> RequestView | None:
-        """Return the request of this offer if the mechanic has it: a repeated accept of the winner's is no loss."""
-        async with self._database.read() as session:
-            offer = await session.get(tables.Offer, offer_id)
-            request = await session.get(tables.SessionRequest, offer.request_id) if offer else None
-        if offer is None or request is None:
-            return None
-        if offer.mechanic_id is None and offer.close_reason == "taken":
-            # A broadcast that was taken never opens again: whoever else wants it need not ask the database.
-            self._taken_by[offer_id] = request.assigned_mechanic_id
-            if len(self._taken_by) > TAKEN_LEN_MAX:
-                self._taken_by.popitem(last=False)
-        active = (await self._reader.active_requests([mechanic_id])).get(mechanic_id)
-        return active if active and active.id == offer.request_id else None
-
-    async def _has_declined(self, mechanic_id: str, offer_id: str) -> bool:
-        async with self._database.read() as session:
-            offer = await session.get(tables.Offer, offer_id)
-            return (
-                offer is not None and await session.get(tables.Exclusion, (offer.request_id, mechanic_id)) is not None
-            )
 
     # --- what time does -----------------------------------------------------------------------------------------------
 
@@ -313,30 +334,35 @@ class Dispatch:
 
     async def _end_windows(self, offer_ids: Sequence[str], now_ms: int) -> Collection[str]:
         """End windows, all in one transaction; return those whose requests somebody else has in hand just now."""
-        moves: list[Move] = []
-        in_hand: set[str] = set()
+
+        def work() -> Transaction[tuple[list[Message], list[Move], Collection[str], Collection[str]]]:
+            # Nobody's slowness is to hold up the other windows: what somebody else holds is left out.
+            locked = yield from LOCK_WINDOWS(offer_ids=list(offer_ids))
+            missing = set(offer_ids).difference(window.offer_id for window in locked)
+            in_hand = (yield from REQUESTS_OF_OFFERS(offer_ids=sorted(missing))) if missing else []
+            if any(window.request_id is None for window in in_hand):
+                raise LookupError("There is no such request.")
+            moves: list[Move] = []
+            stored_of = {one.id: one for one in (yield from READ_REQUESTS(ids=[one.request_id for one in locked]))}
+            for window in locked:
+                stored = stored_of[window.request_id]
+                before = stored.as_decided_by()
+                outcome = step(
+                    before, WindowElapsed(window.offer_id), now_ms=now_ms, next_offer_id=new_id(), windows=self.windows
+                )
+                if not isinstance(outcome, Refused):
+                    moves.append(Move(stored, before, *outcome))
+            messages, _ = yield from request_store.commit(moves, now_ms=now_ms)
+            yield from self._outbox.add(messages)
+            unknown = missing.difference(window.offer_id for window in in_hand)
+            return messages, moves, [window.offer_id for window in in_hand], unknown
+
         try:
-            async with self._database.write() as session:
-                request_of = await request_store.requests_of(session, offer_ids)
-                # Nobody's slowness is to hold up the other windows.
-                standing = await request_store.load(session, request_of.values(), skip_locked=True)
-                unlocked = set(request_of.values()) - standing.keys()
-                if unlocked != await request_store.known(session, unlocked):
-                    raise LookupError("There is no such request.")
-                for offer_id, request_id in request_of.items():
-                    if request_id not in standing:
-                        in_hand.add(offer_id)
-                        continue
-                    before, event = standing[request_id], WindowElapsed(offer_id)
-                    outcome = step(before, event, now_ms=now_ms, next_offer_id=new_id(), windows=self.windows)
-                    if not isinstance(outcome, Refused):
-                        moves.append(Move(before, *outcome))
-                messages = await request_store.commit(session, moves, now_ms=now_ms, cause=Cause())
-                await self._outbox.add(session, messages)
+            messages, moves, in_hand, unknown = await self._database.commit(work())
         except LostRace:
             return offer_ids
         self._outbox.post(messages)
-        if unknown := set(offer_ids) - request_of.keys():
+        if unknown:
             self._log.warning("deadlines_of_unknown_offers", offer_ids=sorted(unknown))
         if moves:
             self._note_ended(moves)
@@ -356,14 +382,8 @@ class Dispatch:
         """Put back on the clock what Redis does not know: at start, periodically, and at once when it has lost its memory."""
         while True:
             try:
-                async with self._database.read() as session:
-                    open_offers = await session.exec(
-                        select(tables.Offer.id, tables.Offer.kind, tables.Offer.expires_at_ms)
-                        .where(col(tables.Offer.closed_at_ms).is_(None))
-                        .order_by(col(tables.Offer.expires_at_ms))
-                        .limit(RECONCILE_BATCH)
-                    )
-                    deadlines = [(offer_id, ends_at_ms(kind, at_ms)) for offer_id, kind, at_ms in open_offers]
+                open_offers = await self._database.query(OPEN_DEADLINES(limit=RECONCILE_BATCH))
+                deadlines = [(offer.id, ends_at_ms(offer.kind, offer.expires_at_ms)) for offer in open_offers]
                 if restored := await self._deadlines.restore(*deadlines):
                     self._log.info("deadlines_restored", count=restored)
             except Unavailable as error:

@@ -1,36 +1,42 @@
 """Telling those concerned what has been committed: sockets on every node, the clock, presence, and push.
 
-These are the outbox's handlers. Each reads the state as it is when it is told, so telling late or twice is harmless.
+These are the outbox's handlers. A notice brings along what is to be told, with its version, so telling it late or twice is
+harmless; what an earlier version has left without, and what may have changed since, is read.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from msgspec import Raw
-from sqlmodel import col, select
 
 from dispatch import deliveries
 from dispatch.deadlines import Deadlines
+from dispatch.deliveries import OfferTo
 from dispatch.notices import (
     FactsChanged,
     FavoriteToPrompt,
+    Notice,
     OfferClosed,
     OfferOpened,
     OfferWithdrawnFrom,
     RequestChanged,
+    Seen,
+    offer_to,
 )
 from dispatch.outbox import Outbox
 from dispatch.push import Push
-from dispatch.reading.views import offer_views, request_views
 from dispatch.request import ends_at_ms
-from dispatch.request_store import excluded_from
+from dispatch.stored import READ_REQUESTS, REQUESTS_OF_OFFERS, StoredRequest
+from dispatch.views import names_in
 from infra.bus import Bus
 from infra.clock import RedisClock
 from infra.database import Database
 from infra.redis_link import RedisLink
-from models import tables
-from models.wire import FavoritePrompt, OfferView, Person, RequestUpdate, encode
-from models.words import OfferKind, WithdrawReason
+from infra.statements import Transaction
+from models.wire import FavoritePrompt, Person, RequestUpdate, encode
+from models.words import WithdrawReason
+from presence.facts import read_facts
+from presence.liveness import Facts
 from presence.service import Presence
 
 
@@ -57,94 +63,119 @@ class Telling:
         self._push = push
         self._channel = deliveries.channel(link)
         # The most urgent first: a card that is gone, whoever may take the request, and who waits for it.
-        outbox.on(OfferClosed, self._offers_closed)
-        outbox.on(OfferWithdrawnFrom, self._offers_withdrawn)
-        outbox.on(OfferOpened, self._offers_opened)
-        outbox.on(RequestChanged, self._requests_changed)
-        outbox.on(FavoriteToPrompt, self._favorite_prompts)
-        outbox.on(FactsChanged, self._facts_changed)
+        outbox.on(self._requests, OfferClosed, OfferWithdrawnFrom, OfferOpened, RequestChanged, FavoriteToPrompt)
+        outbox.on(self._facts_changed, FactsChanged)
 
     async def _publish(self, found: Iterable[deliveries.Delivery]) -> None:
         await self._bus.publish(self._channel, *map(deliveries.encode, found))
 
-    async def _offers_opened(self, notices: Sequence[OfferOpened]) -> None:
-        async with self._database.read() as session:
-            ids = [notice.offer_id for notice in notices]
-            found = await session.exec(select(tables.Offer).where(col(tables.Offer.id).in_(ids)))
-            # Looked at here and not asked in SQL, for the reason that ``request_store.open_windows`` gives.
-            offers = [offer for offer in found if offer.closed_at_ms is None]
-            views = await offer_views(session, offers, now_ms=self._clock.now_ms())
-            excluded = await excluded_from(session, {offer.request_id for offer in offers})
+    async def _requests(self, notices: Sequence[Notice]) -> None:
+        """Tell of offers and requests, all in one visit to the bus."""
+        closed = [notice for notice in notices if isinstance(notice, OfferClosed)]
+        withdrawn = [notice for notice in notices if isinstance(notice, OfferWithdrawnFrom)]
+        offers = await self._offers([notice for notice in notices if isinstance(notice, OfferOpened)])
+        updates = await self._updates([notice for notice in notices if isinstance(notice, RequestChanged)])
+        prompts = await self._prompts([notice for notice in notices if isinstance(notice, FavoriteToPrompt)])
         # On the clock first: a window that nobody hears of must still end.
-        await self._deadlines.schedule(*((offer.id, ends_at_ms(offer.kind, offer.expires_at_ms)) for offer in offers))
-        shown = list(zip(offers, views, strict=True))
-        await self._publish(
-            deliveries.OfferTo(view, offer.expires_at_ms, offer.mechanic_id, sorted(excluded[offer.request_id]))
-            for offer, view in shown
+        await self._deadlines.schedule(
+            *((one.offer.offer_id, ends_at_ms(one.offer.kind, one.expires_at_ms)) for one in offers)
         )
-        await self._push_to_absent([(offer, view) for offer, view in shown if offer.kind is OfferKind.PRIORITY])
-
-    async def _push_to_absent(self, found: list[tuple[tables.Offer, OfferView]]) -> None:
-        favorites = {offer.mechanic_id for offer, _ in found if offer.mechanic_id is not None}
-        statuses = await self._presence.status_of(favorites) if favorites else {}
-        for offer, view in found:
-            status = None if offer.mechanic_id is None else statuses.get(offer.mechanic_id)
-            if status is not None and status.reachable == "push":
-                self._push.send_soon(status.mechanic_id, view, expires_at_ms=offer.expires_at_ms)
-
-    async def _offers_closed(self, notices: Sequence[OfferClosed]) -> None:
         await self._publish(
-            deliveries.Withdraw(notice.offer_id, notice.reason, notice.except_connection_id) for notice in notices
+            [
+                *(deliveries.Withdraw(one.offer_id, one.reason, one.except_connection_id) for one in closed),
+                *(
+                    deliveries.Withdraw(one.offer_id, WithdrawReason.DECLINED, only_mechanic_id=one.mechanic_id)
+                    for one in withdrawn
+                ),
+                *offers,
+                *updates,
+                *prompts,
+            ]
         )
         # What time ended is taken off the clock by the node that had claimed it there.
-        await self._deadlines.forget(
-            *(notice.offer_id for notice in notices if notice.reason is not WithdrawReason.EXPIRED)
-        )
+        await self._deadlines.forget(*(one.offer_id for one in closed if one.reason is not WithdrawReason.EXPIRED))
+        await self._push_to_absent([one for one in offers if one.mechanic_id is not None])
 
-    async def _offers_withdrawn(self, notices: Sequence[OfferWithdrawnFrom]) -> None:
-        await self._publish(
-            deliveries.Withdraw(notice.offer_id, WithdrawReason.DECLINED, only_mechanic_id=notice.mechanic_id)
-            for notice in notices
-        )
+    async def _offers(self, notices: Sequence[OfferOpened]) -> list[OfferTo]:
+        return [
+            *(notice.to for notice in notices if notice.to is not None),
+            *await self._still_open([notice.offer_id for notice in notices if notice.to is None]),
+        ]
 
-    async def _requests_changed(self, notices: Sequence[RequestChanged]) -> None:
+    async def _still_open(self, offer_ids: Sequence[str]) -> list[OfferTo]:
+        """Return those of the offers that can still be taken, as they are to be told."""
+        if not offer_ids:
+            return []
+
+        def work() -> Transaction[list[StoredRequest]]:
+            found = yield from REQUESTS_OF_OFFERS(offer_ids=list(offer_ids))
+            return (yield from READ_REQUESTS(ids=[one.request_id for one in found]))
+
+        rows = await self._database.query(work())
+        now_ms = self._clock.now_ms()
+        return [
+            offer_to(row, window, now_ms=now_ms)
+            for row in rows
+            if (window := row.offer) is not None and window.offer_id in offer_ids
+        ]
+
+    async def _push_to_absent(self, offers: Sequence[OfferTo]) -> None:
+        favorites = {one.mechanic_id for one in offers if one.mechanic_id is not None}
+        statuses = await self._presence.status_of(favorites) if favorites else {}
+        for one in offers:
+            status = None if one.mechanic_id is None else statuses.get(one.mechanic_id)
+            if status is not None and status.reachable == "push":
+                self._push.send_soon(status.mechanic_id, one.offer, expires_at_ms=one.expires_at_ms)
+
+    async def _updates(self, notices: Sequence[RequestChanged]) -> list[deliveries.Delivery]:
+        newest: dict[str, Seen] = {}
         to_tell: defaultdict[str, set[str]] = defaultdict(set)
+        now_ms = self._clock.now_ms()
+        rows = await self._stored([notice.request_id for notice in notices if notice.seen is None])
         for notice in notices:
+            seen = notice.seen or Seen.of(rows[notice.request_id], now_ms=now_ms)
             to_tell[notice.request_id].update(notice.tell)
-        read_at_ms = self._clock.now_ms()
-        async with self._database.read() as session:
-            rows = await session.exec(select(tables.SessionRequest).where(col(tables.SessionRequest.id).in_(to_tell)))
-            found = await request_views(session, list(rows), now_ms=read_at_ms)
-        assert len(found) == len(to_tell), "requests are never deleted"
-        updates: list[deliveries.Delivery] = []
-        for seen in found:
-            frame = Raw(encode(RequestUpdate(seen.view)))
-            told = deliveries.Told(seen.view.id, seen.view.version, read_at_ms)
-            updates.append(deliveries.FrameToCustomer(seen.customer_id, frame, told))
             if seen.assigned_mechanic_id is not None:
-                to_tell[seen.view.id].add(seen.assigned_mechanic_id)
-            for mechanic_id in to_tell[seen.view.id]:
-                updates.append(deliveries.FrameToMechanic(mechanic_id, frame, told))
-        await self._publish(updates)
+                to_tell[notice.request_id].add(seen.assigned_mechanic_id)
+            newest[notice.request_id] = max(seen, newest.get(notice.request_id, seen), key=lambda one: one.view.version)
+        updates: list[deliveries.Delivery] = []
+        for request_id, seen in newest.items():
+            frame = Raw(encode(RequestUpdate(seen.view)))
+            told = deliveries.Told(request_id, seen.view.version, seen.as_of_ms)
+            updates.append(deliveries.FrameToCustomer(seen.customer_id, frame, told))
+            updates += [deliveries.FrameToMechanic(mechanic_id, frame, told) for mechanic_id in to_tell[request_id]]
+        return updates
 
     async def _facts_changed(self, notices: Sequence[FactsChanged]) -> None:
-        ids = {notice.mechanic_id for notice in notices}
-        await self._presence.refresh_facts(ids)
-        async with self._database.read() as session:
-            mechanics = list(await session.exec(select(tables.Mechanic).where(col(tables.Mechanic.id).in_(ids))))
+        newest: dict[str, Facts] = {}
+        facts = [notice.facts for notice in notices if notice.facts is not None]
+        facts += await read_facts(self._database, {notice.mechanic_id for notice in notices if notice.facts is None})
+        for one in facts:
+            newest[one.mechanic_id] = max(one, newest.get(one.mechanic_id, one), key=lambda each: each.version)
+        await self._presence.take_facts(newest.values())
         await self._publish(
-            deliveries.StandingChanged(mechanic.id, mechanic.on_duty, mechanic.active_request_id is not None)
-            for mechanic in mechanics
+            deliveries.StandingChanged(one.mechanic_id, one.on_duty, one.is_busy, one.version)
+            for one in newest.values()
         )
 
-    async def _favorite_prompts(self, notices: Sequence[FavoriteToPrompt]) -> None:
-        prompts = []
-        async with self._database.read() as session:
-            for notice in notices:
-                row = await session.get_one(tables.SessionRequest, notice.request_id)
-                if await session.get(tables.Favorite, (row.customer_id, notice.mechanic_id)) is not None:
+    async def _prompts(self, notices: Sequence[FavoriteToPrompt]) -> list[deliveries.Delivery]:
+        rows = await self._stored([notice.request_id for notice in notices if notice.customer_id is None])
+        prompts: list[deliveries.Delivery] = []
+        for notice in notices:
+            customer_id, name = notice.customer_id, notice.mechanic_name
+            if customer_id is None or name is None:
+                row = rows[notice.request_id]
+                if row.is_assigned_favorite:
                     continue
-                mechanic = await session.get_one(tables.Account, notice.mechanic_id)
-                prompt = FavoritePrompt(row.id, Person(mechanic.id, mechanic.name))
-                prompts.append(deliveries.FrameToCustomer(row.customer_id, Raw(encode(prompt))))
-        await self._publish(prompts)
+                customer_id, name = row.customer_id, names_in(row)[notice.mechanic_id]
+            prompt = FavoritePrompt(notice.request_id, Person(notice.mechanic_id, name))
+            prompts.append(deliveries.FrameToCustomer(customer_id, Raw(encode(prompt))))
+        return prompts
+
+    async def _stored(self, request_ids: Sequence[str]) -> dict[str, StoredRequest]:
+        """Return requests as they are stored now, by their ids; for what an earlier version has left to be told."""
+        if not request_ids:
+            return {}
+        rows = await self._database.query(READ_REQUESTS(ids=list(request_ids)))
+        assert len(rows) == len(set(request_ids)), "requests are never deleted"
+        return {row.id: row for row in rows}

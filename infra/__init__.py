@@ -3,6 +3,7 @@
 Read first: ``database.py`` and ``redis_link.py``.
 
 database.py    reading and writing SQL, of either kind    migrations.py  bringing a database to the newest schema
+statements.py  SQL in files, and transactions made of it  drivers.py     running those on SQLite and PostgreSQL
 redis_link.py  one Redis: connections, scripts, keys      slot_map.py    where a Redis Cluster keeps what (pure)
 clock.py       one clock for all nodes: Redis TIME        time.lua       the clock that judges deadlines
 bus.py         pub/sub that notices its own gaps          logs.py        one line per event

@@ -1,27 +1,32 @@
 """Reading and writing SQL: SQLite (WAL) or PostgreSQL behind the same few lines.
 
-A write on SQLite is ``BEGIN IMMEDIATE`` on the one writing connection of this process: writers wait for each other here, in
-order, instead of failing half-way with SQLITE_BUSY when a reading transaction wants to become a writing one.
+What happens often is made of statements in files and goes straight to the driver (``commit``, ``query``); everything else uses
+SQLAlchemy's sessions (``write``, ``read``). What is true of the one is true of the other.
+
+A write on SQLite is ``BEGIN IMMEDIATE``, and one at a time in this process: writers wait for each other here, in order, instead
+of failing half-way with SQLITE_BUSY when a reading transaction wants to become a writing one.
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import NoReturn, TypeVarTuple
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import NoReturn, TypeVar, TypeVarTuple
 
 import anyio
 import asyncpg
-from sqlalchemy import Connection, Row, Select, Table, event, insert, inspect, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
-from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from infra.drivers import PostgresDriver, SqliteDriver, to_sqlite
+from infra.statements import Call, Rows, Transaction, drive_awaiting
 from models.errors import DatabaseUnavailable
 
+T = TypeVar("T")
 Columns = TypeVarTuple("Columns")
 
 BUSY_TIMEOUT_MS = 10_000
@@ -39,8 +44,16 @@ _SQLITE_BROKEN = (
 )
 _POSTGRES_BROKEN = ("08", "3D", "40", "53", "57", "58")
 """Classes of SQLSTATE that are not a bug of ours: connection, no such database, deadlock, resources, an operator, the system."""
-_BROKEN = (DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
-"""What reaches us when the database is away; while connecting, asyncpg's own errors come unwrapped."""
+_BROKEN = (
+    DBAPIError,
+    PoolTimeoutError,
+    sqlite3.Error,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+"""What reaches us when the database is away; what does not come through SQLAlchemy is not wrapped by it."""
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON")
 
 
 class Database:
@@ -53,12 +66,19 @@ class Database:
         if self.is_sqlite:
             self.writer = _sqlite_engine(self.url, begin="BEGIN IMMEDIATE", pool_size=1)
             self.reader = _sqlite_engine(self.url, begin="BEGIN", pool_size=4)
+            turn = anyio.Lock()
+            self._turn: AbstractAsyncContextManager[None] = turn
+            self._driver: SqliteDriver | PostgresDriver = SqliteDriver(
+                self.url.database or "", pragmas=PRAGMAS, turn=turn
+            )
         else:
             self.writer = create_async_engine(
                 self.url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True
             )
             # The same pool; what is read in several queries belongs together, as it does in SQLite.
             self.reader = self.writer.execution_options(isolation_level="REPEATABLE READ")
+            self._turn = nullcontext()
+            self._driver = PostgresDriver(self.writer.dialect.create_connect_args(self.url)[1])
         self._writes = async_sessionmaker(self.writer, class_=AsyncSession, expire_on_commit=False)
         self._reads = async_sessionmaker(self.reader, class_=AsyncSession, expire_on_commit=False)
 
@@ -69,7 +89,7 @@ class Database:
         Raises ``DatabaseUnavailable`` when the connection is lost or ``within_s`` is over; the transaction then did not happen, or
         its commit's fate is unknown, so callers' work must be idempotent. Cancellation waits for the end of the block.
         """
-        async with _bounded(within_s), self._writes() as session, session.begin():
+        async with _bounded(within_s), self._turn, self._writes() as session, session.begin():
             yield session
 
     @asynccontextmanager
@@ -77,6 +97,16 @@ class Database:
         """One reading transaction, bounded and shielded like a writing one."""
         async with _bounded(within_s), self._reads() as session:
             yield session
+
+    async def commit(self, work: Transaction[T], *, within_s: float = TRANSACTION_TIMEOUT_S) -> T:
+        """Run a writing transaction; return what has come of it. For the rest as ``write``."""
+        async with _bounded(within_s):
+            return await self._driver.commit(work)
+
+    async def query(self, work: Transaction[T], *, within_s: float = TRANSACTION_TIMEOUT_S) -> T:
+        """Run a reading transaction; return what has come of it. For the rest as ``read``."""
+        async with _bounded(within_s):
+            return await self._driver.query(work)
 
     async def ping(self) -> None:
         """Raise ``DatabaseUnavailable`` unless the database answers."""
@@ -86,36 +116,27 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
+        await self._driver.close()
         await self.writer.dispose()
         if self.is_sqlite:
             await self.reader.dispose()
 
 
-def table_of(model: type[SQLModel]) -> Table:
-    """Return the table behind a model, for statements that go past the session's unit of work."""
-    table = inspect(model).local_table
-    assert isinstance(table, Table)
-    return table
-
-
-async def rows_of(session: AsyncSession, query: Select[*Columns]) -> Sequence[Row[*Columns]]:
-    """Return the rows of a query for columns that is written with SQLAlchemy's own ``select``.
-
-    SQLModel's knows the types of up to four columns, SQLAlchemy's of up to ten. Nothing that the session still holds back is
-    flushed before.
-    """
+async def within(session: AsyncSession, work: Transaction[T]) -> T:
+    """Run what a transaction does as a part of the session's, on its connection."""
+    await session.flush()
     connection = await session.connection()
-    return (await connection.execute(query)).all()
+    is_sqlite = connection.dialect.name == "sqlite"
 
+    async def execute(call: Call) -> Rows:
+        text = call.statement.sqlite if is_sqlite else call.statement.postgresql
+        found: list[Sequence[object]] = []
+        for one in call.arguments:
+            answer = await connection.exec_driver_sql(text, tuple(to_sqlite(one) if is_sqlite else one))
+            found += answer.fetchall() if answer.returns_rows else ()
+        return found
 
-async def insert_rows(session: AsyncSession, table: type[SQLModel], rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert rows with the same columns in one statement; nothing for none.
-
-    Past the session's unit of work, which costs several times as much per row.
-    """
-    if rows:
-        connection = await session.connection()
-        await connection.execute(insert(table_of(table)), rows)
+    return await drive_awaiting(work, execute)
 
 
 def async_url(url: str) -> URL:
@@ -163,7 +184,7 @@ def _sqlite_engine(url: URL, *, begin: str, pool_size: int) -> AsyncEngine:
         # The driver's own transaction handling begins too late and never IMMEDIATE; it is turned off in favour of ours.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+        for pragma in PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -23,7 +23,7 @@ from models.settings import PresenceSettings
 from models.wire import StatusView
 from presence.facts import read_facts, save_last_seen
 from presence.leases import Leases, shard_of
-from presence.liveness import MechanicStatus, view
+from presence.liveness import Facts, MechanicStatus, view
 from presence.shard import Listeners, Shard
 from presence.watch import Sink, Watches
 
@@ -98,12 +98,12 @@ class Presence:
         """Return how many mechanics a broadcast would reach now. Raises ``RedisUnavailable``."""
         return sum(await _side_by_side([shard.leases.available_count for shard in self._shards]))
 
-    async def refresh_facts(self, ids: Iterable[str]) -> None:
-        """Read the facts of ``ids`` from SQL again and announce what changed; idempotent, in any order.
+    async def take_facts(self, facts: Iterable[Facts]) -> None:
+        """Take over what has just become true in SQL, and announce what changed; idempotent, in any order.
 
-        Raises ``DatabaseUnavailable`` or ``RedisUnavailable``; then it is to be called again.
+        Raises ``RedisUnavailable``; then it is to be called again.
         """
-        await self._learn(list(dict.fromkeys(ids)))
+        await self._store({one.mechanic_id: one for one in facts})
 
     async def watch(self, ids: Iterable[str], sink: Sink) -> None:
         """Give ``sink`` the current status of each mechanic among ``ids``, then every change. See ``Watches.watch``."""
@@ -208,8 +208,9 @@ class Presence:
 
     async def _learn(self, ids: Collection[str]) -> dict[str, MechanicStatus]:
         """Tell Redis what SQL knows of ``ids``; return the status of those who are mechanics."""
-        facts = {one.mechanic_id: one for one in await read_facts(self._database, ids)}
+        return await self._store({one.mechanic_id: one for one in await read_facts(self._database, ids)})
 
+    async def _store(self, facts: Mapping[str, Facts]) -> dict[str, MechanicStatus]:
         async def store(shard: Shard, theirs: list[str]) -> dict[str, MechanicStatus]:
             return await shard.leases.store_facts(facts[mechanic_id] for mechanic_id in theirs)
 

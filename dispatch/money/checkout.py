@@ -15,7 +15,8 @@ from stripe.params.checkout import SessionCreateParams
 from dispatch.money.payments import Payments
 from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
-from dispatch.reading.views import request_view
+from dispatch.stored import READ_REQUESTS
+from dispatch.views import request_view
 from infra.clock import Clock
 from infra.database import Database
 from models import tables
@@ -150,10 +151,8 @@ class Checkouts:
         """Return the answer to a stored checkout, asking Stripe for its page if that has not been done."""
         if checkout.price_cents == 0:
             assert checkout.request_id is not None, "a free checkout is stored with its request"
-            async with self._database.read() as session:
-                seen = await request_view(session, checkout.request_id, now_ms=self._clock.now_ms())
-            assert seen is not None, "requests are never deleted"
-            return FreeCheckout(checkout.id, "free", seen.view)
+            [stored] = await self._database.query(READ_REQUESTS(ids=[checkout.request_id]))
+            return FreeCheckout(checkout.id, "free", request_view(stored, now_ms=self._clock.now_ms()))
         assert checkout.expires_at_ms is not None, "every paid checkout has an end"
         url = checkout.url or await self._open_stripe_page(checkout)
         return StripeCheckout(checkout.id, "stripe", url, rfc3339(checkout.expires_at_ms))

@@ -4,35 +4,61 @@
 for the Session as it is now and makes at most one request per Checkout Session.
 """
 
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import structlog
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel import col
 
 from dispatch import request_store
-from dispatch.effects import owe_refund
+from dispatch.effects import OWE_REFUND
 from dispatch.money.fulfilment import Asked, Expire, Fail, GiveBack, Ignore, Serve, Wait, judge
 from dispatch.money.refunds import Refunds
 from dispatch.money.stripe_api import CheckoutSession, StripeApi
 from dispatch.money.stripe_events import StripeEvents
+from dispatch.notices import RefundOwed
 from dispatch.outbox import Message, Outbox
-from dispatch.reading.views import request_view
 from dispatch.request import Windows, opened
+from dispatch.stored import SQL, Named, StoredRequest
+from dispatch.views import request_view
 from infra.clock import Clock
-from infra.database import Database
+from infra.database import Database, within
+from infra.statements import Statement, Transaction
 from models import tables
 from models.ids import new_id
 from models.outcomes import Refused
 from models.rest import FreeCheckout
+from models.words import RoutingType
 
 CHECKOUT_EVENTS = "checkout.session."
 REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed"})
 
 Change = Literal["served", "owed_back", "expired", "failed"]
 """What a Session has just become here."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Whom a checkout's request is for."""
+
+    preferred_mechanic_id: str | None
+    routing_type: RoutingType
+
+
+@dataclass(frozen=True)
+class OurCheckout:
+    """What a Session was made for."""
+
+    id: str
+    price_cents: int
+    currency: str
+
+
+CHECKOUT_OF_SESSION = Statement(SQL / "checkout_of_session.sql", OurCheckout)
+CLAIM_PAYMENT = Statement(SQL / "claim_payment.sql", Wish)
+END_CHECKOUT = Statement(SQL / "end_checkout.sql", Named)
 
 
 class Payments:
@@ -96,21 +122,15 @@ class Payments:
             case _:
                 assert_never(verdict)
 
-    async def _checkout_of(self, stripe_session: CheckoutSession) -> tables.Checkout | None:
-        async with self._database.read() as session:
-            found = await session.exec(
-                select(tables.Checkout).where(tables.Checkout.stripe_session_id == stripe_session.id)
-            )
-            if (checkout := found.first()) is not None:
-                return checkout
-            # We died between creating the Session and storing its id; its own reference tells whose it is.
-            reference = stripe_session.reference
-            referred = await session.get(tables.Checkout, reference) if reference else None
-        if referred is not None and referred.stripe_session_id is None:
-            return referred
+    async def _checkout_of(self, stripe_session: CheckoutSession) -> OurCheckout | None:
+        found = await self._database.query(
+            CHECKOUT_OF_SESSION(stripe_session_id=stripe_session.id, reference=stripe_session.reference)
+        )
+        if found:
+            return found[0]
         return await self._adopted(stripe_session) if stripe_session.paid.is_paid else None
 
-    async def _adopted(self, stripe_session: CheckoutSession) -> tables.Checkout | None:
+    async def _adopted(self, stripe_session: CheckoutSession) -> OurCheckout | None:
         """Return a new checkout for a paid Session that says it is ours but has none here any more, or ``None``.
 
         We forgot it while Stripe did not answer, and somebody has paid nevertheless. A customer that we do not know is
@@ -143,11 +163,10 @@ class Payments:
                 session.add(adopted)
         except IntegrityError:
             # Somebody else has adopted it at the same time.
-            async with self._database.read() as session:
-                by_session = select(tables.Checkout).where(tables.Checkout.stripe_session_id == stripe_session.id)
-                return (await session.exec(by_session)).first()
+            found = await self._database.query(CHECKOUT_OF_SESSION(stripe_session_id=stripe_session.id, reference=None))
+            return found[0] if found else None
         self._log.warning("session_adopted", stripe_session_id=stripe_session.id, checkout_id=adopted.id)
-        return adopted
+        return OurCheckout(adopted.id, adopted.price_cents, adopted.currency)
 
     async def serve_free(self, checkout: tables.Checkout) -> FreeCheckout | Refused:
         """Store a checkout that costs nothing together with its request; raises ``IntegrityError`` like any insert."""
@@ -167,106 +186,88 @@ class Payments:
                     return Refused(
                         "free_session_used", "The free diagnostic is for the first time only, and you have used it."
                     )
-            checkout.status = "paid"
+            checkout.status, checkout.request_id = "paid", new_id()
             session.add(checkout)
-            await session.flush()
-            request_id, messages = await self._make_request(session, checkout, paid_cents=0)
-            await session.flush()
-            seen = await request_view(session, request_id, now_ms=self._clock.now_ms())
+            wish = Wish(checkout.preferred_mechanic_id, checkout.routing_type)
+            messages, stored = await within(
+                session, self._make_request(checkout.request_id, checkout.id, wish, paid_cents=0)
+            )
         self._outbox.post(messages)
-        assert seen is not None, "it was made in this transaction"
-        return FreeCheckout(checkout.id, "free", seen.view)
+        return FreeCheckout(checkout.id, "free", request_view(stored, now_ms=self._clock.now_ms()))
 
     async def _serve_paid(
-        self, checkout: tables.Checkout, stripe_session: CheckoutSession, paid_cents: int
+        self, checkout: OurCheckout, stripe_session: CheckoutSession, paid_cents: int
     ) -> Change | None:
-        async with self._database.write() as session:
+        request_id = new_id()
+
+        def work() -> Transaction[list[Message] | None]:
             # Also a checkout that we had given up: whoever paid is served.
-            fresh = await self._claim_money(
-                session, checkout, stripe_session, "paid", col(tables.Checkout.status) != "paid"
-            )
-            if fresh is None:
+            claimed = yield from _claim(checkout.id, stripe_session, "paid", unless="paid", request_id=request_id)
+            if not claimed:
                 return None
-            request_id, messages = await self._make_request(session, fresh, paid_cents=paid_cents)
+            messages, _ = yield from self._make_request(request_id, checkout.id, claimed[0], paid_cents=paid_cents)
+            return messages
+
+        messages = await self._database.commit(work())
+        if messages is None:
+            return None
         self._log.info("fulfilled", checkout_id=checkout.id, request_id=request_id)
         self._outbox.post(messages)
         return "served"
 
     async def _give_back(
-        self, checkout: tables.Checkout, stripe_session: CheckoutSession, paid_cents: int
+        self, checkout: OurCheckout, stripe_session: CheckoutSession, paid_cents: int
     ) -> Change | None:
-        if stripe_session.paid.payment_intent_id is None:
+        intent_id = stripe_session.paid.payment_intent_id
+        if intent_id is None:
             return await self._end_checkout(checkout.id, "failed")
-        async with self._database.write() as session:
-            fresh = await self._claim_money(session, checkout, stripe_session, "failed")
-            if fresh is None:
+        refund_id = new_id()
+
+        def work() -> Transaction[list[Message] | None]:
+            if not (yield from _claim(checkout.id, stripe_session, "failed")):
                 return None
-            message = await owe_refund(
-                session,
-                fresh,
+            yield from OWE_REFUND(
+                id=refund_id,
+                checkout_id=checkout.id,
                 request_id=None,
-                cause="paid_other_than_asked",
+                payment_intent_id=intent_id,
                 amount_cents=paid_cents,
-                now_ms=self._clock.now_ms(),
+                currency=checkout.currency,
+                cause="paid_other_than_asked",
+                at_ms=self._clock.now_ms(),
             )
-            await self._outbox.add(session, [message])
-        self._outbox.post([message])
+            messages = [Message.of(RefundOwed(refund_id))]
+            yield from self._outbox.add(messages)
+            return messages
+
+        messages = await self._database.commit(work())
+        if messages is None:
+            return None
+        self._outbox.post(messages)
         return "owed_back"
 
-    async def _claim_money(
-        self,
-        session: AsyncSession,
-        checkout: tables.Checkout,
-        stripe_session: CheckoutSession,
-        status: str,
-        *conditions: ColumnElement[bool],
-    ) -> tables.Checkout | None:
-        """Give the checkout its end, for the first who comes; return it, or ``None`` to everybody else."""
-        first = await session.exec(
-            update(tables.Checkout)
-            .where(
-                col(tables.Checkout.id) == checkout.id, col(tables.Checkout.payment_intent_id).is_(None), *conditions
-            )
-            .values(
-                status=status,
-                payment_intent_id=stripe_session.paid.payment_intent_id,
-                stripe_session_id=stripe_session.id,
-            )
-            .returning(col(tables.Checkout.id))
-        )
-        if first.first() is None:
-            return None
-        return await session.get_one(tables.Checkout, checkout.id, populate_existing=True)
-
-    async def _make_request(
-        self, session: AsyncSession, checkout: tables.Checkout, *, paid_cents: int
-    ) -> tuple[str, list[Message]]:
+    def _make_request(
+        self, request_id: str, checkout_id: str, wish: Wish, *, paid_cents: int
+    ) -> Transaction[tuple[list[Message], StoredRequest]]:
         now_ms = self._clock.now_ms()
         request, commands = opened(
-            new_id(),
+            request_id,
             paid_cents=paid_cents,
-            preferred_mechanic_id=checkout.preferred_mechanic_id,
-            is_priority=checkout.routing_type == "priority_broadcast",
+            preferred_mechanic_id=wish.preferred_mechanic_id,
+            is_priority=wish.routing_type == "priority_broadcast",
             offer_id=new_id(),
             now_ms=now_ms,
             windows=self._windows,
         )
-        checkout.request_id = request.id
-        messages = await request_store.create(
-            session, request, commands, checkout=checkout, paid_cents=paid_cents, now_ms=now_ms
+        messages, stored = yield from request_store.create(
+            request, commands, checkout_id=checkout_id, paid_cents=paid_cents, now_ms=now_ms
         )
-        await self._outbox.add(session, messages)
-        return request.id, messages
+        yield from self._outbox.add(messages)
+        return messages, stored
 
     async def _end_checkout(self, checkout_id: str, status: Literal["expired", "failed"]) -> Change | None:
-        async with self._database.write() as session:
-            ended = await session.exec(
-                update(tables.Checkout)
-                .where(col(tables.Checkout.id) == checkout_id, col(tables.Checkout.status) == "open")
-                .values(status=status)
-                .returning(col(tables.Checkout.id))
-            )
-            return status if ended.first() is not None else None
+        ended = await self._database.commit(END_CHECKOUT(id=checkout_id, status=status))
+        return status if ended else None
 
     # --- webhooks -----------------------------------------------------------------------------------------------------
 
@@ -280,3 +281,17 @@ class Payments:
             await self.fulfil(object_id)
         elif kind in REFUND_EVENTS:
             await self._refunds.confirm(object_id)
+
+
+def _claim(
+    checkout_id: str, stripe_session: CheckoutSession, status: str, *, unless: str = "", request_id: str | None = None
+) -> Transaction[list[Wish]]:
+    """Give the checkout its end; return its wish to the first who comes, and nothing to everybody else."""
+    return CLAIM_PAYMENT(
+        id=checkout_id,
+        status=status,
+        unless=unless,
+        payment_intent_id=stripe_session.paid.payment_intent_id,
+        stripe_session_id=stripe_session.id,
+        request_id=request_id,
+    )

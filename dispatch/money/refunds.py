@@ -14,11 +14,11 @@ from dispatch.due_work import DueWork
 from dispatch.failures import Patience
 from dispatch.leased_rows import LeasedRows
 from dispatch.money.stripe_api import StripeApi, StripeRefund
-from dispatch.notices import RefundOwed, RequestChanged
+from dispatch.notices import RefundOwed
 from dispatch.outbox import Message, Outbox
 from dispatch.request import Details
 from infra.clock import Clock
-from infra.database import Database
+from infra.database import Database, within
 from models.errors import StripeRefused
 from models.settings import DispatchSettings
 from models.tables import Refund
@@ -85,7 +85,7 @@ class Refunds:
             "refunds", claim=self._claim_due, work=self._ask, failed=self._put_off, side_by_side=SIDE_BY_SIDE
         )
         self._log = structlog.get_logger("refunds")
-        outbox.on(RefundOwed, self._wake)
+        outbox.on(self._wake, RefundOwed)
 
     async def run(self) -> None:
         """Ask for what is due until cancelled; a new refund is asked for at once, others are looked for twice a second."""
@@ -158,7 +158,7 @@ class Refunds:
         messages: list[Message] = []
         async with self._database.write() as session:
             if refund.request_id is not None:
-                await request_store.lock(session, [refund.request_id])
+                await within(session, request_store.LOCK_REQUESTS(ids=[refund.request_id]))
             if status == "pending":
                 await session.exec(
                     update(Refund)
@@ -187,9 +187,8 @@ class Refunds:
             if refund.request_id is not None:
                 event = "refunded" if status == "succeeded" else "refund_failed"
                 details: Details = {"amount_cents": refund.amount_cents}
-                await request_store.record(session, refund.request_id, event, details, now_ms=now_ms)
-                messages = [Message.of(RequestChanged(refund.request_id))]
-                await self._outbox.add(session, messages)
+                messages = await within(session, request_store.record(refund.request_id, event, details, now_ms=now_ms))
+                await within(session, self._outbox.add(messages))
         self._log.info("refund", refund_id=refund.id, status=status, amount_cents=refund.amount_cents)
         self._outbox.post(messages)
 

@@ -1,6 +1,5 @@
 """What can be seen of requests and offers, read from SQL; changes nothing.
 
 reader.py   what sockets and REST show, for many accounts in a few queries; one account is a batch of one    start here
-views.py    rows become what clients see
 ops.py      what operators see
 """

@@ -8,10 +8,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch.failures import WORK
 from dispatch.outbox import Outbox
-from dispatch.reading.views import request_views
 from dispatch.request import OPEN
+from dispatch.stored import READ_REQUESTS
+from dispatch.views import request_view
 from infra.clock import Clock
-from infra.database import Database
+from infra.database import Database, within
 from infra.loops import dying_loops, in_halves, note_failure
 from models import tables
 from models.rest import NodeState, OpsSnapshot, OwedRefundView, SetAside
@@ -64,13 +65,13 @@ class OpsReader:
                 )
                 for refund in owed
             ]
-            rows = await session.exec(
-                select(tables.SessionRequest)
+            ids = await session.exec(
+                select(tables.SessionRequest.id)
                 .where(col(tables.SessionRequest.status).in_(OPEN))
                 .order_by(col(tables.SessionRequest.id).desc())
                 .limit(OPEN_REQUESTS_MAX)
             )
-            open_requests = await self._views(session, list(rows))
+            open_requests = await self._views(session, list(ids))
             set_aside = await _set_aside(session)
         counts["mechanics_available"] = await self._presence.available_count()
         return OpsSnapshot(
@@ -82,19 +83,19 @@ class OpsReader:
             node=NodeState(self._outbox.depth, dying_loops()),
         )
 
-    async def _views(self, session: AsyncSession, rows: list[tables.SessionRequest]) -> list[RequestView]:
+    async def _views(self, session: AsyncSession, request_ids: Sequence[str]) -> list[RequestView]:
         """Return the views of all requests that can be shown: one that cannot must not hide the others from an operator."""
-        views: list[RequestView] = []
+        views: dict[str, RequestView] = {}
 
-        async def show(together: Sequence[tables.SessionRequest]) -> None:
-            seen = await request_views(session, together, now_ms=self._clock.now_ms())
-            views.extend(one.view for one in seen)
+        async def show(together: Sequence[str]) -> None:
+            for row in await within(session, READ_REQUESTS(ids=list(together))):
+                views[row.id] = request_view(row, now_ms=self._clock.now_ms())
 
-        async def leave_out(row: tables.SessionRequest, error: Exception) -> None:
-            note_failure("ops_snapshot", error, request_id=row.id)
+        async def leave_out(request_id: str, error: Exception) -> None:
+            note_failure("ops_snapshot", error, request_id=request_id)
 
-        await in_halves(rows, show, leave_out)
-        return views
+        await in_halves(request_ids, show, leave_out)
+        return [views[request_id] for request_id in request_ids if request_id in views]
 
 
 async def _set_aside(session: AsyncSession) -> list[SetAside]:

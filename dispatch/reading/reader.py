@@ -5,25 +5,23 @@ handful for all of them. Whoever wants one asks for a batch of one.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
 from msgspec import Struct
-from sqlalchemy import or_
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch.eligibility import Standing, may_get_broadcast
-from dispatch.reading.views import offer_views, request_view, request_views
-from dispatch.request import OPEN
+from dispatch.request import OpenWindow
+from dispatch.stored import READ_REQUESTS, SQL, Named, StoredRequest
+from dispatch.views import offer_view, request_view, word
 from infra.clock import Clock
 from infra.database import Database
-from models import tables
+from infra.statements import Statement, Transaction
 from models.outcomes import NotFound, Refused
 from models.rest import Requests
 from models.wire import OfferView, RequestView
-from models.words import RequestStatus, Role
+from models.words import OfferKind, RequestStatus, Role
 
 REQUESTS_MAX = 50
 """Of one account, in what its sockets are sent."""
@@ -51,6 +49,57 @@ class MechanicSnapshot:
     request: RequestView | None
 
 
+@dataclass(frozen=True)
+class _Mechanic:
+    """A row of ``read_standings``."""
+
+    id: str
+    on_duty: bool
+    active_request_id: str | None
+    version: int
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(self.on_duty, self.active_request_id is not None, self.version)
+
+
+@dataclass(frozen=True)
+class _OpenOffer:
+    """A row of ``open_offers_of`` and of ``open_broadcasts``; ``id`` is the request's."""
+
+    id: str
+    customer_name: str
+    plan_id: str
+    session_type: str
+    duration_min: int
+    offer_id: str
+    kind: str
+    mechanic_id: str | None
+    opened_at_ms: int
+    expires_at_ms: int
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A request, and a mechanic who will not be asked for it again."""
+
+    request_id: str
+    mechanic_id: str
+
+
+READ_STANDINGS = Statement(SQL / "read_standings.sql", _Mechanic)
+OPEN_OFFERS_OF = Statement(SQL / "open_offers_of.sql", _OpenOffer)
+OPEN_BROADCASTS = Statement(SQL / "open_broadcasts.sql", _OpenOffer)
+EXCLUSIONS_AMONG = Statement(SQL / "exclusions_among.sql", _Pair)
+OPEN_REQUESTS_OF = Statement(SQL / "open_requests_of.sql", Named)
+RECENT_REQUESTS_OF = Statement(SQL / "recent_requests_of.sql", Named)
+GIVEN_BACK_BY = Statement(SQL / "given_back_by.sql", _Pair)
+PAGE_OF = {
+    Role.CUSTOMER: Statement(SQL / "page_of_customer.sql", Named),
+    Role.MECHANIC: Statement(SQL / "page_of_assigned_mechanic.sql", Named),
+}
+
+
 class Reader:
     """Reads from SQL; raises ``DatabaseUnavailable``. Accounts that there are not are missing in the answers."""
 
@@ -62,48 +111,55 @@ class Reader:
 
     async def standings(self, mechanic_ids: Collection[str]) -> dict[str, Standing]:
         """Return the standing of each mechanic."""
-        async with self._database.read() as session:
-            return {row.id: row.standing for row in await _mechanics(session, mechanic_ids)}
+        found = await self._database.query(READ_STANDINGS(ids=list(mechanic_ids)))
+        return {mechanic.id: mechanic.standing for mechanic in found}
 
     async def offers(self, mechanic_ids: Collection[str]) -> dict[str, list[TimedOffer]]:
         """Return the offers open to each mechanic now: their own, and the broadcasts that they may get, soonest to end first."""
-        async with self._database.read() as session:
-            mechanics = await _mechanics(session, mechanic_ids)
-            return await _offers(session, mechanics, self._clock.now_ms())
+
+        def work() -> Transaction[dict[str, list[TimedOffer]]]:
+            mechanics = yield from READ_STANDINGS(ids=list(mechanic_ids))
+            return (yield from _offers(mechanics, self._clock.now_ms()))
+
+        return await self._database.query(work())
 
     async def active_requests(self, mechanic_ids: Collection[str]) -> dict[str, RequestView]:
         """Return the request that each mechanic is serving, of those who are."""
-        async with self._database.read() as session:
-            mechanics = await _mechanics(session, mechanic_ids)
-            return await _active_requests(session, mechanics, self._clock.now_ms())
+
+        def work() -> Transaction[dict[str, RequestView]]:
+            mechanics = yield from READ_STANDINGS(ids=list(mechanic_ids))
+            return (yield from _active_requests(mechanics, self._clock.now_ms()))
+
+        return await self._database.query(work())
 
     async def mechanic_snapshots(self, mechanic_ids: Collection[str]) -> dict[str, MechanicSnapshot]:
         """Return all of the above together."""
-        async with self._database.read() as session:
-            mechanics = await _mechanics(session, mechanic_ids)
+
+        def work() -> Transaction[dict[str, MechanicSnapshot]]:
+            mechanics = yield from READ_STANDINGS(ids=list(mechanic_ids))
             now_ms = self._clock.now_ms()
-            offers = await _offers(session, mechanics, now_ms)
-            requests = await _active_requests(session, mechanics, now_ms)
-        return {
-            mechanic.id: MechanicSnapshot(mechanic.standing, offers[mechanic.id], requests.get(mechanic.id))
-            for mechanic in mechanics
-        }
+            offers = yield from _offers(mechanics, now_ms)
+            requests = yield from _active_requests(mechanics, now_ms)
+            return {
+                mechanic.id: MechanicSnapshot(mechanic.standing, offers[mechanic.id], requests.get(mechanic.id))
+                for mechanic in mechanics
+            }
+
+        return await self._database.query(work())
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
     async def open_requests(self, customer_ids: Collection[str]) -> dict[str, list[RequestView]]:
         """Return the requests of each customer that are not settled, newest first; every id is there."""
-        table = tables.SessionRequest
+
+        def work() -> Transaction[list[StoredRequest]]:
+            return (yield from _newest_first((yield from OPEN_REQUESTS_OF(customer_ids=list(customer_ids)))))
+
         found: dict[str, list[RequestView]] = {customer_id: [] for customer_id in customer_ids}
-        async with self._database.read() as session:
-            rows = await session.exec(
-                select(table)
-                .where(col(table.customer_id).in_(customer_ids), col(table.status).in_(OPEN))
-                .order_by(col(table.id).desc())
-            )
-            for seen in await request_views(session, list(rows), now_ms=self._clock.now_ms()):
-                if len(found[seen.customer_id]) < REQUESTS_MAX:
-                    found[seen.customer_id].append(seen.view)
+        rows, now_ms = await self._database.query(work()), self._clock.now_ms()
+        for row in rows:
+            if len(found[row.customer_id]) < REQUESTS_MAX:
+                found[row.customer_id].append(request_view(row, now_ms=now_ms))
         return found
 
     async def recent_requests(self, account_ids: Collection[str]) -> dict[str, list[RequestView]]:
@@ -111,38 +167,32 @@ class Reader:
 
         A customer's requests; a mechanic's sessions, also those that they gave back. Open, or settled within the last day.
         """
-        table, excluded = tables.SessionRequest, tables.Exclusion
+        now_ms = self._clock.now_ms()
+        former: defaultdict[str, set[str]] = defaultdict(set)
+        """Who gave a request back, by the request."""
+
+        def work() -> Transaction[list[StoredRequest]]:
+            since_ms = now_ms - RECENT_MS
+            theirs = yield from RECENT_REQUESTS_OF(account_ids=list(account_ids), since_ms=since_ms)
+            given_back = yield from GIVEN_BACK_BY(mechanic_ids=list(account_ids), since_ms=since_ms)
+            for pair in given_back:
+                former[pair.request_id].add(pair.mechanic_id)
+            return (yield from _newest_first([*theirs, *map(Named, former)]))
+
         wanted = frozenset(account_ids)
         concerned: defaultdict[str, list[RequestView]] = defaultdict(list)
-        async with self._database.read() as session:
-            now_ms = self._clock.now_ms()
-            is_recent = or_(col(table.status).in_(OPEN), col(table.settled_at_ms) > now_ms - RECENT_MS)
-            is_theirs = or_(col(table.customer_id).in_(account_ids), col(table.assigned_mechanic_id).in_(account_ids))
-            rows = {row.id: row for row in await session.exec(select(table).where(is_theirs, is_recent))}
-            former: defaultdict[str, set[str]] = defaultdict(set)
-            """Who gave a request back, by the request. Who declined it never had it, and is told nothing."""
-            given_back = await session.exec(
-                select(table, excluded.mechanic_id)
-                .join(excluded, col(excluded.request_id) == col(table.id))
-                .where(col(excluded.mechanic_id).in_(account_ids), excluded.because == "released", is_recent)
-            )
-            for row, mechanic_id in given_back:
-                rows[row.id] = row
-                former[row.id].add(mechanic_id)
-            newest_first = [rows[request_id] for request_id in sorted(rows, reverse=True)]
-            for seen in await request_views(session, newest_first, now_ms=now_ms):
-                for account_id in seen.shown_to | former[seen.view.id]:
-                    if account_id in wanted:
-                        concerned[account_id].append(seen.view)
+        for row in await self._database.query(work()):
+            view = request_view(row, now_ms=now_ms)
+            for account_id in wanted & (row.shown_to | former[row.id]):
+                concerned[account_id].append(view)
         return {account_id: views[:REQUESTS_MAX] for account_id, views in concerned.items()}
 
     async def request_for(self, account_id: str, request_id: str) -> RequestView | Refused:
         """Return a request to its customer or its assigned mechanic; to anyone else there is none."""
-        async with self._database.read() as session:
-            seen = await request_view(session, request_id, now_ms=self._clock.now_ms())
-        if seen is None or account_id not in seen.shown_to:
+        found = await self._database.query(READ_REQUESTS(ids=[request_id]))
+        if not found or account_id not in found[0].shown_to:
             return NotFound(detail="There is no such request.")
-        return seen.view
+        return request_view(found[0], now_ms=self._clock.now_ms())
 
     async def requests_of(
         self,
@@ -154,63 +204,46 @@ class Reader:
         limit: int = 20,
     ) -> Requests:
         """Return a page of one's own requests, newest first; ``cursor`` is the page before's ``next_cursor``."""
-        table = tables.SessionRequest
-        owner = table.assigned_mechanic_id if role == Role.MECHANIC else table.customer_id
-        query = select(table).where(owner == account_id)
-        if status is not None:
-            query = query.where(table.status == status)
-        if cursor is not None:
-            query = query.where(col(table.id) < cursor)
-        async with self._database.read() as session:
-            rows = list(await session.exec(query.order_by(col(table.id).desc()).limit(limit + 1)))
-            page = rows[:limit]
-            seen = await request_views(session, page, now_ms=self._clock.now_ms())
-        return Requests([one.view for one in seen], page[-1].id if len(rows) > limit else None)
+        page_of = PAGE_OF[Role.MECHANIC if role == Role.MECHANIC else Role.CUSTOMER]
+
+        def work() -> Transaction[tuple[list[StoredRequest], bool]]:
+            found = yield from page_of(account_id=account_id, status=status, before=cursor, limit=limit + 1)
+            return (yield from _newest_first(found[:limit])), len(found) > limit
+
+        rows, has_more = await self._database.query(work())
+        now_ms = self._clock.now_ms()
+        return Requests([request_view(row, now_ms=now_ms) for row in rows], rows[-1].id if has_more else None)
 
 
 # --- one query or two for all of them ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Mechanic:
-    id: str
-    on_duty: bool
-    active_request_id: str | None
-
-    @property
-    def standing(self) -> Standing:
-        return Standing(self.on_duty, self.active_request_id is not None)
+def _newest_first(found: Iterable[Named]) -> Transaction[list[StoredRequest]]:
+    """Read requests; nothing is asked for none."""
+    ids = sorted({one.id for one in found})
+    return list(reversed((yield from READ_REQUESTS(ids=ids)))) if ids else []
 
 
-async def _mechanics(session: AsyncSession, ids: Collection[str]) -> list[_Mechanic]:
-    table = tables.Mechanic
-    found = await session.exec(select(table.id, table.on_duty, table.active_request_id).where(col(table.id).in_(ids)))
-    return [_Mechanic(*row) for row in found]
-
-
-async def _offers(session: AsyncSession, mechanics: Collection[_Mechanic], now_ms: int) -> dict[str, list[TimedOffer]]:
+def _offers(mechanics: Collection[_Mechanic], now_ms: int) -> Transaction[dict[str, list[TimedOffer]]]:
     """Return the offers open to each of the mechanics, each list soonest to end first, one's own before the broadcasts."""
-    table = tables.Offer
-    is_open = (col(table.closed_at_ms).is_(None), col(table.expires_at_ms) > now_ms)
-    by_end = col(table.expires_at_ms)
-    ids = [mechanic.id for mechanic in mechanics]
-    own = list(await session.exec(select(table).where(*is_open, col(table.mechanic_id).in_(ids)).order_by(by_end)))
-    broadcasts: list[tables.Offer] = []
+    own = yield from OPEN_OFFERS_OF(mechanic_ids=[mechanic.id for mechanic in mechanics], now_ms=now_ms)
+    broadcasts: list[_OpenOffer] = []
+    excluded: list[_Pair] = []
     if asked := [mechanic.id for mechanic in mechanics if may_get_broadcast(mechanic.standing)]:
-        for_all = select(table).where(*is_open, col(table.mechanic_id).is_(None)).order_by(by_end)
-        broadcasts = list(await session.exec(for_all.limit(BROADCASTS_MAX)))
-    excluded = await _exclusions(session, {offer.request_id for offer in broadcasts}, asked)
-    both = [*own, *broadcasts]
-    views = await offer_views(session, both, now_ms=now_ms)
-    timed = {offer.id: TimedOffer(view, offer.expires_at_ms) for offer, view in zip(both, views, strict=True)}
+        broadcasts = yield from OPEN_BROADCASTS(now_ms=now_ms, limit=BROADCASTS_MAX)
+    if broadcasts:
+        request_ids = [offer.id for offer in broadcasts]
+        excluded = yield from EXCLUSIONS_AMONG(request_ids=request_ids, mechanic_ids=asked)
+    not_again = {(pair.request_id, pair.mechanic_id) for pair in excluded}
+    timed = {offer.offer_id: _timed(offer, now_ms) for offer in [*own, *broadcasts]}
     found: defaultdict[str | None, list[TimedOffer]] = defaultdict(list)
     for offer in own:
-        found[offer.mechanic_id].append(timed[offer.id])
+        found[offer.mechanic_id].append(timed[offer.offer_id])
 
     def broadcasts_for(mechanic: _Mechanic) -> Iterator[TimedOffer]:
         for offer in broadcasts:
-            if may_get_broadcast(mechanic.standing, is_excluded=(offer.request_id, mechanic.id) in excluded):
-                yield timed[offer.id]
+            if may_get_broadcast(mechanic.standing, is_excluded=(offer.id, mechanic.id) in not_again):
+                yield timed[offer.offer_id]
 
     return {
         mechanic.id: list(islice(chain(found[mechanic.id], broadcasts_for(mechanic)), OFFERS_MAX))
@@ -218,23 +251,14 @@ async def _offers(session: AsyncSession, mechanics: Collection[_Mechanic], now_m
     }
 
 
-async def _exclusions(
-    session: AsyncSession, request_ids: Collection[str], mechanic_ids: Collection[str]
-) -> set[tuple[str, str]]:
-    """Return which of the requests will not be offered again to which of the mechanics."""
-    if not request_ids:
-        return set()
-    table = tables.Exclusion
-    is_among = (col(table.request_id).in_(request_ids), col(table.mechanic_id).in_(mechanic_ids))
-    return set(await session.exec(select(table.request_id, table.mechanic_id).where(*is_among)))
+def _timed(offer: _OpenOffer, now_ms: int) -> TimedOffer:
+    window = OpenWindow(
+        offer.offer_id, word(OfferKind, offer.kind), offer.mechanic_id, offer.opened_at_ms, offer.expires_at_ms
+    )
+    return TimedOffer(offer_view(offer, window, now_ms=now_ms), offer.expires_at_ms)
 
 
-async def _active_requests(
-    session: AsyncSession, mechanics: Collection[_Mechanic], now_ms: int
-) -> dict[str, RequestView]:
+def _active_requests(mechanics: Collection[_Mechanic], now_ms: int) -> Transaction[dict[str, RequestView]]:
     serving = {one.active_request_id: one.id for one in mechanics if one.active_request_id is not None}
-    if not serving:
-        return {}
-    rows = await session.exec(select(tables.SessionRequest).where(col(tables.SessionRequest.id).in_(serving)))
-    seen = await request_views(session, list(rows), now_ms=now_ms)
-    return {serving[one.view.id]: one.view for one in seen}
+    rows = yield from _newest_first(map(Named, serving))
+    return {serving[row.id]: request_view(row, now_ms=now_ms) for row in rows}

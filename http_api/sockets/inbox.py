@@ -90,8 +90,8 @@ class Inbox:
                 await self._withdraw(delivery)
             case FrameToMechanic(mechanic_id, frame, told):
                 _frame_for(self._mechanics.of(mechanic_id), frame, told)
-            case StandingChanged(mechanic_id, on_duty, is_busy):
-                standing = Standing(on_duty, is_busy)
+            case StandingChanged(mechanic_id, on_duty, is_busy, version):
+                standing = Standing(on_duty, is_busy, version)
                 each_alone(WORK, self._mechanics.of(mechanic_id), lambda one: one.hear_standing(standing))
             case _:
                 assert_never(delivery)

@@ -134,6 +134,9 @@ class MechanicConnection(Connection):
 
         What they are told follows SQL, in turn with this connection's own changes: the news may be older than those.
         """
+        if 0 < standing.version < self.standing.version:
+            # Told late, by a node that has taken it over.
+            return
         is_news = standing != self.standing
         self.standing = standing
         self._has_heard_standing = True

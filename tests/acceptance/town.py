@@ -13,7 +13,7 @@ from sqlmodel import SQLModel, col, select
 from accounts.accounts import NewAccount
 from dispatch import request_store
 from dispatch.request import ends_at_ms
-from infra.database import Database
+from infra.database import Database, within
 from models import tables
 from models.ids import new_id
 from models.settings import Settings
@@ -96,7 +96,7 @@ class Town:
     async def locked(self, *request_ids: str) -> AsyncIterator[None]:
         """Hold the rows of these requests: who wants to do something with one waits for it; ends of windows come back later."""
         async with self.database.write(within_s=LOCKED_MAX_S) as session:
-            await request_store.lock(session, request_ids)
+            await within(session, request_store.LOCK_REQUESTS(ids=list(request_ids)))
             yield
 
     @asynccontextmanager

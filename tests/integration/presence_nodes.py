@@ -27,7 +27,9 @@ from models.settings import PresenceSettings
 from models.tables import Mechanic
 from models.wire import StatusView
 from models.words import Role
+from presence.facts import read_facts
 from presence.leases import Leases
+from presence.liveness import Facts
 from presence.service import Presence
 
 PATIENCE_S = 8.0
@@ -159,6 +161,10 @@ class World:
         async with self.database.write() as session:
             connection = await session.connection()
             await connection.execute(changed.values(facts_version=table.c.facts_version + 1, **columns))
+
+    async def facts(self, mechanic_id: str) -> list[Facts]:
+        """Return what SQL knows of a mechanic now."""
+        return await read_facts(self.database, [mechanic_id])
 
     async def in_sql(self, mechanic_id: str) -> Mechanic:
         async with self.database.read() as session:

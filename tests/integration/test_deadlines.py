@@ -11,6 +11,7 @@ import pytest
 
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
+from infra.database import within
 from models import tables
 from models.errors import DatabaseUnavailable
 from models.ids import new_id
@@ -173,7 +174,7 @@ async def test_a_request_that_somebody_holds_does_not_hold_up_the_windows_that_e
     async with running_world(database_url, redis_url) as world, running_node(world, lasting) as a:
         held, *others = requests = [await offered(world, a) for _ in range(4)]
         async with world.database.write() as session:
-            await request_store.lock(session, [held.id])
+            await within(session, request_store.LOCK_REQUESTS(ids=[held.id]))
             for request in others:
                 await eventually(lambda wanted=request: broadcast_of(world, wanted), "the broadcast")
         for request in requests:

@@ -9,6 +9,7 @@ import pytest
 
 from dispatch import request as core
 from dispatch import request_store, service
+from infra.database import within
 from models import tables
 from models.errors import DatabaseUnavailable
 from models.outcomes import OfferGone
@@ -144,7 +145,7 @@ async def test_accepts_that_wait_for_one_that_is_stuck_are_told_to_try_again_and
 
         async def hold_until_told() -> None:
             async with world.database.write() as session:
-                await request_store.lock(session, [request.id])
+                await within(session, request_store.LOCK_REQUESTS(ids=[request.id]))
                 is_held.set()
                 await eventually(lambda: len(told) == len(others), "the others are told")
 

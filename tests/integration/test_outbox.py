@@ -11,6 +11,7 @@ import pytest
 from dispatch import deliveries
 from dispatch.notices import Notice
 from dispatch.outbox import TELL_BATCH, Message, Outbox
+from infra.database import within
 from models import tables
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.rest import FreeCheckout
@@ -44,7 +45,7 @@ class Ear:
 
 def outbox_of(node: Node, ear: Ear, **changes: Any) -> Outbox:
     outbox = Outbox(node.database, node.clock, replace(BRISK, **changes))
-    outbox.on(Numbered, ear)
+    outbox.on(ear, Numbered)
     return outbox
 
 
@@ -52,7 +53,7 @@ async def write(node: Node, outbox: Outbox, count: int) -> list[Message]:
     """Commit messages as a transition does, without posting them yet."""
     messages = [Message.of(Numbered(n)) for n in range(count)]
     async with node.database.write() as session:
-        await outbox.add(session, messages)
+        await within(session, outbox.add(messages))
     return messages
 
 
@@ -84,7 +85,7 @@ async def test_a_transaction_that_is_rolled_back_tells_nothing(database_url, red
     ):
         with pytest.raises(ZeroDivisionError):
             async with node.database.write() as session:
-                await node.outbox.add(session, [Message.of(Numbered(1))])
+                await within(session, node.outbox.add([Message.of(Numbered(1))]))
                 raise ZeroDivisionError
         assert await is_told(world)
 
@@ -210,5 +211,5 @@ async def test_a_node_that_is_behind_takes_over_what_a_dead_one_left_behind_its_
         left_at_ms = node.clock.now_ms()
         (left,) = await write(dying, outbox_of(dying, Ear(), outbox_lease_ms=1), 1)
         await eventually(lambda: node.clock.now_ms() > left_at_ms + 100, "all leases are over")
-        taken = await outbox._left_behind.claim(TELL_BATCH, skip=outbox._own())
+        taken = await outbox._left_behind.claim(TELL_BATCH, skip=frozenset(outbox._own))
         assert [row.id for row in taken] == [left.id]

@@ -19,6 +19,7 @@ from dispatch.money.stripe_events import StripeEvents
 from dispatch.notices import Notice
 from dispatch.outbox import Message, Outbox
 from dispatch.reading.ops import OpsReader
+from infra.database import within
 from infra.loops import dying_loops
 from infra.metrics import REGISTRY
 from models import tables
@@ -186,10 +187,10 @@ async def test_a_handler_that_raises_at_one_of_three_hundred_tells_the_others(da
             told.update(notice.n for notice in notices)
 
         outbox = Outbox(node.database, node.clock, impatient())
-        outbox.on(Numbered, tell)
+        outbox.on(tell, Numbered)
         messages = [Message.of(Numbered(n)) for n in range(300)]
         async with node.database.write() as session:
-            await outbox.add(session, messages)
+            await within(session, outbox.add(messages))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(outbox.run)
             with anyio.fail_after(SOON_S):

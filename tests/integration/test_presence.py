@@ -177,8 +177,8 @@ async def test_changed_facts_are_announced_and_unchanged_ones_are_not(any_redis_
         ]
         for columns, word in steps:
             await here.set_facts(mechanic, **columns)
-            await a.presence.refresh_facts([mechanic])
-            await a.presence.refresh_facts([mechanic])
+            await a.presence.take_facts(await here.facts(mechanic))
+            await a.presence.take_facts(await here.facts(mechanic))
             await eventually(lambda word=word: sink.words[-1] == word, word)
         assert sink.words == ["available", "off_duty", "available", "busy", "available"]
 
@@ -188,7 +188,7 @@ async def test_push_makes_an_offline_mechanic_reachable(any_redis_url: str, tmp_
         mechanic, sink = await here.add_mechanic(), Recorder()
         await a.presence.watch([mechanic], sink)
         await here.set_facts(mechanic, has_push=True)
-        await a.presence.refresh_facts([mechanic])
+        await a.presence.take_facts(await here.facts(mechanic))
         await eventually(lambda: len(sink.views) == 2, "the change arrives")
         assert [view.reachable for view in sink.views] == ["none", "push"]
         assert sink.words == ["offline", "offline"]
@@ -237,7 +237,7 @@ async def test_the_available_are_online_on_duty_and_not_in_a_session(any_redis_u
 
         await eventually(lambda: counted(1), "one of the four")
         await here.set_facts(busy, active_request_id=None)
-        await b.presence.refresh_facts([busy])
+        await b.presence.take_facts(await here.facts(busy))
         assert await counted(2)
         a.presence.left(free)
         await eventually(lambda: counted(1), "one has left")

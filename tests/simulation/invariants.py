@@ -17,6 +17,7 @@ ONE_FALLBACK = "the fallback happens at most once"
 IN_TIME = "an accept that came in time is not beaten by the clock"
 CARDS = "every connected app shows the offers that are open to it"
 SESSIONS = "every connected app knows which session its mechanic is in"
+NOT_BEFORE = "nobody is told of what has not been committed"
 VERSIONS = "every customer has seen the newest version of their requests"
 OUTBOX = "everything committed has been told"
 DEADLINES = "no deadline is left over"
@@ -96,6 +97,15 @@ class Watch:
                 early_ms = expires_at_ms - self._ground.redis.now_ms()
                 if reason == "expired" and early_ms > 0:
                     self.violated(NEVER_EARLY, f"{offer_id} of {request_id} ended {early_ms:.3f} ms early")
+
+    # --- at each message about a request ------------------------------------------------------------------------------
+
+    def told(self, request_id: str, version: int) -> None:
+        """Judge what somebody has just been told of a request."""
+        query = "SELECT version FROM session_requests WHERE id = ?"
+        (committed,) = self._sql.execute(query, (request_id,)).fetchone() or (0,)
+        if version > committed:
+            self.violated(NOT_BEFORE, f"{request_id} is said to be at {version}, and is at {committed}")
 
     # --- at each answer to an accept ----------------------------------------------------------------------------------
 

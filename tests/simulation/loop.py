@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+ROUNDS_MAX = 1_000
+
+
 class Stalled(Exception):
     """Everybody waits for somebody, and no timer is set: in a real system, this hangs for ever."""
 
@@ -17,6 +20,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now_s = 0.0
+        self._rounds = 0
+        """Without any time passing."""
         # What asyncio takes for its selector: instead of waiting for the network, it lets the time pass.
         self._selector = self
         # Sums of floats differ in the last digits; a microsecond is less than anything that is simulated.
@@ -31,6 +36,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Let the time pass until the next timer; asyncio calls this when nothing is ready (or with zero)."""
         if timeout_s is None:
             raise Stalled("nobody has anything to do, for ever")
+        self._rounds = 0 if timeout_s else self._rounds + 1
+        if self._rounds > ROUNDS_MAX and self._scheduled:
+            # Whoever turns in circles does not stop the time: anyio delivers a cancellation again in every round, for as long as
+            # somebody who is shielded from it is not done.
+            timeout_s = max(0.0, self._scheduled[0].when() - self._now_s)
         self._now_s += timeout_s
         return []
 

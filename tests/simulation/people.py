@@ -21,6 +21,8 @@ from tests.simulation.node import Node, Unreachable
 T = TypeVar("T")
 AnyNode = Callable[[], Node | None]
 """Returns a node that serves, as a load balancer would; ``None`` if there is none."""
+Told = Callable[[str, int], None]
+"""Called with each request that a client is told of, and its version."""
 
 
 class Line:
@@ -132,13 +134,14 @@ class Client:
 
     kind: str
 
-    def __init__(self, ground: Ground, any_node: AnyNode, account_id: str, name: str) -> None:
+    def __init__(self, ground: Ground, any_node: AnyNode, told: Told, account_id: str, name: str) -> None:
         self.account_id = account_id
         self.name = name
         self.line: Line | None = None
         self.is_welcome = False
         self._ground = ground
         self._any_node = any_node
+        self._told = told
         self._chance = ground.chance
 
     async def live(self) -> None:
@@ -185,8 +188,8 @@ class MechanicApp(Client):
 
     kind = "mechanic"
 
-    def __init__(self, ground: Ground, any_node: AnyNode, account_id: str, name: str) -> None:
-        super().__init__(ground, any_node, account_id, name)
+    def __init__(self, ground: Ground, any_node: AnyNode, told: Told, account_id: str, name: str) -> None:
+        super().__init__(ground, any_node, told, account_id, name)
         self._shown: dict[str, float] = {}
         """Offer id and when the card runs out, in virtual seconds."""
         self.sessions: dict[str, tuple[float, str]] = {}
@@ -246,6 +249,7 @@ class MechanicApp(Client):
             self._see(msgspec.to_builtins(found))
 
     def _see(self, request: dict[str, Any]) -> None:
+        self._told(request["id"], request["version"])
         is_theirs = (request["assigned_mechanic"] or {}).get("id") == self.account_id
         if request["version"] > self.sessions.get(request["id"], (0, ""))[0]:
             self.sessions[request["id"]] = (request["version"], request["status"] if is_theirs else "not theirs")
@@ -304,8 +308,8 @@ class CustomerPage(Client):
 
     kind = "customer"
 
-    def __init__(self, ground: Ground, any_node: AnyNode, account_id: str, name: str) -> None:
-        super().__init__(ground, any_node, account_id, name)
+    def __init__(self, ground: Ground, any_node: AnyNode, told: Told, account_id: str, name: str) -> None:
+        super().__init__(ground, any_node, told, account_id, name)
         self.seen: dict[str, tuple[int, str]] = {}
         """Version and status by request."""
 
@@ -328,6 +332,7 @@ class CustomerPage(Client):
         self._see(msgspec.to_builtins(found))
 
     def _see(self, request: dict[str, Any]) -> None:
+        self._told(request["id"], request["version"])
         if request["version"] > self.seen.get(request["id"], (0, ""))[0]:
             self.seen[request["id"]] = (request["version"], request["status"])
 

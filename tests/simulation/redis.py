@@ -14,6 +14,7 @@ import structlog
 
 from models.errors import RedisUnavailable
 from models.wire import StatusView
+from presence.liveness import Facts
 from tests.simulation.chance import Chance
 from tests.simulation.clocks import EPOCH_MS
 from tests.simulation.life import Life
@@ -291,7 +292,7 @@ class Presence:
     def heard(self, mechanic_id: str) -> None: ...
     def left(self, mechanic_id: str) -> None: ...
 
-    async def refresh_facts(self, _ids: Collection[str]) -> None:
+    async def take_facts(self, _facts: Iterable[Facts]) -> None:
         await self._ask("facts")
 
     async def status_of(self, _ids: Collection[str]) -> dict[str, StatusView]:

@@ -16,9 +16,10 @@ import sqlite3
 import tempfile
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
@@ -26,7 +27,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sqlalchemy.pool import NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from infra.database import BUSY_TIMEOUT_MS, Database
+from dispatch.stored import SQL
+from infra.database import BUSY_TIMEOUT_MS, TRANSACTION_TIMEOUT_S, Database, within
+from infra.statements import Nothing, Statement, Transaction
 from tests.simulation.chance import Chance
 from tests.simulation.life import Life, current_life
 from tests.simulation.loop import VirtualLoop, run
@@ -34,10 +37,15 @@ from tests.simulation.loop import VirtualLoop, run
 if TYPE_CHECKING:
     from asyncio import Future
 
+T = TypeVar("T")
 Kind = Literal["sqlite", "postgresql"]
 FOR_UPDATE = "/* for update */"
 WATCHED = re.compile(r"\b(session_requests|offers|mechanics)\b")
 WRITES = ("INSERT", "UPDATE", "DELETE")
+LOCKING = frozenset(
+    Statement(path, Nothing).sqlite for path in SQL.glob("*.sql") if "FOR NO KEY UPDATE" in path.read_text()
+)
+"""What takes rows on PostgreSQL, in the words that SQLite gets."""
 
 
 class SqlServer:
@@ -144,7 +152,9 @@ class Connection:
         await self._life.step(f"sql {statement.split(None, 1)[0].lower()}")
         if self._life.chance(self._server.trouble):
             raise broken(sqlite3.SQLITE_IOERR)
-        if self._is_read_committed and (statement.startswith(WRITES) or FOR_UPDATE in statement):
+        if self._is_read_committed and (
+            statement.startswith(WRITES) or FOR_UPDATE in statement or statement in LOCKING
+        ):
             await self._server.lock(self, self._life)
             self._is_read_committed = False
             self._open().execute("BEGIN IMMEDIATE")
@@ -237,6 +247,17 @@ class SimulatedDatabase(Database):
         self.reader = engine().execution_options(begin="BEGIN")
         self._writes = async_sessionmaker(self.writer, class_=AsyncSession, expire_on_commit=False)
         self._reads = async_sessionmaker(self.reader, class_=AsyncSession, expire_on_commit=False)
+        self._turn = nullcontext()
+
+    async def commit(self, work: Transaction[T], *, within_s: float = TRANSACTION_TIMEOUT_S) -> T:
+        """Run a writing transaction, each of its statements a step of its own."""
+        async with self.write(within_s=within_s) as session:
+            return await within(session, work)
+
+    async def query(self, work: Transaction[T], *, within_s: float = TRANSACTION_TIMEOUT_S) -> T:
+        """Run a reading transaction in the same way."""
+        async with self.read(within_s=within_s) as session:
+            return await within(session, work)
 
 
 class _Compiler(SQLiteCompiler):

@@ -112,10 +112,9 @@ class World(Ground):
         self._settle_down()
         # The first mechanic has two devices.
         names = [*self.mechanics, self.mechanics[0]]
-        self.apps = [MechanicApp(self, self.any_node, one, f"app-{place}") for place, one in enumerate(names)]
-        self.pages = [
-            CustomerPage(self, self.any_node, one, f"page-{place}") for place, one in enumerate(self.customers)
-        ]
+        ground = (self, self.any_node, self.watch.told)
+        self.apps = [MechanicApp(*ground, one, f"app-{place}") for place, one in enumerate(names)]
+        self.pages = [CustomerPage(*ground, one, f"page-{place}") for place, one in enumerate(self.customers)]
         self.watch.look_also_at(self.apps, self.pages)
         self._ids = 0
 

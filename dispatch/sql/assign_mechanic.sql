@@ -1,0 +1,9 @@
+-- Give a mechanic a session, if they are in none: the one place where that happens, so that two accepts of theirs cannot both
+-- find them free.
+--
+-- :mechanic_id, :request_id
+-- Returns  the mechanic's facts, as ``presence/read_facts.sql``; no row if they are in a session
+-- Locks  the mechanic's row, after the request's
+UPDATE mechanics SET active_request_id = :request_id, facts_version = facts_version + 1
+WHERE id = :mechanic_id AND active_request_id IS NULL
+RETURNING id, facts_version, on_duty, coalesce(active_request_id, '') <> '', has_push, last_seen_at_ms

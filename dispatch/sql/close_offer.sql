@@ -1,0 +1,4 @@
+-- Close an offer. It is open: its request's row has just been moved on from where that was read.
+--
+-- :id, :at_ms, :reason
+UPDATE offers SET closed_at_ms = :at_ms, close_reason = :reason WHERE id = :id

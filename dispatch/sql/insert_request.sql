@@ -1,0 +1,10 @@
+-- Make the request of a checkout that has been paid; unique for each checkout, so that a second one is impossible.
+--
+-- :id, :checkout_id, :version, :status, :priority_offer_id, :paid_cents, :at_ms
+INSERT INTO session_requests
+  (id, version, checkout_id, customer_id, plan_id, session_type, duration_min, price_cents, currency, routing_type,
+   preferred_mechanic_id, status, priority_offer_id, created_at_ms)
+SELECT
+  :id, :version, c.id, c.customer_id, c.plan_id, c.session_type, c.duration_min, :paid_cents, c.currency, c.routing_type,
+  c.preferred_mechanic_id, :status, :priority_offer_id, :at_ms
+FROM checkouts c WHERE c.id = :checkout_id

@@ -1,0 +1,12 @@
+-- Take the row of the request that an offer is of, on behalf of a mechanic.
+--
+-- :offer_id, :mechanic_id
+-- Returns  the request's id, whom the offer is for (NULL: everyone), why it closed (NULL: it is open), and the mechanic's name;
+--          no row if there is no such offer
+-- Locks  the request's row, see ``lock_requests``
+SELECT r.id, o.mechanic_id, o.close_reason, a.name
+FROM offers o
+JOIN session_requests r ON r.id = o.request_id
+JOIN accounts a ON a.id = :mechanic_id
+WHERE o.id = :offer_id
+FOR NO KEY UPDATE OF r                             -- postgresql

@@ -1,0 +1,7 @@
+-- The customers' requests that are not settled.
+--
+-- :customer_ids
+SELECT id FROM session_requests
+WHERE status IN ('priority_offered', 'broadcasting', 'accepted', 'in_progress')
+  AND customer_id = ANY (:customer_ids)                              -- postgresql
+  AND customer_id IN (SELECT value FROM json_each(:customer_ids))    -- sqlite

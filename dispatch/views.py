@@ -1,0 +1,114 @@
+"""Rows become what clients see of requests and offers. Pure."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Protocol, TypeVar, cast
+
+from msgspec import UNSET
+
+from dispatch.request import OpenWindow
+from dispatch.stored import Line, StoredRequest
+from models.timestamps import rfc3339, rfc3339_or_none
+from models.wire import OfferDeadline, OfferView, Person, RefundState, RequestView, TimelineEntryView
+from models.words import FallbackReason, OfferKind, RefundStatus, RequestStatus, RoutingType
+
+TIMELINE_LEN_MAX = 100
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+class Offered(Protocol):
+    """What a mechanic is shown of a request."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def customer_name(self) -> str: ...
+    @property
+    def plan_id(self) -> str: ...
+    @property
+    def session_type(self) -> str: ...
+    @property
+    def duration_min(self) -> int: ...
+
+
+def request_view(row: StoredRequest, *, now_ms: int) -> RequestView:
+    """Return the request as its customer and its mechanic see it."""
+    deadline = None
+    if row.offer_id is not None and row.offer_expires_at_ms is not None:
+        deadline = OfferDeadline(
+            id=row.offer_id,
+            kind=word(OfferKind, row.offer_kind or ""),
+            expires_at=rfc3339(row.offer_expires_at_ms),
+            expires_in_ms=max(0, row.offer_expires_at_ms - now_ms),
+        )
+    refund = None
+    if row.refund_status is not None and row.refund_cents is not None:
+        refund = RefundState(status=cast(RefundStatus, row.refund_status), amount_cents=row.refund_cents)
+    story = sorted(row.story, key=lambda line: line.id)
+    names = names_in(row)
+    return RequestView(
+        id=row.id,
+        version=row.version,
+        plan=row.plan_id,
+        session_type=row.session_type,
+        routing_type=cast(RoutingType, row.routing_type),
+        status=word(RequestStatus, row.status),
+        customer_name=row.customer_name,
+        preferred_mechanic=_person(row.preferred_mechanic_id, row.preferred_name),
+        assigned_mechanic=_person(row.assigned_mechanic_id, row.assigned_name),
+        offer=deadline,
+        fallback_reason=None if row.fallback_reason is None else word(FallbackReason, row.fallback_reason),
+        created_at=rfc3339(row.created_at_ms),
+        accepted_at=rfc3339_or_none(row.accepted_at_ms),
+        completed_at=rfc3339_or_none(row.completed_at_ms),
+        refund=refund,
+        timeline=[_line(line, names) for line in story[-TIMELINE_LEN_MAX:]],
+    )
+
+
+def offer_view(row: Offered, window: OpenWindow, *, now_ms: int) -> OfferView:
+    """Return an offer of the request as a mechanic sees it."""
+    return OfferView(
+        offer_id=window.offer_id,
+        request_id=row.id,
+        kind=window.kind,
+        customer_name=row.customer_name,
+        plan=row.plan_id,
+        session_type=row.session_type,
+        duration_min=row.duration_min,
+        expires_at=rfc3339(window.expires_at_ms),
+        expires_in_ms=max(0, window.expires_at_ms - now_ms),
+    )
+
+
+def names_in(row: StoredRequest) -> dict[str, str]:
+    """Return the names of the mechanics that the row speaks of, by their ids."""
+    pairs = [(row.preferred_mechanic_id, row.preferred_name), (row.assigned_mechanic_id, row.assigned_name)]
+    pairs += [(line.details.get("mechanic_id"), line.mechanic_name) for line in row.story]
+    return {mechanic_id: name for mechanic_id, name in pairs if mechanic_id is not None and name is not None}
+
+
+def _line(line: Line, names: Mapping[str, str]) -> TimelineEntryView:
+    mechanic_id = line.details.get("mechanic_id", UNSET)
+    return TimelineEntryView(
+        at=rfc3339(line.at_ms),
+        event=line.event,
+        mechanic_id=mechanic_id,
+        mechanic_name=names.get(mechanic_id, UNSET),
+        reason=line.details.get("reason", UNSET),
+        amount_cents=line.details.get("amount_cents", UNSET),
+        cause=line.details.get("cause", UNSET),
+    )
+
+
+def _person(account_id: str | None, name: str | None) -> Person | None:
+    return None if account_id is None else Person(id=account_id, name=name or "")
+
+
+def word(words: type[Word], text: str) -> Word:
+    """Return the member, or the text if it is a word of a later version: it is shown as it is."""
+    try:
+        return words(text)
+    except ValueError:
+        return text  # type: ignore[return-value]
