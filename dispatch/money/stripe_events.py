@@ -7,9 +7,8 @@ under its id, which is unique, before it is answered, and whatever the work cost
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 
+import msgspec
 import structlog
-from sqlalchemy import update
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from dispatch.due_work import DueWork
@@ -17,8 +16,10 @@ from dispatch.failures import Patience
 from dispatch.leased_rows import LeasedRows
 from dispatch.money.fulfilment import is_other_mode
 from dispatch.money.stripe_api import StripeApi
+from dispatch.stored import SQL, Named
 from infra.clock import Clock
 from infra.database import Database
+from infra.statements import Nothing, Statement
 from models.outcomes import Refused
 from models.tables import StripeEvent
 
@@ -30,6 +31,9 @@ RETRY_FIRST_MS = 500
 RETRY_MAX_MS = 60_000
 FAILURES_MAX = 10
 """Some three minutes: what Stripe still does not know then (a Session of another account, say) it will not know later."""
+
+STORE_EVENT = Statement(SQL / "store_event.sql", Named)
+FINISH_EVENT = Statement(SQL / "finish_event.sql", Nothing)
 
 Handle = Callable[[str, str], Awaitable[None]]
 """Called with an event's type and the id of its object; must be idempotent."""
@@ -82,22 +86,17 @@ class StripeEvents:
             # repeat it for days.
             self._log.warning("event_of_the_other_mode", event_id=event.id, type=event.type)
             return None
-        now_ms = self._clock.now_ms()
-        try:
-            async with self._database.write() as session:
-                session.add(
-                    StripeEvent(
-                        id=event.id,
-                        type=event.type,
-                        object_id=event.data.object.id,
-                        payload={"created": event.created, "livemode": event.livemode},
-                        received_at_ms=now_ms,
-                        next_attempt_at_ms=now_ms,
-                    )
-                )
-        except IntegrityError:
-            return None
-        self._due.wake()
+        stored = await self._database.commit(
+            STORE_EVENT(
+                id=event.id,
+                type=event.type,
+                object_id=event.data.object.id,
+                payload=msgspec.json.encode({"created": event.created, "livemode": event.livemode}).decode(),
+                at_ms=self._clock.now_ms(),
+            )
+        )
+        if stored:
+            self._due.wake()
         return None
 
     async def run(self) -> None:
@@ -112,8 +111,4 @@ class StripeEvents:
 
     async def _work_on(self, event: UnfinishedEvent) -> None:
         await self._handle(event.type, event.object_id or "")
-        async with self._database.write() as session:
-            now_ms = self._clock.now_ms()
-            await session.exec(
-                update(StripeEvent).where(col(StripeEvent.id) == event.id).values(processed_at_ms=now_ms)
-            )
+        await self._database.commit(FINISH_EVENT(id=event.id, at_ms=self._clock.now_ms()))

@@ -15,7 +15,8 @@ from tests.integration.socket_nodes import PATIENCE_S, RawClient, eventually, to
 from tests.unit.connection_stage import client_frame
 
 HEARTBEAT = b'{"type": "heartbeat"}'
-BRISK = {"heartbeat_interval_ms": 150, "presence_timeout_ms": 450}
+BRISK = {"heartbeat_interval_ms": 300, "presence_timeout_ms": 1_500}
+"""A busy machine may let a test stand still for a second, and its client must not count as silent for that."""
 MESSAGE_TOO_BIG = b'{"type": "heartbeat", "x": "' + b"x" * 16 * 1024 + b'"}'
 
 
@@ -132,7 +133,7 @@ async def test_who_answers_pings_stays_and_who_says_nothing_is_closed_with_4408(
                 closed_after_s = monotonic() - began_s
                 await eventually(lambda: answered >= 6, "pinged and answering for longer than the time-out")
                 tasks.cancel_scope.cancel()
-            assert closed_after_s >= 0.44
+            assert closed_after_s >= 1.49
             assert [one.account_id for one in node.hub.mechanics.all()] == [quiet]
             statuses = await node.presence.status_of([quiet])
             assert statuses[quiet].is_online
@@ -153,7 +154,7 @@ async def test_pings_of_the_client_keep_it_too(redis_url, tmp_path):
         here.node(**BRISK) as node,
         node.raw("customer", await here.add_customer()) as client,
     ):
-        ends_s = monotonic() + 1.2
+        ends_s = monotonic() + 2.0
         while monotonic() < ends_s:
             client.send(PING)
             await client.next_of(PONG)
