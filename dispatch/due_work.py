@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from infra.loops import failing_alone, keep_running
 from models.errors import Unavailable
@@ -39,6 +40,7 @@ class DueWork(Generic[Row]):
         self._work = work
         self._failed = failed
         self._room = side_by_side
+        self._tasks: TaskGroup | None = None
         self._may_be_more = False
         self._woken = anyio.Event()
         self._log = structlog.get_logger(name)
@@ -47,23 +49,55 @@ class DueWork(Generic[Row]):
         """Look for due rows now rather than at the next poll."""
         self._woken.set()
 
+    def reserve(self) -> bool:
+        """Take a place for a row that is about to be there; ``False`` if there is none, or nobody to work on it.
+
+        Whoever has one calls ``start`` or ``give_back``.
+        """
+        if self._tasks is None or not self._room:
+            return False
+        self._room -= 1
+        return True
+
+    def start(self, row: Row) -> None:
+        """Work, in the place that was reserved, on a row that is claimed already."""
+        if self._tasks is None:
+            # Stopped meanwhile: its claim's lease ends by itself.
+            self.give_back()
+        else:
+            self._tasks.start_soon(self._work_in_turn, row)
+
+    def give_back(self) -> None:
+        """Give a place back."""
+        self._room += 1
+        if self._may_be_more:
+            self.wake()
+
     async def run(self) -> None:
         """Work immediately on what ``wake`` tells of, and look twice a second for what else is due."""
-        async with anyio.create_task_group() as tasks:
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                # Inside the group: what is in hand goes on while the loop is started again.
+                await keep_running(self._name, self._claim_on)
+        finally:
+            self._tasks = None
 
-            async def claim_on() -> None:
-                while True:
-                    self._woken = anyio.Event()
-                    if self._room:
-                        for row in await self._claimed():
-                            self._room -= 1
-                            tasks.start_soon(self._work_in_turn, row)
-                    self._may_be_more = self._room == 0
-                    with anyio.move_on_after(POLL_S):
-                        await self._woken.wait()
-
-            # Inside the group: what is in hand goes on while the loop is started again.
-            await keep_running(self._name, claim_on)
+    async def _claim_on(self) -> None:
+        while True:
+            self._woken = anyio.Event()
+            if self._room:
+                # All places, until it is known how many are needed: nobody else is to have them meanwhile.
+                places, self._room = self._room, 0
+                rows: Sequence[Row] = ()
+                try:
+                    rows = await self._claimed(places)
+                finally:
+                    self._room += places - len(rows)
+                for row in rows:
+                    self.start(row)
+            self._may_be_more = self._room == 0
+            with anyio.move_on_after(POLL_S):
+                await self._woken.wait()
 
     async def work_on(self, row: Row) -> None:
         """Work on one row that has been claimed; never raises."""
@@ -77,9 +111,9 @@ class DueWork(Generic[Row]):
                     # The lease ends by itself.
                     self._log.warning("failure_not_noted", error=str(unavailable), after=str(error))
 
-    async def _claimed(self) -> Sequence[Row]:
+    async def _claimed(self, count_max: int) -> Sequence[Row]:
         try:
-            return await self._claim(self._room)
+            return await self._claim(count_max)
         except Unavailable as error:
             self._log.warning("due_work_not_read", error=str(error))
             return []
@@ -88,6 +122,4 @@ class DueWork(Generic[Row]):
         try:
             await self.work_on(row)
         finally:
-            self._room += 1
-            if self._may_be_more:
-                self.wake()
+            self.give_back()

@@ -12,9 +12,11 @@ from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 
 from dispatch.failures import FAILURES_MAX, WORK, Failures, Patience
+from dispatch.stored import Named
 from infra.clock import Clock
 from infra.database import Database
 from infra.loops import in_halves
+from infra.statements import Statement
 from models.errors import Unavailable
 from models.tables import MayFail
 
@@ -28,6 +30,7 @@ class LeasedRows(Generic[Row]):
         self,
         table: type[MayFail],
         *,
+        look: Statement[Named],
         due: str,
         row: Callable[..., Row],
         columns: Sequence[Mapped[Any] | ColumnElement[Any]],
@@ -37,12 +40,14 @@ class LeasedRows(Generic[Row]):
         patience: Patience,
         counts_attempts: bool = True,
     ) -> None:
-        """``due`` names the column of when a row falls due. ``row`` makes of ``columns`` what is worked on; only these are read,
-        because a value elsewhere that makes no sense must not fail a claim.
+        """``look`` finds the rows that are open and due (``:now_ms``, ``:limit``), ``due`` names the column of when one falls due.
+        ``row`` makes of ``columns`` what is worked on; only these are read, because a value elsewhere that makes no sense must not
+        fail a claim.
 
         ``counts_attempts``: whether the table counts claims in ``attempts``.
         """
         self._table = table
+        self._look = look
         self._due_name = due
         self._due: ColumnElement[int | None] = getattr(table, due)
         self._is_open = WORK[table].is_open
@@ -60,21 +65,25 @@ class LeasedRows(Generic[Row]):
         count_max: int,
         *,
         which: ColumnElement[bool] | None = None,
-        order_by: Mapped[Any] | None = None,
         skip: Collection[str] = (),
     ) -> list[Row]:
-        """Claim at most ``count_max`` open rows that are due; by id unless ``order_by`` says else. ``skip``: ids to leave alone.
+        """Claim at most ``count_max`` open rows that are due. ``skip``: ids to leave alone.
 
-        Who has never failed comes first: a crowd of rows that fail must not keep the others waiting. With ``which``, those rows
-        instead, due or not, in the plain order, so that a caller can go through all of them.
+        With ``which``, those rows instead, due or not, in the order of their ids, so that a caller can go through all of them.
         """
         now_ms = self._clock.now_ms()
         wanted = and_(self._is_open, self._due <= now_ms if which is None else which)
-        plain_order = col(self._table.id) if order_by is None else order_by
-        order = (col(self._table.failures) > 0, plain_order) if which is None else (plain_order,)
-        async with self._database.read() as session:
-            query = select(self._table.id).where(wanted).order_by(*order).limit(count_max + len(skip))
-            ids = [row_id for row_id in await session.exec(query) if row_id not in skip][:count_max]
+        if which is None:
+            # Every idle node looks twice a second: so it is cheap, and does not stand in line to write.
+            due = await self._database.query(self._look(now_ms=now_ms, limit=count_max + len(skip)))
+            ids = [row.id for row in due if row.id not in skip][:count_max]
+        else:
+            async with self._database.read() as session:
+                ids = list(
+                    await session.exec(
+                        select(self._table.id).where(wanted).order_by(col(self._table.id)).limit(count_max)
+                    )
+                )
         claimed: dict[str, Row] = {}
 
         async def claim(together: Sequence[str]) -> None:

@@ -13,7 +13,6 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -25,6 +24,7 @@ from sqlmodel import col
 from dispatch.failures import Patience
 from dispatch.leased_rows import LeasedRows
 from dispatch.notices import Notice
+from dispatch.stored import SQL, Named
 from infra.clock import Clock
 from infra.database import Database
 from infra.loops import in_halves, keep_running
@@ -34,8 +34,8 @@ from models.ids import new_id
 from models.settings import DispatchSettings
 from models.tables import OutboxMessage
 
-SQL = Path(__file__).parent / "sql"
 LEAVE_TO_TELL = Statement(SQL / "leave_to_tell.sql", Nothing)
+DUE_TO_TELL = Statement(SQL / "due_to_tell.sql", Named)
 FORGET_TOLD = Statement(SQL / "forget_told.sql", Nothing)
 
 TELL_BATCH = 300
@@ -120,6 +120,7 @@ class Outbox:
         self._idle.set()
         self._left_behind = LeasedRows(
             OutboxMessage,
+            look=DUE_TO_TELL,
             due="leased_until_ms",
             row=Stored,
             # As text: one row that is no JSON must not fail the reading of the others.

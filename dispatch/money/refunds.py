@@ -17,8 +17,10 @@ from dispatch.money.stripe_api import StripeApi, StripeRefund
 from dispatch.notices import RefundOwed
 from dispatch.outbox import Message, Outbox
 from dispatch.request import Details
+from dispatch.stored import SQL, Named
 from infra.clock import Clock
 from infra.database import Database, within
+from infra.statements import Statement
 from models.errors import StripeRefused
 from models.settings import DispatchSettings
 from models.tables import Refund
@@ -73,6 +75,7 @@ class Refunds:
         self._settings = settings
         self._owed: LeasedRows[OwedRefund] = LeasedRows(
             Refund,
+            look=Statement(SQL / "due_refunds.sql", Named),
             due="next_attempt_at_ms",
             row=OwedRefund,
             columns=COLUMNS,
@@ -122,7 +125,7 @@ class Refunds:
             return list(ended)
 
     async def _claim_due(self, count_max: int) -> Sequence[OwedRefund]:
-        return await self._owed.claim(count_max, order_by=col(Refund.next_attempt_at_ms))
+        return await self._owed.claim(count_max)
 
     async def _put_off(self, refund: OwedRefund, error: Exception) -> None:
         # Whatever became of the attempt, the idempotency key makes asking again harmless.

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 
 import msgspec
 import structlog
-from sqlmodel import col
 
 from dispatch.due_work import DueWork
 from dispatch.failures import Patience
@@ -59,6 +58,7 @@ class StripeEvents:
         self._handle = handle
         self._unfinished: LeasedRows[UnfinishedEvent] = LeasedRows(
             StripeEvent,
+            look=Statement(SQL / "due_events.sql", Named),
             due="next_attempt_at_ms",
             row=UnfinishedEvent,
             columns=[getattr(StripeEvent, field.name) for field in fields(UnfinishedEvent)],
@@ -86,17 +86,31 @@ class StripeEvents:
             # repeat it for days.
             self._log.warning("event_of_the_other_mode", event_id=event.id, type=event.type)
             return None
-        stored = await self._database.commit(
-            STORE_EVENT(
-                id=event.id,
-                type=event.type,
-                object_id=event.data.object.id,
-                payload=msgspec.json.encode({"created": event.created, "livemode": event.livemode}).decode(),
-                at_ms=self._clock.now_ms(),
+        row = UnfinishedEvent(event.id, event.type, event.data.object.id, attempts=1)
+        # If there is room for it, it is stored as claimed: whoever finds it then need not look for it first.
+        is_claimed = self._due.reserve()
+        is_started = False
+        try:
+            now_ms = self._clock.now_ms()
+            stored = await self._database.commit(
+                STORE_EVENT(
+                    id=row.id,
+                    type=row.type,
+                    object_id=row.object_id,
+                    payload=msgspec.json.encode({"created": event.created, "livemode": event.livemode}).decode(),
+                    at_ms=now_ms,
+                    attempts=int(is_claimed),
+                    due_at_ms=now_ms + (LEASE_MS if is_claimed else 0),
+                )
             )
-        )
-        if stored:
-            self._due.wake()
+            if stored and is_claimed:
+                self._due.start(row)
+                is_started = True
+            elif stored:
+                self._due.wake()
+        finally:
+            if is_claimed and not is_started:
+                self._due.give_back()
         return None
 
     async def run(self) -> None:
@@ -104,7 +118,7 @@ class StripeEvents:
         await self._due.run()
 
     async def _claim_due(self, count_max: int) -> Sequence[UnfinishedEvent]:
-        return await self._unfinished.claim(count_max, order_by=col(StripeEvent.received_at_ms))
+        return await self._unfinished.claim(count_max)
 
     async def _put_off(self, event: UnfinishedEvent, error: Exception) -> None:
         await self._unfinished.failed(event.id, error, attempts=event.attempts)
