@@ -66,17 +66,26 @@ class OfferWithdrawnFrom(Notice, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """How a request stood at ``as_of_ms``, and whose it was then."""
+    """How a request stood at ``as_of_ms``, and whose it was then; ``expires_at_ms``: its open offer's deadline."""
 
     view: RequestView
     customer_id: str
     assigned_mechanic_id: str | None
+    expires_at_ms: int | None
     as_of_ms: int
 
     @classmethod
     def of(cls, row: StoredRequest, *, now_ms: int) -> Self:
         """Return how the request stands, as it is stored ``now_ms``."""
-        return cls(request_view(row, now_ms=now_ms), row.customer_id, row.assigned_mechanic_id, now_ms)
+        view = request_view(row, now_ms=now_ms)
+        return cls(view, row.customer_id, row.assigned_mechanic_id, row.offer_expires_at_ms, now_ms)
+
+    def view_at(self, now_ms: int) -> RequestView:
+        """Return the view with the time that is left counted anew: a notice may be told long after it was written."""
+        if self.view.offer is None or self.expires_at_ms is None:
+            return self.view
+        left_ms = max(0, self.expires_at_ms - now_ms)
+        return replace(self.view, offer=replace(self.view.offer, expires_in_ms=left_ms))
 
 
 class RequestChanged(Notice, frozen=True):

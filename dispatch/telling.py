@@ -140,10 +140,12 @@ class Telling:
             newest[notice.request_id] = max(seen, newest.get(notice.request_id, seen), key=lambda one: one.view.version)
         updates: list[deliveries.Delivery] = []
         for request_id, seen in newest.items():
-            frame = Raw(encode(RequestUpdate(seen.view)))
+            frame = Raw(encode(RequestUpdate(seen.view_at(now_ms))))
             told = deliveries.Told(request_id, seen.view.version, seen.as_of_ms)
             updates.append(deliveries.FrameToCustomer(seen.customer_id, frame, told))
-            updates += [deliveries.FrameToMechanic(mechanic_id, frame, told) for mechanic_id in to_tell[request_id]]
+            updates += [
+                deliveries.FrameToMechanic(mechanic_id, frame, told) for mechanic_id in sorted(to_tell[request_id])
+            ]
         return updates
 
     async def _facts_changed(self, notices: Sequence[FactsChanged]) -> None:

@@ -4,13 +4,14 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import msgspec
 import stripe
 import structlog
 from stripe.params import RefundCreateParams
-from stripe.params.checkout import SessionCreateParams, SessionListParams, SessionRetrieveParams
+from stripe.params.checkout import SessionCreateParams, SessionListParams
 
 from dispatch.money.fulfilment import PaidSession
 from models.errors import StripeRefused, StripeUnavailable
@@ -88,22 +89,25 @@ class StripeApi:
     async def create_session(self, params: SessionCreateParams, *, idempotency_key: str) -> CheckoutSession:
         """Create a Checkout Session (docs.stripe.com/api/checkout/sessions/create)."""
         async with self._asking("create a Checkout Session"):
-            return _session(
-                await self._client.v1.checkout.sessions.create_async(params, {"idempotency_key": idempotency_key})
-            )
+            created = await self._client.v1.checkout.sessions.create_async(params, {"idempotency_key": idempotency_key})
+            return _session(created.to_dict())
 
     async def session(self, session_id: str) -> CheckoutSession:
         """Return a Checkout Session as Stripe has it now, with what became of its PaymentIntent."""
         async with self._asking("retrieve a Checkout Session"):
-            expanded: SessionRetrieveParams = {"expand": ["payment_intent"]}
-            return _session(
-                await self._client.v1.checkout.sessions.retrieve_async(_id_for_a_path(session_id), expanded)
-            )
+            # Each event of a Session asks for it, so as Stripe wrote it: the SDK's objects, of which we read ten members, take as
+            # long to build as the answer to arrive.
+            path = f"/v1/checkout/sessions/{_id_for_a_path(session_id)}"
+            answer = await self._client.raw_request_async("get", path, expand=["payment_intent"])
+            if not isinstance(answer.data, dict):
+                raise StripeUnavailable("Stripe answered with something that is no object.")
+            return _session(answer.data)
 
     async def expire_session(self, session_id: str) -> CheckoutSession:
         """Let nobody pay on this page any more; Stripe refuses when the Session is not open (any more)."""
         async with self._asking("expire a Checkout Session"):
-            return _session(await self._client.v1.checkout.sessions.expire_async(_id_for_a_path(session_id)))
+            expired = await self._client.v1.checkout.sessions.expire_async(_id_for_a_path(session_id))
+            return _session(expired.to_dict())
 
     async def complete_sessions(self, *, since_s: int, after: str | None = None) -> tuple[list[CheckoutSession], bool]:
         """Return some of the Sessions created since then (Unix seconds) that were completed, newest first, and whether more follow.
@@ -115,7 +119,7 @@ class StripeApi:
             params["starting_after"] = after
         async with self._asking("list Checkout Sessions"):
             listed = await self._client.v1.checkout.sessions.list_async(params)
-            return [_session(one) for one in listed.data], bool(listed.has_more)
+            return [_session(one.to_dict()) for one in listed.data], bool(listed.has_more)
 
     async def refund(self, params: RefundCreateParams, *, idempotency_key: str) -> StripeRefund:
         """Create a refund (docs.stripe.com/api/refunds/create)."""
@@ -160,8 +164,7 @@ class StripeApi:
             raise StripeUnavailable(f"Stripe could not {what}: {_one_line(error)}") from error
 
 
-def _session(answer: stripe.checkout.Session) -> CheckoutSession:
-    said = answer.to_dict()
+def _session(said: Mapping[str, Any]) -> CheckoutSession:
     # Expanded, as we ask for it; an id alone, or nothing before there is a charge, is an answer too.
     intent = said.get("payment_intent")
     intent = {"id": intent} if isinstance(intent, str) else intent or {}

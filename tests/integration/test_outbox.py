@@ -103,7 +103,9 @@ async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_
         assert alive.clock.now_ms() - begun_at_ms >= BRISK.outbox_lease_ms - 50, "not before the lease has ended"
         (offer,) = alive.heard_of(deliveries.OfferTo)
         assert (offer.offer.offer_id, offer.mechanic_id) == (answer.request.offer.id, favorite)
-        assert await eventually(lambda: alive.updates_of(answer.request.id), "the customer is told")
+        update, *_ = await eventually(lambda: alive.updates_of(answer.request.id), "the customer is told")
+        left_ms = answer.request.offer.expires_in_ms - (BRISK.outbox_lease_ms - 50)
+        assert update["offer"]["expires_in_ms"] <= left_ms, "the time that is left is counted anew"
         key = alive.link.key("deadlines", f"offer:{answer.request.offer.id}")
         assert await alive.link.ask(key, lambda redis: redis.exists(key))
         await eventually(lambda: is_told(world), "nothing is left to tell")

@@ -28,8 +28,9 @@ from sqlalchemy.pool import NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch.stored import SQL
-from infra.database import BUSY_TIMEOUT_MS, TRANSACTION_TIMEOUT_S, Database, within
-from infra.statements import Nothing, Statement, Transaction
+from infra.database import BUSY_TIMEOUT_MS, Database
+from infra.drivers import to_sqlite
+from infra.statements import Call, Nothing, Rows, Statement, Transaction, drive_awaiting
 from tests.simulation.chance import Chance
 from tests.simulation.life import Life, current_life
 from tests.simulation.loop import VirtualLoop, run
@@ -204,6 +205,13 @@ class Connection:
         return self._raw
 
 
+def new_connection() -> Connection:
+    """Return a connection of the current node's."""
+    life = current_life.get()
+    assert isinstance(life.sql, SqlServer)
+    return Connection(life.sql, life)
+
+
 class Cursor:
     """A cursor of the same; everything is fetched when it is executed."""
 
@@ -238,6 +246,42 @@ class Cursor:
         return self
 
 
+class SimulatedDriver:
+    """What runs transactions made of statements: each statement, and the commit, a step of its own."""
+
+    async def commit(self, work: Transaction[T]) -> T:
+        """Run a writing transaction."""
+        return await self._run("BEGIN IMMEDIATE", work)
+
+    async def query(self, work: Transaction[T]) -> T:
+        """Run a reading transaction."""
+        return await self._run("BEGIN", work)
+
+    async def close(self) -> None:
+        """There is nothing to close: each transaction has a connection of its own."""
+
+    async def _run(self, begin: str, work: Transaction[T]) -> T:
+        connection = new_connection()
+
+        async def execute(call: Call) -> Rows:
+            text, found = call.statement.sqlite, []
+            for one in call.arguments:
+                values = to_sqlite(one)
+                found += (await connection.run(text, lambda raw, values=values: raw.execute(text, values))).fetchall()
+            return found
+
+        try:
+            await connection.run(begin, lambda raw: raw.execute(begin))
+            answer = await drive_awaiting(work, execute)
+            await connection.commit()
+        except BaseException:
+            await connection.rollback()
+            raise
+        finally:
+            connection.stop()
+        return answer
+
+
 class SimulatedDatabase(Database):
     """The real ``Database`` over the driver above; the current node's server is asked, whoever's engine it is."""
 
@@ -249,15 +293,7 @@ class SimulatedDatabase(Database):
         self._reads = async_sessionmaker(self.reader, class_=AsyncSession, expire_on_commit=False)
         self._turn = nullcontext()
 
-    async def commit(self, work: Transaction[T], *, within_s: float = TRANSACTION_TIMEOUT_S) -> T:
-        """Run a writing transaction, each of its statements a step of its own."""
-        async with self.write(within_s=within_s) as session:
-            return await within(session, work)
-
-    async def query(self, work: Transaction[T], *, within_s: float = TRANSACTION_TIMEOUT_S) -> T:
-        """Run a reading transaction in the same way."""
-        async with self.read(within_s=within_s) as session:
-            return await within(session, work)
+        self._driver = SimulatedDriver()
 
 
 class _Compiler(SQLiteCompiler):
@@ -271,9 +307,7 @@ def engine() -> AsyncEngine:
     """Return the one engine of all nodes of all worlds, so that each statement is compiled once for thousands of runs."""
 
     async def connect() -> Connection:
-        life = current_life.get()
-        assert isinstance(life.sql, SqlServer)
-        return Connection(life.sql, life)
+        return new_connection()
 
     made = create_async_engine("sqlite+aiosqlite:///simulated", poolclass=NullPool, async_creator=connect)
     made.sync_engine.dialect.statement_compiler = _Compiler

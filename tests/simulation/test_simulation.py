@@ -97,6 +97,7 @@ def told_before_the_commit() -> Any:
         yield
 
 
+@pytest.mark.bugs_planted
 @pytest.mark.parametrize(
     ("plant", "kind", "invariant"),
     [
