@@ -132,7 +132,9 @@ async def move_windows(database_url: str, redis_url: str, ends_at_ms: dict[str, 
         async with database.write(within_s=IMPORT_TIMEOUT_S) as session:
             rows = [{"id": offer_id, "expires_at_ms": at_ms} for offer_id, at_ms in ends_at_ms.items()]
             await session.run_sync(lambda sync: sync.execute(update(tables.Offer), rows))
-        await deadlines.forget(*ends_at_ms)
+        # What is on the clock keeps its place; so nothing is left there first.
+        index = link.key("deadlines", "index")
+        await link.ask(index, lambda redis: redis.delete(index))
         await deadlines.schedule(*ends_at_ms.items())
     finally:
         await link.close()

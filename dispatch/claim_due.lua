@@ -3,6 +3,7 @@
 -- KEYS[1]  zset    member: offer id, score: deadline (or end of a claim), ms since epoch
 -- KEYS[2]  string  when this memory of deadlines began, ms since epoch; another one than before: Redis has forgotten
 -- ARGV[1]  prefix of the offers' own keys      ARGV[2]  length of a claim, ms      ARGV[3]  how many at most
+-- ARGV[4..]  ids of offers that are closed: they are taken off the clock first
 -- Returns  {now in ms, next score or -1, when this memory began, offer id...}
 -- An offer is due when its own key has expired: the zset says when to look, the key says whether it is time. So a score
 -- that is too early (a claim that ended, a restored index) never ends a window early.
@@ -12,6 +13,10 @@ local began = redis.call('GET', KEYS[2])
 if not began then
   began = string.format('%.0f', now)
   redis.call('SET', KEYS[2], began)
+end
+for i = 4, #ARGV do
+  redis.call('ZREM', KEYS[1], ARGV[i])
+  redis.call('DEL', ARGV[1] .. ARGV[i])
 end
 local answer = {now, -1, began}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do

@@ -7,12 +7,12 @@ due together is ended together: at a rush hour a node's SQL costs grow with the 
 end means is decided by the core and committed in SQL; ending it twice does nothing.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
 import structlog
-from redis.asyncio import Redis
 
 from infra.clock import RedisClock
 from infra.redis_link import RedisLink
@@ -26,6 +26,9 @@ CLAIM_LEN_MAX = 100
 POLL_MS = 500
 """How long a deadline that another node has set may stay unnoticed; well under the shortest takeover that we promise."""
 SCHEDULE_BATCH = 500
+CLOSED_LEN_MAX = 10_000
+"""Closed offers that the next look at the clock takes off it. Of more, the oldest stay until their deadline, which does nothing."""
+FORGET_BATCH = 500
 
 Elapsed = Callable[[Sequence[str], int], Awaitable[Mapping[str, int]]]
 """Ends the windows of some offers as of a time in ms; returns those that could not be ended, and in how many ms to look again."""
@@ -43,6 +46,7 @@ class Deadlines:
         self._own_prefix = link.key("deadlines", "offer:")
         self._schedule = link.script(HERE / "schedule_deadline.lua")
         self._claim = link.script(HERE / "claim_due.lua")
+        self._closed: deque[str] = deque(maxlen=CLOSED_LEN_MAX)
         self._next_at_ms: int | None = None
         self._memory: str | None = None
         """When Redis' memory of deadlines began, as of the last claim."""
@@ -69,17 +73,12 @@ class Deadlines:
         missing = {offer_id for offer_id, _ in offers}.difference(known)
         return await self.schedule(*(offer for offer in offers if offer[0] in missing))
 
-    async def forget(self, *offer_ids: str) -> None:
-        """Take offers off the clock, because they are closed. Idempotent."""
+    def forget(self, *offer_ids: str) -> None:
+        """Take offers off the clock with the next look at it, because they are closed. Idempotent; never waits.
 
-        async def remove(redis: Redis) -> None:
-            pipeline = redis.pipeline(transaction=False)
-            pipeline.zrem(self._index, *offer_ids)
-            pipeline.delete(*(self._own_prefix + offer_id for offer_id in offer_ids))
-            await pipeline.execute()
-
-        if offer_ids:
-            await self._link.ask(self._index, remove)
+        A visit to Redis for it alone would serve nobody: a closed offer that is still there ends once more, which does nothing.
+        """
+        self._closed.extend(offer_ids)
 
     async def forgotten(self) -> None:
         """Return as soon as Redis is seen to have forgotten the deadlines; they are to be scheduled again."""
@@ -95,12 +94,14 @@ class Deadlines:
         while True:
             # Nothing is known from here on, so whatever is scheduled before the claim's answer wakes us.
             self._sooner, self._next_at_ms = anyio.Event(), None
+            closed = [self._closed.popleft() for _ in range(min(len(self._closed), FORGET_BATCH))]
             try:
                 now_ms, next_at_ms, memory, *due = await self._claim(
                     keys=[self._index, self._began],
-                    args=[self._own_prefix, self._settings.claim_lease_ms, CLAIM_LEN_MAX],
+                    args=[self._own_prefix, self._settings.claim_lease_ms, CLAIM_LEN_MAX, *closed],
                 )
             except Unavailable as error:
+                self.forget(*closed)
                 self._log.warning("deadlines_not_read", error=str(error))
                 await anyio.sleep(POLL_MS / 1000)
                 continue
@@ -110,7 +111,7 @@ class Deadlines:
             self._next_at_ms = None if next_at_ms < 0 else next_at_ms
             if due:
                 await self._end(due, now_ms, elapsed)
-            if len(due) < CLAIM_LEN_MAX:
+            if len(due) < CLAIM_LEN_MAX and len(self._closed) <= CLAIM_LEN_MAX:
                 await self._sleep()
 
     async def _sleep(self) -> None:
@@ -124,7 +125,7 @@ class Deadlines:
     async def _end(self, offer_ids: Sequence[str], now_ms: int, elapsed: Elapsed) -> None:
         try:
             put_off = await elapsed(offer_ids, now_ms)
-            await self.forget(*(offer_id for offer_id in offer_ids if offer_id not in put_off))
+            self.forget(*(offer_id for offer_id in offer_ids if offer_id not in put_off))
             if put_off:
                 await self._look_again(put_off)
         except Unavailable as error:

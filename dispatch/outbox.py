@@ -40,6 +40,8 @@ FORGET_TOLD = Statement(SQL / "forget_told.sql", Nothing)
 
 TELL_BATCH = 300
 """Messages told together."""
+FORGET_AFTER_S = 0.2
+"""How long what was told may gather until one transaction forgets it; if the node dies meanwhile, it is told once more."""
 OUTAGES_MAX = 20
 """How often a handler may meet a broken world in one batch. After that, the rest of the batch waits for its lease.
 
@@ -116,6 +118,8 @@ class Outbox:
         """What was posted here and has not come to its end."""
         self._told: list[str] = []
         self._has_told = anyio.Event()
+        self._hurry = anyio.Event()
+        """Somebody waits until all is forgotten."""
         self._idle = anyio.Event()
         self._idle.set()
         self._left_behind = LeasedRows(
@@ -170,7 +174,9 @@ class Outbox:
 
     async def drained(self) -> None:
         """Return when everything posted so far has been told and forgotten, or left to its lease."""
+        self._hurry.set()
         await self._idle.wait()
+        self._hurry = anyio.Event()
 
     @property
     def depth(self) -> int:
@@ -202,6 +208,8 @@ class Outbox:
             if not self._told:
                 self._has_told = anyio.Event()
                 await self._has_told.wait()
+            with anyio.move_on_after(FORGET_AFTER_S):
+                await self._hurry.wait()
             told, self._told = self._told, []
             try:
                 await self._forget(told)

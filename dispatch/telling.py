@@ -93,7 +93,7 @@ class Telling:
             ]
         )
         # What time ended is taken off the clock by the node that had claimed it there.
-        await self._deadlines.forget(*(one.offer_id for one in closed if one.reason is not WithdrawReason.EXPIRED))
+        self._deadlines.forget(*(one.offer_id for one in closed if one.reason is not WithdrawReason.EXPIRED))
         await self._push_to_absent([one for one in offers if one.mechanic_id is not None])
 
     async def _offers(self, notices: Sequence[OfferOpened]) -> list[OfferTo]:

@@ -38,7 +38,6 @@ LOAD_TIMEOUT_S = 60.0
 """A server that answers that it is still reading its file is given this long."""
 STOP_TIMEOUT_S = 5.0
 POLL_INTERVAL_S = 0.01
-WATCH_INTERVAL_S = 0.05
 RESTARTS_MAX = 5
 RESTARTS_WINDOW_S = 60.0
 SOCKET_PATH_LEN_MAX = 100
@@ -156,9 +155,9 @@ class RedisChild:
     async def _until_death(self) -> None:
         if not self.owned:
             await anyio.sleep_forever()
-        # Asks the system about the child twenty times a second: the one way that all systems and event loops offer.
-        while self._process is not None and self._process.poll() is None:  # noqa: ASYNC110
-            await anyio.sleep(WATCH_INTERVAL_S)
+        if self._process is not None:
+            # In a thread: the one way to wait that all systems and event loops offer. It outlives our being cancelled, until ``stop``.
+            await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
     def restart(self) -> None:
         """Start the server again now if it has died; blocks. Not while ``run`` looks after it."""

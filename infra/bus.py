@@ -95,9 +95,13 @@ class Bus:
             unheard = [channel for channel in channels if channel not in self._handlers]
             await ear.give_up([channel for channel in unheard if channel in ear.channels])
 
-    async def publish(self, channel: str, *payloads: str | bytes) -> None:
-        """Publish in order; raises ``RedisUnavailable`` if Redis did not take them all."""
-        await self._link.publish(channel, *payloads)
+    async def publish(self, channel: str, *payloads: bytes) -> None:
+        """Publish payloads, each of one line, in order and in one message: either all are heard, or none.
+
+        Raises ``RedisUnavailable`` if Redis may not have taken them.
+        """
+        if payloads:
+            await self._link.publish(channel, b"\n".join(payloads))
 
     async def run(self) -> None:
         """Listen until cancelled; after a failure again with exponential backoff (never more than a second)."""
@@ -176,11 +180,12 @@ class Bus:
             with failing_alone("bus"):
                 handler()
 
-    def hear(self, channel: str, payload: str) -> None:
-        """Pass on one message; for ears. Whoever cannot take it keeps nobody else from it."""
-        for handler in tuple(self._handlers.get(channel, ())):
-            with failing_alone("bus", channel=channel):
-                handler(payload)
+    def hear(self, channel: str, message: str) -> None:
+        """Pass on the payloads of one message; for ears. Whoever cannot take one keeps nobody else from it."""
+        for payload in message.split("\n"):
+            for handler in tuple(self._handlers.get(channel, ())):
+                with failing_alone("bus", channel=channel):
+                    handler(payload)
 
 
 class _Ear:

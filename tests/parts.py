@@ -235,6 +235,13 @@ class Node:
         told = [msgspec.json.decode(delivery.frame) for delivery in self.heard_of(deliveries.FrameToCustomer)]
         return [frame["request"] for frame in told if frame.get("request", {}).get("id") == request_id]
 
+    async def take_off_the_clock(self, *offer_ids: str) -> None:
+        """Let Redis not know deadlines any more, at once."""
+        index = self.link.key("deadlines", "index")
+        keys = [self.link.key("deadlines", f"offer:{offer_id}") for offer_id in offer_ids]
+        await self.link.ask(index, lambda redis: redis.zrem(index, *offer_ids))
+        await self.link.ask(index, lambda redis: redis.delete(*keys))
+
     async def redis_now_ms(self) -> int:
         ((seconds, micros),) = await self.link.everywhere(lambda redis: redis.time())
         return seconds * 1000 + micros // 1000

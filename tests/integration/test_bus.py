@@ -62,7 +62,7 @@ async def test_a_channel_that_is_given_up_while_its_first_subscription_is_on_its
             return await listeners(left) == 0
 
         await eventually(is_left, "nobody listens to what was given up")
-        await bus.publish(kept, "hello")
+        await bus.publish(kept, b"hello")
         await eventually(lambda: heard == ["hello"], "what is kept is heard")
         assert await listeners(kept) == 1
 

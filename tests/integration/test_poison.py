@@ -336,7 +336,7 @@ async def test_an_offer_of_no_known_kind_keeps_no_deadline_from_being_restored(d
             ]
             offers = [answer.request.offer.id for answer in answers if isinstance(answer, FreeCheckout)]
             await node.outbox.drained()
-            await node.deadlines.forget(*offers)
+            await node.take_off_the_clock(*offers)
             await execute(world, "UPDATE offers SET kind = 'eaten', expires_at_ms = 1 WHERE id = :id", id=offers[0])
         async with running_node(world, settings) as node:
 
@@ -603,5 +603,5 @@ async def test_a_listener_that_raises_keeps_no_other_from_hearing(database_url, 
 
         await node.bus.subscribe(channel, handler=raise_at_all)
         await node.bus.subscribe(channel, handler=heard.append)
-        await node.bus.publish(channel, "one", b"\xff\xfe", "two")
+        await node.bus.publish(channel, b"one", b"\xff\xfe", b"two")
         await eventually(lambda: heard[::2] == ["one", "two"], "heard", within_s=SOON_S)

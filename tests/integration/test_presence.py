@@ -337,7 +337,7 @@ async def test_a_status_that_is_announced_or_read_again_is_told_once(any_redis_u
         await a.bus.subscribe(channel, handler=announced.append)
         a.presence.joined(mechanic)
         await eventually(lambda: sink.words == ["offline", "available"], "the change arrives")
-        await a.bus.publish(channel, announced[0])
+        await a.link.publish(channel, announced[0])
         await eventually(lambda: announced == announced[:1] * 2, "the same is heard again")
         a.presence._watches.mark_stale()
         # One loop reads, in order: what was stale before this is read with it, or before.

@@ -50,8 +50,11 @@ class Store:
 
     def claim_due(self, now_ms: int, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """``dispatch/claim_due.lua``."""
-        prefix, claim_ms, len_max = str(args[0]), int(args[1]), int(args[2])
+        prefix, claim_ms, len_max, *closed = str(args[0]), int(args[1]), int(args[2]), *args[3:]
         index = self.sorted_sets.setdefault(keys[0], {})
+        for offer_id in closed:
+            index.pop(offer_id, None)
+            self.strings.pop(prefix + offer_id, None)
         began, _ = self.strings.setdefault(keys[1], (str(now_ms), NEVER_MS))
         due = [offer_id for score, offer_id in self._in_order(index) if score <= now_ms][: max(0, len_max)]
         claimed = []
@@ -69,13 +72,6 @@ class Store:
 
     def time(self, now_ms: int, _keys: Sequence[str], _args: Sequence[Any]) -> list[int]:
         return [now_ms // 1000, now_ms % 1000 * 1000]
-
-    def forget(self, index: str, members: Iterable[str], keys: Iterable[str]) -> None:
-        """ZREM and DEL."""
-        for member in members:
-            self.sorted_sets.get(index, {}).pop(member, None)
-        for key in keys:
-            self.strings.pop(key, None)
 
     def members(self, index: str) -> list[str]:
         """ZRANGE 0 -1."""
@@ -144,12 +140,12 @@ class RedisServer:
         if ear in self._ears:
             self._ears.remove(ear)
 
-    def publish(self, channel: str, payload: str) -> None:
+    def publish(self, channel: str, message: str) -> None:
         """Let everybody who listens now hear it, each after a delay of their own."""
         for ear in self._ears:
             for _ in range(2 if self._chance.happens(self.repeats) else 1):
                 held_up_s = self._chance.between(0, 0.1) if self._chance.happens(self.reorders) else 0.0
-                self._loop.call_later(self._chance.delay_s() + held_up_s, ear.hear, channel, payload)
+                self._loop.call_later(self._chance.delay_s() + held_up_s, ear.hear, channel, message)
 
 
 class Link:
@@ -185,11 +181,8 @@ class Link:
         self._fail_if_away()
         return answer
 
-    async def publish(self, channel: str, *payloads: str | bytes) -> None:
-        for payload in payloads:
-            # One after the other: the node may die in between.
-            text = payload if isinstance(payload, str) else payload.decode()
-            await self.do("publish", lambda text=text: self._server.publish(channel, text))
+    async def publish(self, channel: str, message: bytes) -> None:
+        await self.do("publish", lambda: self._server.publish(channel, message.decode()))
 
     async def zadd(self, index: str, scores: dict[str, int], *, xx: bool) -> None:
         assert xx
@@ -198,31 +191,9 @@ class Link:
     async def zrange(self, index: str, first: int, last: int) -> list[str]:
         return await self.do("zrange", lambda: self._server.store.members(index)[first : last + 1])
 
-    def pipeline(self, *, transaction: bool) -> "Pipeline":
-        assert not transaction
-        return Pipeline(self, self._server.store)
-
     def _fail_if_away(self) -> None:
         if self._server.is_away:
             raise RedisUnavailable("Redis is away")
-
-
-class Pipeline:
-    """ZREM and DEL in one round trip."""
-
-    def __init__(self, link: Link, store: Store) -> None:
-        self._link = link
-        self._store = store
-        self._forgotten: tuple[str, tuple[str, ...]] = ("", ())
-
-    def zrem(self, index: str, *members: str) -> None:
-        self._forgotten = (index, members)
-
-    def delete(self, *keys: str) -> None:
-        self._keys = keys
-
-    async def execute(self) -> None:
-        await self._link.do("forget", lambda: self._store.forget(*self._forgotten, self._keys))
 
 
 class Bus:
@@ -251,19 +222,21 @@ class Bus:
         for channel in channels:
             self._handlers.setdefault(channel, []).append(handler)
 
-    async def publish(self, channel: str, *payloads: str | bytes) -> None:
-        await self._link.publish(channel, *payloads)
+    async def publish(self, channel: str, *payloads: bytes) -> None:
+        if payloads:
+            await self._link.publish(channel, b"\n".join(payloads))
 
     def lose(self, *, unnoticed_s: float = 0.0) -> None:
         """The connection breaks: nothing is heard until that is noticed, it is made anew, and the gap announced."""
         self._is_up = False
         self._life.loop.call_later(unnoticed_s, self._lost.set)
 
-    def hear(self, channel: str, payload: str) -> None:
+    def hear(self, channel: str, message: str) -> None:
         """Take what was published, unless the connection has broken on the way."""
         if self._is_up and not self._life.is_over:
-            for handler in self._handlers.get(channel, ()):
-                self._life.inside(handler, payload)
+            for payload in message.split("\n"):
+                for handler in self._handlers.get(channel, ()):
+                    self._life.inside(handler, payload)
 
     async def run(self) -> None:
         """Listen until cancelled."""
