@@ -50,13 +50,16 @@ class OfferTo(Struct, tag="offer"):
 class Withdraw(Struct, tag="withdraw"):
     """The offer is gone: tell every socket that shows it, but not the one that took it.
 
-    ``only_mechanic_id``: just that mechanic's sockets (they declined a broadcast that stays open for others).
+    ``only_mechanic_id``: just that mechanic's sockets (they declined a broadcast that stays open for others). ``was_for_id``: whom
+    alone it was for, so that nobody looks for it on ten thousand other sockets; ``None`` if it was for everybody, or from a node of
+    a version that does not say.
     """
 
     offer_id: str
     reason: WithdrawReason
     except_connection_id: str | None = None
     only_mechanic_id: str | None = None
+    was_for_id: str | None = None
 
 
 class StandingChanged(Struct, tag="facts"):

@@ -116,7 +116,8 @@ class Effects:
                 case CloseOffer(offer_id, reason):
                     self._closed.append({"id": offer_id, "at_ms": self.now_ms, "reason": reason})
                     answered_id = self.cause.connection_id if self.cause.offer_id == offer_id else None
-                    self._tell(OfferClosed(offer_id, reason, answered_id))
+                    was_for_id = before.offer_mechanic_id if before.offer_id == offer_id else None
+                    self._tell(OfferClosed(offer_id, reason, answered_id, was_for_id))
                 case WithdrawFrom(offer_id, mechanic_id):
                     self._tell(OfferWithdrawnFrom(offer_id, mechanic_id))
                 case Exclude(mechanic_id, because):

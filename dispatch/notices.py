@@ -49,12 +49,16 @@ class OfferOpened(Notice, frozen=True):
 
 
 class OfferClosed(Notice, frozen=True):
-    """An offer is gone. ``except_connection_id``: the socket that took it and gets the answer directly."""
+    """An offer is gone. ``except_connection_id``: the socket that took it and gets the answer directly.
+
+    ``mechanic_id``: whom alone it was for; ``None`` if it was for everybody, or from a version that does not say.
+    """
 
     kind: ClassVar[str] = "offer_closed"
     offer_id: str
     reason: WithdrawReason
     except_connection_id: str | None = None
+    mechanic_id: str | None = None
 
 
 class OfferWithdrawnFrom(Notice, frozen=True):

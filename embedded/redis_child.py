@@ -156,7 +156,7 @@ class RedisChild:
         if not self.owned:
             await anyio.sleep_forever()
         if self._process is not None:
-            # In a thread: the one way to wait that all systems and event loops offer. It outlives our being cancelled, until ``stop``.
+            # In a thread: the one way to wait that all systems and event loops offer. It outlives our cancellation, until ``stop``.
             await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
     def restart(self) -> None:

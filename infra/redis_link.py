@@ -89,7 +89,7 @@ class RedisLink:
         where it was before.
         """
         with translated_errors():
-            return await self._ask(key, command)
+            return await self._in_time(self._ask(key, command))
 
     async def _ask(self, key: str, command: Callable[[Redis], Awaitable[T]]) -> T:
         for _ in range(MOVES_MAX):
@@ -110,7 +110,7 @@ class RedisLink:
     async def everywhere(self, command: Callable[[Redis], Awaitable[T]]) -> list[T]:
         """Give ``command`` a client of each server in turn; raises ``RedisUnavailable`` as soon as one of them does not answer."""
         with translated_errors():
-            return [await self._lent(home, command) for home in await self._homes()]
+            return [await self._in_time(self._lent(home, command)) for home in await self._homes()]
 
     async def publish(self, channel: str, message: str | bytes) -> None:
         """Publish on a channel; raises ``RedisUnavailable`` when it may not have been.
@@ -141,7 +141,7 @@ class RedisLink:
     async def home_of(self, key: str) -> Home:
         """Return where a key lives. Raises ``RedisUnavailable`` when no server of the cluster answers, or none holds it."""
         with translated_errors():
-            return await self._home_of(key)
+            return await self._in_time(self._home_of(key))
 
     async def _home_of(self, key: str) -> Home:
         if not self.is_cluster:
@@ -159,7 +159,7 @@ class RedisLink:
         """Ask the cluster where things live, because what we know has proved wrong. Raises as ``home_of``."""
         if self.is_cluster:
             with translated_errors():
-                await self._learn(self._map)
+                await self._in_time(self._learn(self._map))
 
     def listener(self, home: Home) -> Redis:
         """Return a client of its own for listening at ``home``; what breaks its connection is raised, never hidden by a retry."""
@@ -195,15 +195,21 @@ class RedisLink:
     # --- connections --------------------------------------------------------------------------------------------------
 
     async def _lent(self, home: Home, command: Callable[[Redis], Awaitable[T]]) -> T:
-        """Give ``command`` a client of one server, within the time that it may take."""
+        """Give ``command`` a client of one server; return what it returns."""
         lender = self._lenders.get(home)
         if lender is None:
             lender = self._lenders[home] = _Lender(lambda: self._new_client(home))
+        return await lender.lend(command)
+
+    async def _in_time(self, asking: Awaitable[T]) -> T:
+        """Bound what is asked, with all its tries and the wait for a client."""
         try:
             # Half the price of anyio's, and a command is cheap.
             async with asyncio.timeout(self._timeout_s):
-                return await lender.lend(command)
+                return await asking
         except TimeoutError as error:
+            # In a cluster another server may have taken its place; who asks next is sent there.
+            self._map = None
             raise RedisTimeoutError(f"Redis did not answer within {self._timeout_s:g} s.") from error
 
     def _new_client(self, home: Home) -> Redis:

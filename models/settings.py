@@ -34,7 +34,6 @@ class PresenceSettings:
     flush_interval_ms: int = 100
     """Heartbeats are gathered for this long and renewed in one round trip; joins and leaves do not wait for it."""
     sweep_interval_ms: int = 200
-    redis_timeout_s: float = 2.0
 
 
 @dataclass(frozen=True)

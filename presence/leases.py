@@ -9,18 +9,15 @@ Every method raises ``RedisUnavailable`` when Redis did not answer within its bo
 import re
 import zlib
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import anyio
 from redis.asyncio import Redis
 
 from infra.redis_link import RedisLink
-from models.errors import RedisUnavailable
 from models.settings import PresenceSettings
 from presence.liveness import Facts, MechanicStatus
 
@@ -109,38 +106,33 @@ class Leases:
             # A few long arguments: thousands of short ones would cost more than the renewal itself.
             arguments += [f"{at_ms} {' '.join(together)}" for at_ms, together in by_instant.items()]
             keys = [*self._keys, self._leases_of(self._node_id), self._nodes]
-            async with self._asking():
-                added, *new_ids = await self._renew(keys=keys, args=arguments)
+            added, *new_ids = await self._renew(keys=keys, args=arguments)
             yield Renewed(was_forgotten=bool(added), new_ids=new_ids)
 
     async def release(self, ids: Iterable[str]) -> None:
         """Let the leases of those whose last socket here has closed end after the grace."""
         for batch in _batches(ids, BATCH_LEN_MAX):
-            async with self._asking():
-                await self._release(keys=[self._leases_of(self._node_id)], args=[self._settings.grace_ms, *batch])
+            await self._release(keys=[self._leases_of(self._node_id)], args=[self._settings.grace_ms, *batch])
 
     async def renew_node(self) -> NodeRenewed:
         """Renew this node's own lease, and see how it and the others stand."""
         keys = [self._nodes, self.key("epoch"), self._leases_of(self._node_id)]
-        async with self._asking():
-            epoch, was_held, lapses, *node_ids = await self._renew_node(
-                keys=keys, args=[self._node_id, self._settings.node_lease_ms]
-            )
+        epoch, was_held, lapses, *node_ids = await self._renew_node(
+            keys=keys, args=[self._node_id, self._settings.node_lease_ms]
+        )
         others = [node_id for node_id in node_ids if node_id != self._node_id]
         return NodeRenewed(epoch, bool(was_held), bool(lapses), others)
 
     async def retire_node(self) -> None:
         """End this node's own lease after the grace: what it holds lapses with it."""
-        async with self._asking():
-            await self._retire_node(keys=[self._nodes], args=[self._node_id, max(1, self._settings.grace_ms)])
+        await self._retire_node(keys=[self._nodes], args=[self._node_id, max(1, self._settings.grace_ms)])
 
     async def sweep(self, node_id: str | None = None) -> Swept:
         """Remove a slice of what has lapsed: of this node (``None``) single leases, of another one all if its own has ended."""
         whose = self._node_id if node_id is None else node_id
         keys = [*self._keys, self._leases_of(whose), self._nodes]
         kind = "own" if node_id is None else "other"
-        async with self._asking():
-            more, *pairs = await self._sweep(keys=keys, args=[self._channels, whose, SLICE_LEN_MAX, kind])
+        more, *pairs = await self._sweep(keys=keys, args=[self._channels, whose, SLICE_LEN_MAX, kind])
         seen = zip(pairs[::2], pairs[1::2], strict=True)
         return Swept({mechanic_id: _instant_or_none(at_ms) for mechanic_id, at_ms in seen}, has_more=bool(more))
 
@@ -154,8 +146,7 @@ class Leases:
                 last_seen = NEVER if one.last_seen_ms is None else one.last_seen_ms
                 flags = (int(one.on_duty), int(one.is_busy), int(one.has_push))
                 arguments += (one.mechanic_id, one.version, *flags, last_seen)
-            async with self._asking():
-                messages = await self._facts(keys=self._keys, args=arguments)
+            messages = await self._facts(keys=self._keys, args=arguments)
             statuses |= {status.mechanic_id: status for status in map(parse, messages)}
         return statuses
 
@@ -169,8 +160,7 @@ class Leases:
                 pipeline.zmscore(self._keys[1], theirs)
                 return await pipeline.execute()
 
-        async with self._asking():
-            packed, seen = await self._link.ask(self._keys[0], look_up)
+        packed, seen = await self._link.ask(self._keys[0], look_up)
         statuses: dict[str, MechanicStatus] = {}
         for mechanic_id, fields, seen_at in zip(theirs, packed, seen, strict=True):
             # What does not look like a status is as good as unknown; ``status.lua`` sees it so, too.
@@ -181,20 +171,10 @@ class Leases:
 
     async def available_count(self) -> int:
         """Return how many are online, on duty and not in a session."""
-        async with self._asking():
-            return await self._link.ask(self._keys[2], lambda redis: redis.scard(self._keys[2]))
+        return await self._link.ask(self._keys[2], lambda redis: redis.scard(self._keys[2]))
 
     def _leases_of(self, node_id: str) -> str:
         return self.key(f"leases:{node_id}")
-
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        try:
-            # The client's own time-out is for each attempt, and a cluster's client makes several.
-            with anyio.fail_after(self._settings.redis_timeout_s):
-                yield
-        except TimeoutError as error:
-            raise RedisUnavailable(f"Redis did not answer within {self._settings.redis_timeout_s:g} s.") from error
 
 
 def parse(message: str) -> MechanicStatus:

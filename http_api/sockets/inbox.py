@@ -127,7 +127,10 @@ class Inbox:
             if connection.connection_id != delivery.except_connection_id:
                 connection.withdraw(offer_id, frame)
 
-        await in_slices(WORK, self._mechanics.all(), withdraw)
+        if delivery.was_for_id is not None:
+            each_alone(WORK, self._mechanics.of(delivery.was_for_id), withdraw)
+        else:
+            await in_slices(WORK, self._mechanics.all(), withdraw)
 
 
 def _frame_for(connections: Iterable[Connection], payload: msgspec.Raw, told: Told | None) -> None:

@@ -132,7 +132,7 @@ class MechanicConnection(Connection):
     def hear_standing(self, standing: Standing) -> None:
         """Their standing has changed, here or anywhere: the next broadcast is judged by it.
 
-        What they are told follows SQL, in turn with this connection's own changes: the news may be older than those.
+        What they are told of it comes in turn with this connection's own changes.
         """
         if 0 < standing.version < self.standing.version:
             # Told late, by a node that has taken it over.
@@ -141,9 +141,9 @@ class MechanicConnection(Connection):
         self.standing = standing
         self._has_heard_standing = True
         self._was_eligible &= may_get_broadcast(standing)
-        # A job in hand may be about to take over what it has read from SQL before this news; then it is read once more.
+        # A job in hand may be about to say what it has read from SQL before this news.
         if (is_news or self.has_jobs) and self.is_open:
-            self.enqueue(self._reread_standing, key="standing")
+            self.enqueue(self._catch_up_standing, key="standing")
 
     def show(self, shown: ShownOffer["MechanicConnection"], frame: bytes, now_s: float) -> None:
         """Send an offer, unless this socket shows it already."""
@@ -198,7 +198,7 @@ class MechanicConnection(Connection):
             self._was_eligible = may_get_broadcast(self.standing)
         else:
             # The offers were chosen by what was true before.
-            self.enqueue(self._reread_standing, key="standing")
+            self.enqueue(self._catch_up_standing, key="standing")
 
     async def refresh(self) -> None:
         """Their standing, offers that came or went unheard, and sessions that began or ended."""
@@ -252,10 +252,12 @@ class MechanicConnection(Connection):
         elif self._follow(standing, is_answer=True):
             await self._send_open_offers()
 
-    async def _reread_standing(self) -> None:
-        """Follow what SQL says of their standing, now or once SQL can be read."""
+    async def _catch_up_standing(self) -> None:
+        """Follow what was heard of their standing; where it has no version, what SQL says, now or once it can be read."""
+        standing: Standing | None = self.standing
         try:
-            standing = (await self._parts.reader.standings([self.account_id])).get(self.account_id)
+            if not self.standing.version:
+                standing = (await self._parts.reader.standings([self.account_id])).get(self.account_id)
             if standing is None:
                 self._leave_unknown()
             elif self._follow(standing, is_answer=False):
@@ -274,7 +276,12 @@ class MechanicConnection(Connection):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _follow(self, standing: Standing, *, is_answer: bool) -> bool:
-        """Take over what SQL says and say what has changed; ``True`` if the offers that are open are to be sent now."""
+        """Take over what was read, unless something newer was heard meanwhile, and say what has changed.
+
+        ``True`` if the offers that are open are to be sent now.
+        """
+        if standing.version < self.standing.version:
+            standing = self.standing
         self.standing = standing
         if is_answer or standing.on_duty != self._told_on_duty:
             self._told_on_duty = standing.on_duty

@@ -8,6 +8,7 @@ import pytest
 from dispatch.deliveries import FrameToMechanic, StandingChanged, Withdraw
 from dispatch.eligibility import Standing
 from http_api.sockets import close_codes, stale
+from http_api.sockets.mechanic import MechanicConnection
 from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, a_request, an_offer, an_update, stage
 
 
@@ -81,6 +82,21 @@ async def test_who_goes_on_duty_while_the_snapshot_is_read_gets_the_offers_after
         welcome, offer = phone.hears()
         assert (welcome["on_duty"], welcome["offers"]) == (True, [])
         assert offer["offer"]["offer_id"] == "o1"
+
+
+async def test_a_change_of_duty_that_was_heard_is_passed_on_as_it_was_heard_and_an_older_one_is_not():
+    # What SQL says is not asked for: the news has a version.
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.tell(StandingChanged("mike", on_duty=False, is_busy=False, version=7))
+        await here.settled()
+        assert [heard["on_duty"] for heard in phone.hears()] == [False]
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=6))
+        await here.settled()
+        assert phone.hears() == []
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=8))
+        await here.settled()
+        assert [heard["on_duty"] for heard in phone.hears()] == [True]
 
 
 async def test_a_heartbeat_is_acknowledged_and_heard_by_presence():
@@ -316,6 +332,25 @@ async def test_a_withdrawal_reaches_only_who_shows_the_offer():
         await here.tell(Withdraw("o1", "cancelled"))
         assert phone.hears_kinds() == ["offer_withdrawn"]
         assert off_duty.hears() == []
+
+
+async def test_the_withdrawal_of_a_priority_offer_is_looked_for_on_its_mechanic_s_devices_alone(monkeypatch):
+    # Of ten thousand sockets two can show it.
+    looked_at: list[str] = []
+    withdraw = MechanicConnection.withdraw
+
+    def counted(connection: MechanicConnection, offer_id: str, frame: bytes) -> None:
+        looked_at.append(connection.account_id)
+        withdraw(connection, offer_id, frame)
+
+    async with stage() as here:
+        phone, tablet, *_ = [await here.mechanic(one) for one in ("mike", "mike", "jane", "tom")]
+        await here.offer(an_offer("o1", "priority"), to="mike")
+        assert (phone.hears_kinds(), tablet.hears_kinds()) == (["offer"], ["offer"])
+        monkeypatch.setattr(MechanicConnection, "withdraw", counted)
+        await here.tell(Withdraw("o1", "expired", was_for_id="mike"))
+        assert (phone.hears_kinds(), tablet.hears_kinds()) == (["offer_withdrawn"], ["offer_withdrawn"])
+        assert looked_at == ["mike", "mike"]
 
 
 async def test_a_declined_broadcast_is_withdrawn_on_the_devices_of_that_mechanic_alone():
