@@ -72,7 +72,6 @@ class LeasedRows(Generic[Row]):
         With ``which``, those rows instead, due or not, in the order of their ids, so that a caller can go through all of them.
         """
         now_ms = self._clock.now_ms()
-        wanted = and_(self._is_open, self._due <= now_ms if which is None else which)
         if which is None:
             # Every idle node looks twice a second: so it is cheap, and does not stand in line to write.
             due = await self._database.query(self._look(now_ms=now_ms, limit=count_max + len(skip)))
@@ -81,19 +80,23 @@ class LeasedRows(Generic[Row]):
             async with self._database.read() as session:
                 ids = list(
                     await session.exec(
-                        select(self._table.id).where(wanted).order_by(col(self._table.id)).limit(count_max)
+                        select(self._table.id)
+                        .where(self._is_open, which)
+                        .order_by(col(self._table.id))
+                        .limit(count_max)
                     )
                 )
         claimed: dict[str, Row] = {}
 
         async def claim(together: Sequence[str]) -> None:
-            claimed.update(await self._claim(together, wanted, now_ms))
+            claimed.update(await self._claim(together, which, now_ms))
 
         # A row that cannot even be read is found by halves, and counted like one that cannot be worked on.
         await in_halves(ids, claim, self._unreadable)
         return [claimed[row_id] for row_id in ids if row_id in claimed]
 
-    async def _claim(self, ids: Sequence[str], wanted: ColumnElement[bool], now_ms: int) -> dict[str, Row]:
+    async def _claim(self, ids: Sequence[str], which: ColumnElement[bool] | None, now_ms: int) -> dict[str, Row]:
+        wanted = and_(self._is_open, self._due <= now_ms if which is None else which)
         values: dict[str, Any] = {self._due_name: now_ms + self._lease_ms}
         if self._counts_attempts:
             attempts: ColumnElement[int] = literal_column("attempts")

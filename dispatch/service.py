@@ -41,7 +41,7 @@ from dispatch.views import request_view
 from infra.clock import RedisClock
 from infra.database import Database
 from infra.loops import in_halves, keep_running
-from infra.metrics import FALLBACK_LATENESS
+from infra.metrics import LATENESS_OF
 from infra.statements import Statement, Transaction
 from models import tables
 from models.errors import DatabaseUnavailable, Unavailable
@@ -375,7 +375,7 @@ class Dispatch:
         for window in (move.before.offer for move in moves):
             assert window is not None, "only an open window can end"
             late_ms[window.offer_id] = now_ms - window.ends_at_ms
-            FALLBACK_LATENESS.labels(window.kind.value).observe(late_ms[window.offer_id] / 1000)
+            LATENESS_OF[window.kind].observe(late_ms[window.offer_id] / 1000)
         self._log.info("windows_ended", count=len(late_ms), late_ms_max=max(late_ms.values()), offer_ids=list(late_ms))
 
     async def _reconcile(self) -> None:

@@ -10,6 +10,7 @@ of failing half-way with SQLITE_BUSY when a reading transaction wants to become 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from types import TracebackType
 from typing import NoReturn, TypeVar, TypeVarTuple
 
 import anyio
@@ -89,23 +90,25 @@ class Database:
         Raises ``DatabaseUnavailable`` when the connection is lost or ``within_s`` is over; the transaction then did not happen, or
         its commit's fate is unknown, so callers' work must be idempotent. Cancellation waits for the end of the block.
         """
-        async with _bounded(within_s), self._turn, self._writes() as session, session.begin():
-            yield session
+        with _Bounded(within_s):
+            async with self._turn, self._writes() as session, session.begin():
+                yield session
 
     @asynccontextmanager
     async def read(self, *, within_s: float = TRANSACTION_TIMEOUT_S) -> AsyncIterator[AsyncSession]:
         """One reading transaction, bounded and shielded like a writing one."""
-        async with _bounded(within_s), self._reads() as session:
-            yield session
+        with _Bounded(within_s):
+            async with self._reads() as session:
+                yield session
 
     async def commit(self, work: Transaction[T], *, within_s: float = TRANSACTION_TIMEOUT_S) -> T:
         """Run a writing transaction; return what has come of it. For the rest as ``write``."""
-        async with _bounded(within_s):
+        with _Bounded(within_s):
             return await self._driver.commit(work)
 
     async def query(self, work: Transaction[T], *, within_s: float = TRANSACTION_TIMEOUT_S) -> T:
         """Run a reading transaction; return what has come of it. For the rest as ``read``."""
-        async with _bounded(within_s):
+        with _Bounded(within_s):
             return await self._driver.query(work)
 
     async def ping(self) -> None:
@@ -146,18 +149,28 @@ def async_url(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-@asynccontextmanager
-async def _bounded(within_s: float) -> AsyncIterator[None]:
-    """Bound a transaction in time, let it finish when its task is cancelled, and say so when the database is away.
+class _Bounded:
+    """Bounds a transaction in time, lets it finish when its task is cancelled, and says so when the database is away.
 
     A transaction that is cancelled half-way costs its connection, and the drivers clean up after it in tasks of their own; short
     ones are finished sooner than that.
     """
-    try:
-        with anyio.fail_after(within_s, shield=True):
-            yield
-    except _BROKEN as error:
-        _raise_translated(error)
+
+    def __init__(self, within_s: float) -> None:
+        self._within_s = within_s
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + within_s, shield=True)
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._scope.__exit__(kind, error, traceback)
+        if self._scope.cancelled_caught:
+            raise DatabaseUnavailable(f"The database does not answer: not within {self._within_s:g} s.") from error
+        if isinstance(error, _BROKEN):
+            _raise_translated(error)
 
 
 def _raise_translated(error: Exception) -> NoReturn:

@@ -31,6 +31,5 @@ LOOPS_DIED = Counter(
     registry=REGISTRY,
 )
 
-for kind in ("priority", "broadcast"):
-    # There from the first scrape on: a series that begins with its first event hides that event from rates.
-    FALLBACK_LATENESS.labels(kind)
+LATENESS_OF = {kind: FALLBACK_LATENESS.labels(kind) for kind in ("priority", "broadcast")}
+"""There from the first scrape on: a series that begins with its first event hides that event from rates."""

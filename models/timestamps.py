@@ -1,6 +1,7 @@
 """Instants: integers of milliseconds since the epoch inside, RFC 3339 UTC text on the wire."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 FIRST_MS = -62_135_596_800_000
 LAST_MS = 253_402_300_799_999
@@ -14,7 +15,13 @@ def rfc3339(at_ms: int) -> str:
     whose instant makes no sense must not fail the answer about all others.
     """
     seconds, ms = divmod(min(max(at_ms, FIRST_MS), LAST_MS), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{ms:03d}Z"
+    return f"{_to_the_second(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _to_the_second(seconds: int) -> str:
+    # A request's story and a batch of windows name the same few seconds over and over.
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def rfc3339_or_none(at_ms: int | None) -> str | None:
