@@ -85,17 +85,20 @@ class DueWork(Generic[Row]):
     async def _claim_on(self) -> None:
         while True:
             self._woken = anyio.Event()
-            if self._room:
-                # All places, until it is known how many are needed: nobody else is to have them meanwhile.
-                places, self._room = self._room, 0
-                rows: Sequence[Row] = ()
+            rows: Sequence[Row] = ()
+            places = (self._room + 1) // 2
+            if places:
+                # Kept until it is known how many are needed. Only half of them: for what arrives meanwhile there is room, too.
+                self._room -= places
                 try:
                     rows = await self._claimed(places)
                 finally:
                     self._room += places - len(rows)
                 for row in rows:
                     self.start(row)
-            self._may_be_more = self._room == 0
+            self._may_be_more = len(rows) == places
+            if self._may_be_more and self._room:
+                continue
             with anyio.move_on_after(POLL_S):
                 await self._woken.wait()
 
