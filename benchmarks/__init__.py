@@ -5,6 +5,7 @@ options.py      how much of it
 presence.py     memory, heartbeats, status changes, new connections
 soak.py         as many mechanics as one process takes, for minutes
 dispatch.py     windows that end together, one broadcast for everybody, accepts
+transitions.py  one of each alone, as many as a core bears, and half of that
 webhook.py      Stripe's events, many in a second
 
 contenders.py   Pitlane and its peers: how each is started and spoken to

@@ -8,7 +8,7 @@ from typing import Final
 
 import anyio
 
-from benchmarks import contenders, dispatch, presence, soak, webhook
+from benchmarks import contenders, dispatch, presence, soak, transitions, webhook
 from benchmarks.cores import Cores, raise_open_files_limit
 from benchmarks.options import Options
 from benchmarks.report import Report
@@ -18,9 +18,10 @@ BENCHES: Final = {
     "presence": presence.measure,
     "presence-soak": soak.measure,
     "dispatch": dispatch.measure,
+    "transitions": transitions.measure,
     "webhook": webhook.measure,
 }
-BY_DEFAULT: Final = ("presence", "dispatch", "webhook")
+BY_DEFAULT: Final = ("presence", "dispatch", "transitions", "webhook")
 
 
 def main(arguments: list[str]) -> int:
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--windows", type=int, metavar="N", help="deadlines that end together (dispatch)")
     parser.add_argument("--repeats", type=int, metavar="N", help="the table shows medians over these")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds of each measured stretch")
-    parser.add_argument("--database", choices=[Sqlite.name, Postgres.name], help="on this one only (dispatch, webhook)")
+    parser.add_argument("--database", choices=[Sqlite.name, Postgres.name], help="on this one only (not presence)")
     parser.add_argument("--without-peers", action="store_true", help="Pitlane alone")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     return parser

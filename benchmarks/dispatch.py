@@ -69,8 +69,9 @@ class Lateness:
     of: str
     windows: int
     late_ms: list[float]
-    cpu_ms: float | None = None
-    """Server CPU per window."""
+    """In the order of their ends, as far as that is known."""
+    used: Usage | None = None
+    """What the server used from the first end until the last was seen."""
 
     @property
     def missing(self) -> int:
@@ -83,8 +84,9 @@ class Accepted:
 
     store: str
     after_ms: list[float] = field(default_factory=list)
+    share_meanwhile: float | None = None
     per_s: float | None = None
-    server_share: float | None = None
+    share_together: float | None = None
 
 
 async def measure(options: Options, cores: Cores, folder: Path) -> Report:
@@ -184,14 +186,16 @@ async def _windows(store: Store, on: Ground, people: People, count: int, within_
         await move_windows(
             on.database_url, on.redis_url, {offers[request_id]: at_ms for request_id, at_ms in ends_at_ms.items()}
         )
+        await anyio.sleep((first_end_ms - wall_clock_ms()) / 1000)
         before = Usage.of(node.pid)
-        await updates.reached(count, lead_s + within_s + PATIENCE_S + count * PATIENCE_PER_WINDOW_S)
-        cpu_ms = (Usage.of(node.pid) - before).cpu_s * 1000 / count
+        await updates.reached(count, within_s + PATIENCE_S + count * PATIENCE_PER_WINDOW_S)
+        used = Usage.of(node.pid) - before
         await crowd.disperse()
-    late_ms = [at_ms - ends_at_ms[request_id] for request_id, at_ms in updates.heard_at_ms.items()]
+    heard_at_ms = updates.heard_at_ms
+    late_ms = [heard_at_ms[name] - at_ms for name, at_ms in ends_at_ms.items() if name in heard_at_ms]
     if late_ms and min(late_ms) < 0:
         raise RuntimeError(f"a window ended {-min(late_ms):.1f} ms before its time")
-    return Lateness(f"Pitlane on {store.name}, to the customer's socket", count, late_ms, cpu_ms)
+    return Lateness(f"Pitlane on {store.name}, to the customer's socket", count, late_ms, used)
 
 
 def time_ms() -> float:
@@ -336,10 +340,12 @@ async def _accepts(store: Store, on: Ground, people: People, size: Size) -> Acce
         turns = [(by_account[one.mechanic_id], *pair) for one, pair in zip(wanted, offers.items(), strict=True)]
         half = len(turns) // 2
         sent_at_ms: dict[str, float] = {}
+        before = Usage.of(node.pid)
         for client, request_id, offer_id in turns[:half]:
             sent_at_ms[request_id] = time_ms()
             client.send(crowd.dialect.say("accept", offer_id=offer_id))
             await anyio.sleep(1 / ACCEPTS_PER_S)
+        found.share_meanwhile = (Usage.of(node.pid) - before).share
         await updates.reached(half, PATIENCE_S)
         if missing := half - len(updates.heard_at_ms):
             raise RuntimeError(f"customers were not told of {missing} accepts")
@@ -350,7 +356,7 @@ async def _accepts(store: Store, on: Ground, people: People, size: Size) -> Acce
             client.send(crowd.dialect.say("accept", offer_id=offer_id))
         await _until(lambda: taken >= len(turns))
         used = Usage.of(node.pid) - before
-        found.per_s, found.server_share = (len(turns) - half) / used.at_s, used.share
+        found.per_s, found.share_together = (len(turns) - half) / used.at_s, used.share
         await crowd.disperse()
     return found
 
@@ -361,13 +367,28 @@ async def _accepts(store: Store, on: Ground, people: People, size: Size) -> Acce
 def _lateness_table(found: list[Lateness], within_s: float, skipped: list[str]) -> Table:
     table = Table(
         f"Deadlines that end within the same {within_s:g} s: how late, in ms",
-        ["", "deadlines", "p50", "p99", "latest", "not seen", "server CPU each"],
+        [
+            "",
+            "deadlines",
+            "p50",
+            "p99",
+            "p99 of the middle",
+            "latest",
+            "not seen",
+            "server CPU each",
+            "server, % of a core",
+        ],
     )
     for one in found:
-        figures: list[float | None] = [None, None, None]
+        figures: list[float | None] = [None, None, None, None]
         if one.late_ms:
-            figures = [percentile(one.late_ms, 0.5), percentile(one.late_ms, 0.99), max(one.late_ms)]
-        table.add(one.of, float(one.windows), *figures, float(one.missing), one.cpu_ms)
+            edge = len(one.late_ms) // 10
+            in_the_middle = percentile(one.late_ms[edge : len(one.late_ms) - edge], 0.99) if one.used else None
+            figures = [percentile(one.late_ms, 0.5), percentile(one.late_ms, 0.99), in_the_middle, max(one.late_ms)]
+        used: list[float | None] = [None, None]
+        if one.used:
+            used = [one.used.cpu_s * 1000 / one.windows, one.used.share * 100]
+        table.add(one.of, float(one.windows), *figures, float(one.missing), *used)
     table.notes.append(
         "Pitlane's row is the whole way: the window's end committed in SQL with its timeline, the broadcast opened, and the "
         "customer's `request_update` on the wire. The others only notice that it is time. None of Pitlane's came early."
@@ -376,6 +397,7 @@ def _lateness_table(found: list[Lateness], within_s: float, skipped: list[str]) 
         "One server on one core; the customers' sockets, Redis and PostgreSQL share another. Where the server's CPU for a window "
         "is more than the time between two of them, windows queue."
     )
+    table.notes.append("The middle leaves out the first and the last tenth of the deadlines.")
     table.notes.append("arq runs a thousand jobs side by side instead of its ten, and otherwise as it comes.")
     table.notes += skipped
     return table
@@ -397,9 +419,19 @@ def _broadcast_table(found: dict[str, Reached], size: Size) -> Table:
 def _accepts_table(found: list[Accepted], size: Size) -> Table:
     table = Table(
         f"Accepts: {size.accepts - size.accepts // 2} together, and {size.accepts // 2} at {ACCEPTS_PER_S} a second",
-        ["", "accepts per second", "server, % of a core", "accept → customer's update, p50, ms", "p99, ms"],
+        [
+            "",
+            "together: accepts per second",
+            "server, % of a core",
+            f"at {ACCEPTS_PER_S} a second: accept → customer's update, p50, ms",
+            "p99, ms",
+            "server, % of a core",
+        ],
     )
     for one in found:
-        share = None if one.server_share is None else one.server_share * 100
-        table.add(one.store, one.per_s, share, percentile(one.after_ms, 0.5), percentile(one.after_ms, 0.99))
+        together, meanwhile = (
+            None if share is None else share * 100 for share in (one.share_together, one.share_meanwhile)
+        )
+        late = percentile(one.after_ms, 0.5), percentile(one.after_ms, 0.99)
+        table.add(one.store, one.per_s, together, *late, meanwhile)
     return table

@@ -65,6 +65,8 @@ class Figures:
     changes_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Latencies by what changed, of all repeats together."""
     changes_missed: int = 0
+    duty_share: list[float | None] = field(default_factory=list)
+    """Of one core, both servers together, while duty changes."""
 
 
 @dataclass(frozen=True)
@@ -235,12 +237,14 @@ async def _two_servers(
             # Everybody's heartbeats go on meanwhile.
             beating = [*clients, *customers]
             tasks.start_soon(lambda: crowd.beat_for_ever(beating, interval_s=HEARTBEAT_INTERVAL_S))
+            before = Usage.of(one.pid, other.pid)
             on_duty = dict.fromkeys((client.account_id for client in watched), True)
             for client in itertools.islice(itertools.cycle(watched), size.toggles):
                 turned = on_duty[client.account_id] = not on_duty[client.account_id]
                 watching.made(client.account_id, "available" if turned else "off_duty")
                 client.send(contender.dialect.say("set_availability", on_duty=turned))
                 await anyio.sleep(1 / TOGGLES_PER_S)
+            found.duty_share.append((Usage.of(one.pid, other.pid) - before).share)
             found.changes_missed += await watching.settled()
             found.changes_ms["duty"] += watching.take()
 
@@ -293,6 +297,7 @@ def _table(figures: dict[str, Figures], size: Size, without_peers: str) -> Table
                 values[0],
                 *(compared(values[0], value) for value in values[1:]),
             )
+    row("both servers while duty changes, % of a core", "duty_share", 100)
     if any(each.changes_missed for each in figures.values()):
         table.add("status changes that never came", *(float(each.changes_missed) for each in figures.values()))
     table.notes.append(

@@ -31,5 +31,12 @@ LOOPS_DIED = Counter(
     registry=REGISTRY,
 )
 
+SQL_STATEMENTS = Counter(
+    "pitlane_sql_statements_total",
+    "Statements of what happens often, by the name of their file; executed for many at once, one counts as one",
+    ["name"],
+    registry=REGISTRY,
+)
+
 LATENESS_OF = {kind: FALLBACK_LATENESS.labels(kind) for kind in ("priority", "broadcast")}
 """There from the first scrape on: a series that begins with its first event hides that event from rates."""

@@ -19,6 +19,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from infra.metrics import SQL_STATEMENTS
+
 ONLY_FOR = re.compile(r"\s*-- (sqlite|postgresql)$")
 PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 """But not PostgreSQL's ``::type``."""
@@ -58,6 +60,7 @@ class Statement(Generic[Row]):
         self.parameters = tuple(dict.fromkeys(PARAMETER.findall(_without_comments(lines))))
         self.sqlite = self._text(lines, "sqlite", mark="?")
         self.postgresql = self._text(lines, "postgresql", mark="$")
+        self._executed = SQL_STATEMENTS.labels(self.name)
         self._row = row
         self._columns = _fields(row)
         self._json = json
@@ -74,6 +77,7 @@ class Statement(Generic[Row]):
         many = [[one[name] for name in self.parameters] for one in arguments]
         if not many:
             return []
+        self._executed.inc()
         found = yield Call(self, many)
         return [self._typed(columns) for columns in found]
 

@@ -28,7 +28,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(PATIENCE_S + 20)
 def test_each_benchmark_prints_its_tables_and_says_what_was_left_out() -> None:
-    done = bench("presence", "presence-soak", "dispatch", "webhook", *TINY, *ALONE)
+    done = bench("presence", "presence-soak", "dispatch", "transitions", "webhook", *TINY, *ALONE)
     assert done.returncode == 0, done.stderr
     for row in (
         "server CPU per heartbeat",
@@ -37,10 +37,11 @@ def test_each_benchmark_prints_its_tables_and_says_what_was_left_out() -> None:
         "Pitlane on SQLite, to the customer's socket",
         "from the wish to the last socket",
         "accept → customer's update",
+        "SQLite: a window ends by itself",
         "SQLite, checkout.session.completed",
     ):
         assert row in done.stdout
-    assert done.stdout.count("Measured ") == 4
+    assert done.stdout.count("Measured ") == 5
     assert "The peers are skipped: --without-peers." in done.stdout
     assert "PostgreSQL is skipped: --database SQLite." in done.stdout
 
