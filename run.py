@@ -160,7 +160,8 @@ async def node(
             payments=money.payments,
             favorites=Favorites(database, clock, presence),
             plans=Plans(database),
-            push=parts.push,
+            subscriptions=parts.subscriptions,
+            vapid=parts.vapid,
             tokens=tokens,
             tickets=tickets,
         )

@@ -10,7 +10,11 @@ from dispatch.money.refunds import Refunds
 from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
 from dispatch.outbox import Outbox
-from dispatch.push import Push
+from dispatch.push.planner import Planner
+from dispatch.push.road import PushRoad, TrustedHosts
+from dispatch.push.sender import Sender
+from dispatch.push.subscriptions import Subscriptions
+from dispatch.push.vapid import Vapid
 from dispatch.reading.ops import OpsReader
 from dispatch.reading.reader import Reader
 from dispatch.request import Windows
@@ -43,15 +47,23 @@ class DispatchParts:
         secret_key: str,
         contact: str,
     ) -> None:
-        """``secret_key`` and ``contact`` are what pushes are signed with: see ``Push``."""
+        """``secret_key`` and ``contact``: see ``Vapid``."""
         self.outbox = Outbox(database, clock, settings)
-        self.push = Push(
+        trusted = TrustedHosts.of(settings.push_trusted_hosts)
+        self.vapid = Vapid(database, clock, secret_key=secret_key, contact=contact)
+        self.subscriptions = Subscriptions(
+            database=database, clock=clock, outbox=self.outbox, settings=settings, trusted=trusted
+        )
+        planner = Planner(
+            database=database, clock=clock, presence=presence, broadcast_push_max=settings.broadcast_push_max
+        )
+        sender = Sender(
             database=database,
             clock=clock,
-            outbox=self.outbox,
-            settings=settings,
-            secret_key=secret_key,
-            contact=contact,
+            planner=planner,
+            subscriptions=self.subscriptions,
+            road=PushRoad(trusted),
+            vapid=self.vapid,
         )
         self.deadlines = Deadlines(link, clock, settings)
         self.reader = Reader(database, clock)
@@ -70,10 +82,15 @@ class DispatchParts:
             clock=clock,
             presence=presence,
             deadlines=self.deadlines,
-            push=self.push,
+            planner=planner,
             outbox=self.outbox,
         )
-        self.loops: Loops = {"outbox": self.outbox.run, "push": self.push.run, "dispatch": self.dispatch.run}
+        self.loops: Loops = {
+            "outbox": self.outbox.run,
+            "push_planner": planner.run,
+            "push": sender.run,
+            "dispatch": self.dispatch.run,
+        }
 
 
 class MoneyParts:

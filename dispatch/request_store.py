@@ -109,14 +109,16 @@ def record(request_id: str, event: str, details: Details, *, now_ms: int) -> Tra
     """Add a line to the story that no transition tells (delivered, refunded), and let the version grow with it."""
     stored = yield from load(request_id)
     assert stored is not None, "requests are never deleted"
-    messages, _ = yield from commit([noted(stored, event, details)], now_ms=now_ms)
+    messages, _ = yield from commit([noted(stored, [event], details)], now_ms=now_ms)
     return messages
 
 
-def noted(stored: StoredRequest, event: str, details: Details) -> Move:
-    """Return the move that only adds a line to the story."""
+def noted(stored: StoredRequest, events: Sequence[str], details: Details) -> Move:
+    """Return the move that only adds lines to the story."""
     before = stored.as_decided_by()
-    return Move(stored, before, replace(before, version=before.version + 1), [Record(event, details)])
+    return Move(
+        stored, before, replace(before, version=before.version + 1), [Record(event, details) for event in events]
+    )
 
 
 def _values(move: Move) -> dict[str, object]:

@@ -36,7 +36,7 @@ from dispatch.request import (
     step,
 )
 from dispatch.request_store import LOCK_REQUEST_OF_OFFER, LOCK_WINDOWS, LockedOffer, LostRace, Move
-from dispatch.stored import READ_REQUESTS, REQUESTS_OF_OFFERS, SQL, Named, StoredRequest
+from dispatch.stored import READ_REQUESTS, REQUESTS_OF_OFFERS, SQL, StoredRequest
 from dispatch.views import request_view
 from infra.clock import RedisClock
 from infra.database import Database
@@ -63,7 +63,17 @@ TAKEN_LEN_MAX = 1_000
 IN_SESSION = (RequestStatus.ACCEPTED, RequestStatus.IN_PROGRESS)
 
 SET_ON_DUTY = Statement(SQL / "set_on_duty.sql", Facts)
-ACKNOWLEDGE_OFFER = Statement(SQL / "acknowledge_offer.sql", Named)
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """A row of ``acknowledge_offer``: what it has noted that had not been before."""
+
+    is_delivered: bool
+    is_seen: bool
+
+
+ACKNOWLEDGE_OFFER = Statement(SQL / "acknowledge_offer.sql", Acknowledged)
 
 
 @dataclass(frozen=True)
@@ -154,18 +164,22 @@ class Dispatch:
             return outcome
         return None if mechanic_id in outcome.stored.excluded else outcome.refusal
 
-    async def acknowledge(self, mechanic_id: str, offer_id: str) -> None:
-        """Note, once, that a priority offer has reached the favourite's app, and tell the customer."""
+    async def acknowledge(self, mechanic_id: str, offer_id: str, *, seen: bool = False) -> None:
+        """Note, once, that a priority offer has reached the favourite's app, or that a person could see it; tell the customer."""
         now_ms = self._clock.now_ms()
 
         def work() -> Transaction[list[Message]]:
             locked = yield from LOCK_REQUEST_OF_OFFER(offer_id=offer_id, mechanic_id=mechanic_id)
             if not locked or locked[0].mechanic_id != mechanic_id:
                 return []
-            if not (yield from ACKNOWLEDGE_OFFER(offer_id=offer_id, at_ms=now_ms)):
+            noted = yield from ACKNOWLEDGE_OFFER(offer_id=offer_id, at_ms=now_ms, is_seen=seen)
+            if not noted:
                 return []
             [stored] = yield from READ_REQUESTS(ids=[locked[0].request_id])
-            move = request_store.noted(stored, "delivered", {"mechanic_id": mechanic_id})
+            events = [
+                event for event, is_new in (("delivered", noted[0].is_delivered), ("seen", noted[0].is_seen)) if is_new
+            ]
+            move = request_store.noted(stored, events, {"mechanic_id": mechanic_id})
             messages, _ = yield from request_store.commit([move], now_ms=now_ms)
             yield from self._outbox.add(messages)
             return messages

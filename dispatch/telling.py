@@ -24,7 +24,7 @@ from dispatch.notices import (
     offer_to,
 )
 from dispatch.outbox import Outbox
-from dispatch.push import Push
+from dispatch.push.planner import Planner
 from dispatch.request import ends_at_ms
 from dispatch.stored import READ_REQUESTS, REQUESTS_OF_OFFERS, StoredRequest
 from dispatch.views import names_in
@@ -52,7 +52,7 @@ class Telling:
         clock: RedisClock,
         presence: Presence,
         deadlines: Deadlines,
-        push: Push,
+        planner: Planner,
         outbox: Outbox,
     ) -> None:
         self._database = database
@@ -60,7 +60,7 @@ class Telling:
         self._clock = clock
         self._presence = presence
         self._deadlines = deadlines
-        self._push = push
+        self._planner = planner
         self._channel = deliveries.channel(link)
         # The most urgent first: a card that is gone, whoever may take the request, and who waits for it.
         outbox.on(self._requests, OfferClosed, OfferWithdrawnFrom, OfferOpened, RequestChanged, FavoriteToPrompt)
@@ -97,7 +97,8 @@ class Telling:
         )
         # What time ended is taken off the clock by the node that had claimed it there.
         self._deadlines.forget(*(one.offer_id for one in closed if one.reason is not WithdrawReason.EXPIRED))
-        await self._push_to_absent([one for one in offers if one.mechanic_id is not None])
+        if offers:
+            self._planner.look_soon()
 
     async def _offers(self, notices: Sequence[OfferOpened]) -> list[OfferTo]:
         return [
@@ -121,14 +122,6 @@ class Telling:
             for row in rows
             if (window := row.offer) is not None and window.offer_id in offer_ids
         ]
-
-    async def _push_to_absent(self, offers: Sequence[OfferTo]) -> None:
-        favorites = {one.mechanic_id for one in offers if one.mechanic_id is not None}
-        statuses = await self._presence.status_of(favorites) if favorites else {}
-        for one in offers:
-            status = None if one.mechanic_id is None else statuses.get(one.mechanic_id)
-            if status is not None and status.reachable == "push":
-                self._push.send_soon(status.mechanic_id, one.offer, expires_at_ms=one.expires_at_ms)
 
     async def _updates(self, notices: Sequence[RequestChanged]) -> list[deliveries.Delivery]:
         newest: dict[str, Seen] = {}

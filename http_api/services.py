@@ -7,7 +7,8 @@ from dispatch.favorites import Favorites
 from dispatch.money.checkout import Checkouts
 from dispatch.money.payments import Payments
 from dispatch.money.plans import Plans
-from dispatch.push import Push
+from dispatch.push.subscriptions import Subscriptions
+from dispatch.push.vapid import Vapid
 from dispatch.reading.ops import OpsReader
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
@@ -36,6 +37,7 @@ class Services:
     payments: Payments
     favorites: Favorites
     plans: Plans
-    push: Push
+    subscriptions: Subscriptions
+    vapid: Vapid
     tokens: Tokens
     tickets: Tickets

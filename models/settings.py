@@ -56,6 +56,10 @@ class DispatchSettings:
     failure_retry_max_ms: int = 60_000
     failures_max: int = 8
     """An item that has failed so often, unexpectedly, is set aside: with these waits after some two minutes."""
+    broadcast_push_max: int = 200
+    """Mechanics woken for one broadcast."""
+    push_trusted_hosts: str | None = None
+    """Push services of the operator's own; see ``dispatch.push.road``."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ class Settings(BaseSettings):
     heartbeat_interval_s: float = Field(20, gt=0, le=3600)
     presence_timeout_s: float = Field(45, gt=0, le=7200)
     disconnect_grace_s: float = Field(3, ge=0, le=60)
+    broadcast_push_max: int = Field(200, ge=0, le=10_000)
+    push_trusted_hosts: str | None = None
     workers: int = Field(1, ge=1, le=64)
 
     @classmethod
@@ -242,7 +248,10 @@ class Settings(BaseSettings):
     def dispatch(self) -> DispatchSettings:
         """The section for ``dispatch``."""
         return DispatchSettings(
-            priority_window_ms=_ms(self.priority_window_s), broadcast_window_ms=_ms(self.broadcast_window_s)
+            priority_window_ms=_ms(self.priority_window_s),
+            broadcast_window_ms=_ms(self.broadcast_window_s),
+            broadcast_push_max=self.broadcast_push_max,
+            push_trusted_hosts=self.push_trusted_hosts,
         )
 
     def stripe(self) -> StripeSettings:

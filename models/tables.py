@@ -7,7 +7,20 @@ one request per checkout, one open offer per request, one session per mechanic, 
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, MetaData, String, TypeDecorator, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    false,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from models.words import (
@@ -105,6 +118,8 @@ class Mechanic(SQLModel, table=True):
     active_request_id: str | None = None
     """The one session they are in. Set only by an update that requires it to be empty."""
     has_push: bool = False
+    push_broadcasts: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """Whether open requests may wake them, too."""
     facts_version: int = instant(default=1)
     last_seen_at_ms: int | None = instant(default=None)
 
@@ -212,6 +227,18 @@ class Offer(MayFail, table=True):
             postgresql_where=text("closed_at_ms IS NULL"),
         ),
         Index(
+            "ix_offers_unpushed",
+            "id",
+            sqlite_where=text("pushed_at_ms IS NULL AND closed_at_ms IS NULL"),
+            postgresql_where=text("pushed_at_ms IS NULL AND closed_at_ms IS NULL"),
+        ),
+        Index(
+            "ix_offers_pushed",
+            "id",
+            sqlite_where=text("pushed_at_ms IS NOT NULL AND unpushed_at_ms IS NULL"),
+            postgresql_where=text("pushed_at_ms IS NOT NULL AND unpushed_at_ms IS NULL"),
+        ),
+        Index(
             "ix_offers_open",
             "expires_at_ms",
             sqlite_where=text("closed_at_ms IS NULL"),
@@ -229,6 +256,12 @@ class Offer(MayFail, table=True):
     close_reason: WithdrawReason | None = Field(default=None, sa_type=TextOf(WithdrawReason))
     delivered_at_ms: int | None = instant(default=None)
     """When the favourite's app first acknowledged a priority offer."""
+    seen_at_ms: int | None = instant(default=None)
+    """When a person could first see it there."""
+    pushed_at_ms: int | None = instant(default=None)
+    """Since when browsers are being woken for it."""
+    unpushed_at_ms: int | None = instant(default=None)
+    """Since when they are being told that it has ended."""
 
 
 class Exclusion(SQLModel, table=True):
@@ -309,12 +342,59 @@ class Refund(MayFail, table=True):
 
 
 class PushSubscription(MayFail, table=True):
-    """Where a mechanic's browser can be woken (RFC 8030, RFC 8291)."""
+    """Where a browser can be woken (RFC 8030, RFC 8291)."""
 
     __tablename__ = "push_subscriptions"
 
-    mechanic_id: str = Field(foreign_key="accounts.id", index=True)
+    account_id: str = Field(sa_column=Column("mechanic_id", ForeignKey("accounts.id"), index=True, nullable=False))
+    """A mechanic's or a customer's; the column is named after whom there was first."""
     endpoint: str = Field(unique=True)
+    place: str | None = None
+    """The push service that the endpoint is of; ``None`` from a version that does not note it."""
     p256dh: str
     auth: str
+    created_at_ms: int = instant()
+
+
+class PushMessage(SQLModel, table=True):
+    """One message to one browser, until the push service has it. Its id names what it says to whom, so that there is but one."""
+
+    __tablename__ = "push_messages"
+    __table_args__ = (
+        Index(
+            "ix_push_messages_unsent",
+            "place",
+            "due_at_ms",
+            sqlite_where=text("done_at_ms IS NULL"),
+            postgresql_where=text("done_at_ms IS NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    subscription_id: str = Field(
+        sa_column=Column(ForeignKey("push_subscriptions.id", ondelete="CASCADE"), index=True, nullable=False)
+    )
+    place: str
+    about_id: str = Field(index=True)
+    """An offer, or a request."""
+    kind: str
+    topic: str
+    """A later message of a topic replaces the notification of an earlier one (RFC 8030 §5.4)."""
+    payload: str = Field(sa_type=Text)
+    due_at_ms: int = instant()
+    """When it is to be sent; while it is being sent, when somebody else takes it over."""
+    expires_at_ms: int = instant()
+    attempts: int
+    was_forbidden: bool
+    done_at_ms: int | None = instant(default=None)
+
+
+class KeptKey(SQLModel, table=True):
+    """A key that all nodes share and that stays when others are rotated."""
+
+    __tablename__ = "kept_keys"
+
+    name: str = Field(primary_key=True)
+    value: str
+    """Base64."""
     created_at_ms: int = instant()

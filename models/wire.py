@@ -122,9 +122,10 @@ class SetAvailability(Struct, tag_field="type", tag="set_availability"):
 
 
 class OfferAck(Struct, tag_field="type", tag="offer_ack"):
-    """The offer reached the app; it need not be sent again."""
+    """The offer reached the app; it need not be sent again. ``seen``: a person could see it, on a screen that was on."""
 
     offer_id: Id
+    seen: bool = False
 
 
 class Accept(Struct, tag_field="type", tag="accept"):

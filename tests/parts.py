@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +37,8 @@ from dispatch.money.reconciler import Reconciler
 from dispatch.money.refunds import Refunds
 from dispatch.money.stripe_api import StripeApi
 from dispatch.outbox import Outbox
-from dispatch.push import Push
+from dispatch.push.subscriptions import Subscriptions
+from dispatch.push.vapid import Vapid
 from dispatch.reading.ops import OpsReader
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
@@ -206,7 +207,8 @@ class Node:
     database: Database
     presence: Presence
     outbox: Outbox
-    push: Push
+    push: Subscriptions
+    vapid: Vapid
     deadlines: Deadlines
     dispatch: Dispatch
     reader: Reader
@@ -354,6 +356,8 @@ async def running_node(
     """Run one more node; ``without`` names parts whose loops stand still, as if this node had just died there."""
     node_id = new_id()
     stripe = stripe or world.stripe
+    # The tests' push services are on this machine.
+    settings = replace(settings, push_trusted_hosts=settings.push_trusted_hosts or "127.0.0.1")
     database = Database(world.database_url)
     link = RedisLink(world.redis_url, prefix=world.prefix)
     clock = RedisClock(link)
@@ -388,7 +392,8 @@ async def running_node(
         database,
         presence,
         parts.outbox,
-        parts.push,
+        parts.subscriptions,
+        parts.vapid,
         parts.deadlines,
         parts.dispatch,
         parts.reader,

@@ -31,6 +31,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "too_many_favorites": (409, "Too many favourites"),
     "wrong_state": (409, "Not possible in this state"),
     "body_too_large": (413, "The body is too large"),
+    "push_endpoint_refused": (422, "Nothing can be sent to this push endpoint"),
+    "push_keys_refused": (422, "The keys cannot encrypt"),
     "preferred_mechanic_required": (422, "A preferred mechanic is required"),
     "unknown_plan": (422, "No such plan"),
     "validation_failed": (422, "The request is not valid"),

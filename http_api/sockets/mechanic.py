@@ -105,8 +105,8 @@ class MechanicConnection(Connection):
         match message:
             case Heartbeat():
                 self.acknowledge_heartbeat()
-            case OfferAck(offer_id):
-                self._acknowledge(offer_id)
+            case OfferAck(offer_id, seen):
+                self._acknowledge(offer_id, seen=seen)
             case Accept(offer_id):
                 # Stamped here: how long the job waits must not cost them the race.
                 received_at_ms = self._node.clock.now_ms()
@@ -270,8 +270,8 @@ class MechanicConnection(Connection):
         found = await self._parts.reader.offers([self.account_id])
         self._show_all(found.get(self.account_id, []))
 
-    async def _tell_delivered(self, offer_id: str) -> None:
-        await self._parts.dispatch.acknowledge(self.account_id, offer_id)
+    async def _tell_delivered(self, offer_id: str, seen: bool) -> None:
+        await self._parts.dispatch.acknowledge(self.account_id, offer_id, seen=seen)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -294,11 +294,16 @@ class MechanicConnection(Connection):
     def _leave_unknown(self) -> None:
         self.close(close_codes.TOKEN_EXPIRED, "there is no such mechanic any more")
 
-    def _acknowledge(self, offer_id: str) -> None:
+    def _acknowledge(self, offer_id: str, *, seen: bool = False) -> None:
         """Stop sending the offer again; who answers an offer has evidently got it, too."""
         shown = (self._shown or {}).get(offer_id)
-        if shown is not None and shown.unacknowledged.pop(self, None) is not None and shown.is_priority:
-            self.submit(partial(self._tell_delivered, offer_id), offer_id)
+        if shown is None:
+            return
+        is_delivered = shown.unacknowledged.pop(self, None) is not None
+        is_seen = seen and not shown.is_seen
+        shown.is_seen = shown.is_seen or seen
+        if shown.is_priority and (is_delivered or is_seen):
+            self.submit(partial(self._tell_delivered, offer_id, is_seen), offer_id)
 
     def _entry_of(self, timed: TimedOffer) -> ShownOffer["MechanicConnection"] | None:
         return self._parts.offers.entry_of(timed.offer, timed.expires_at_ms)

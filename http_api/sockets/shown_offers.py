@@ -26,11 +26,13 @@ LINGER_MS: Final = 60_000
 class ShownOffer(Generic[Viewer]):
     """One open offer and who has yet to acknowledge it, with the instant (monotonic, s) at which it is sent again."""
 
-    __slots__ = ("expires_at_ms", "offer", "unacknowledged")
+    __slots__ = ("expires_at_ms", "is_seen", "offer", "unacknowledged")
 
     def __init__(self, offer: OfferView, expires_at_ms: int) -> None:
         self.offer = offer
         self.expires_at_ms = expires_at_ms
+        self.is_seen = False
+        """Whether a person has been able to see it, on any socket of this node."""
         self.unacknowledged: OrderedDict[Viewer, float] = OrderedDict()
 
     @property

@@ -13,11 +13,12 @@ import anyio
 import pytest
 from sqlalchemy import text
 
-from dispatch import deliveries, push
+from dispatch import deliveries
 from dispatch.failures import NEVER_MS
 from dispatch.money.stripe_events import StripeEvents
 from dispatch.notices import Notice
 from dispatch.outbox import Message, Outbox
+from dispatch.push import rules
 from dispatch.reading.ops import OpsReader
 from infra.database import within
 from infra.loops import dying_loops
@@ -27,7 +28,7 @@ from models.ids import new_id
 from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
 from models.settings import DispatchSettings
 from tests.integration.money import checkout, session_id_of, signed
-from tests.integration.test_push import is_reachable_by, running_push_service
+from tests.integration.test_push import Browser, is_reachable_by, plant, running_push_service
 from tests.parts import HURRIED, PATIENT, World, body, eventually, running_node, running_world
 
 pytestmark = [
@@ -433,15 +434,14 @@ async def test_a_subscription_that_cannot_be_encrypted_for_is_set_aside_and_the_
         running_push_service() as service,
     ):
         favorite, browser = await world.mechanic(), service.browser()
-        await node.push.subscribe(favorite, PushSubscribeBody(f"{service.base}/push/poison", NO_KEYS))
         await node.push.subscribe(favorite, browser.subscription)
+        poisoned = await plant(world, favorite, PushSubscribeBody(f"{service.base}/push/poison", NO_KEYS))
         await eventually(partial(is_reachable_by, node, favorite, "push"), "reachable by push")
         for pushed in range(1, 4):
             answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
             assert isinstance(answer, FreeCheckout)
             await eventually(lambda count=pushed: len(service.got) == count, "pushed", within_s=SOON_S)
-        (poisoned,) = await world.rows(tables.PushSubscription, endpoint=f"{service.base}/push/poison")
-        await eventually(partial(is_set_aside, world, "push", poisoned.id), "set aside")
+        await eventually(partial(is_set_aside, world, "push", poisoned), "set aside")
         # Subscribing anew is a new beginning.
         await node.push.subscribe(favorite, PushSubscribeBody(f"{service.base}/push/poison", browser.subscription.keys))
         assert await set_aside(world) == []
@@ -449,8 +449,10 @@ async def test_a_subscription_that_cannot_be_encrypted_for_is_set_aside_and_the_
 
 async def test_who_has_only_a_subscription_that_is_set_aside_is_not_shown_as_reachable(database_url, redis_url):
     async with running_world(database_url, redis_url) as world, running_node(world, impatient()) as node:
-        favorite = await world.mechanic()
-        await node.push.subscribe(favorite, PushSubscribeBody("http://127.0.0.1:9/poison", TOO_SHORT))
+        favorite, browser = await world.mechanic(), Browser("http://127.0.0.1:9/poison")
+        await node.push.subscribe(favorite, browser.subscription)
+        (row,) = await world.rows(tables.PushSubscription)
+        await world.update(tables.PushSubscription, row.id, p256dh=TOO_SHORT.p256dh, auth=TOO_SHORT.auth)
         await eventually(partial(is_reachable_by, node, favorite, "push"), "reachable by push")
         for _ in range(impatient().failures_max):
             await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
@@ -458,7 +460,7 @@ async def test_who_has_only_a_subscription_that_is_set_aside_is_not_shown_as_rea
 
 
 async def test_a_subscription_that_its_service_always_refuses_is_set_aside(database_url, redis_url, monkeypatch):
-    monkeypatch.setattr(push, "RETRY_S", 0.01)
+    monkeypatch.setattr(rules, "RETRY_FIRST_MS", 10)
     async with (
         running_world(database_url, redis_url) as world,
         running_node(world, impatient()) as node,
@@ -466,7 +468,7 @@ async def test_a_subscription_that_its_service_always_refuses_is_set_aside(datab
     ):
         favorite = await world.mechanic()
         await node.push.subscribe(favorite, service.browser().subscription)
-        service.answers = [403] * 100
+        service.answers = [400] * 100
         await eventually(partial(is_reachable_by, node, favorite, "push"), "reachable by push")
         for _ in range(impatient().failures_max):
             await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))

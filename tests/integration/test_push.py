@@ -4,11 +4,13 @@ import base64
 import json
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+import anyio
 import http_ece
 import jwt
 import pytest
@@ -19,12 +21,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from dispatch import deliveries, push
-from dispatch.push import SUBSCRIPTIONS_MAX
+from dispatch import deliveries
+from dispatch.push import planner, rules
+from dispatch.push.subscriptions import SUBSCRIPTIONS_MAX
 from models import tables
+from models.ids import new_id
 from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
 from models.wire import RequestView
-from tests.parts import Node, World, body, eventually, running_node, running_world, serving, side_by_side
+from tests.parts import PATIENT, Node, World, body, eventually, running_node, running_world, serving, side_by_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
@@ -56,14 +60,18 @@ class PushService:
 
     base: str
     got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    got_at_s: list[float] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    retry_after: str | None = None
 
     def browser(self, name: str = "phone") -> Browser:
         return Browser(f"{self.base}/push/{name}")
 
     async def receive(self, request: Request) -> Response:
         self.got.append((request.path_params["name"], dict(request.headers), await request.body()))
-        return PlainTextResponse("", self.answers.pop(0) if self.answers else 201)
+        self.got_at_s.append(anyio.current_time())
+        headers = {"Retry-After": self.retry_after} if self.retry_after else None
+        return PlainTextResponse("", self.answers.pop(0) if self.answers else 201, headers)
 
 
 @asynccontextmanager
@@ -79,6 +87,22 @@ async def offered(world: World, node: Node, favorite: str) -> RequestView:
     answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
     assert isinstance(answer, FreeCheckout), answer
     return answer.request
+
+
+async def plant(world: World, account_id: str, subscription: PushSubscribeBody) -> str:
+    """Insert a subscription as a version before this one might have taken it; return its id."""
+    row = tables.PushSubscription(
+        id=new_id(),
+        account_id=account_id,
+        endpoint=subscription.endpoint,
+        place=None,
+        p256dh=subscription.keys.p256dh,
+        auth=subscription.keys.auth,
+        created_at_ms=0,
+    )
+    async with world.database.write() as session:
+        session.add(row)
+    return row.id
 
 
 async def reachable(node: Node, mechanic_id: str) -> str:
@@ -130,7 +154,7 @@ async def test_an_offer_reaches_a_favorite_who_is_not_connected_sealed_for_their
         assert (headers["topic"], headers["urgency"]) == (request.id, "high")
         # Signed for this very push service, port included, with the key that browsers were given (RFC 8292).
         token, key = (part.split("=", 1)[1] for part in headers["authorization"].removeprefix("vapid ").split(","))
-        assert key == a.push.public_key
+        assert key == await a.vapid.public_key()
         point = base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
         public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
         claims = jwt.decode(token, public, algorithms=["ES256"], audience=service.base)
@@ -143,8 +167,8 @@ async def test_every_node_signs_with_the_same_key(database_url, redis_url):
         running_node(world) as a,
         running_node(world) as b,
     ):
-        assert a.push.public_key == b.push.public_key
-        assert len(base64.urlsafe_b64decode(a.push.public_key + "=")) == 65
+        assert await a.vapid.public_key() == await b.vapid.public_key()
+        assert len(base64.urlsafe_b64decode(await a.vapid.public_key() + "=")) == 65
 
 
 async def test_a_machine_without_a_public_address_can_push_too(database_url, redis_url):
@@ -202,7 +226,7 @@ async def test_a_subscription_that_is_over_is_forgotten_and_the_customer_sees_it
 
 
 async def test_a_push_service_in_trouble_is_asked_again(database_url, redis_url, monkeypatch):
-    monkeypatch.setattr(push, "RETRY_S", 0.05)
+    monkeypatch.setattr(rules, "RETRY_FIRST_MS", 50)
     async with (
         running_world(database_url, redis_url) as world,
         running_node(world) as a,
@@ -231,15 +255,15 @@ async def test_a_push_service_in_trouble_is_asked_again(database_url, redis_url,
 async def test_a_broken_subscription_harms_neither_the_node_nor_the_others(
     database_url, redis_url, monkeypatch, broken: PushSubscribeBody
 ):
-    monkeypatch.setattr(push, "RETRY_S", 0.01)
+    monkeypatch.setattr(rules, "RETRY_FIRST_MS", 10)
     async with (
         running_world(database_url, redis_url) as world,
         running_node(world) as a,
         running_push_service() as service,
     ):
         favorite, browser = await world.mechanic(), service.browser()
-        await a.push.subscribe(favorite, broken)
         await a.push.subscribe(favorite, browser.subscription)
+        await plant(world, favorite, broken)
         await offered(world, a, favorite)
         await eventually(lambda: service.got, "the push to the other browser")
 
@@ -288,7 +312,7 @@ async def test_a_browser_that_changes_hands_no_longer_wakes_who_had_it(database_
         assert not (await world.row(tables.Mechanic, former)).has_push
         assert (await world.row(tables.Mechanic, present)).has_push
         await a.push.unsubscribe(former, browser.endpoint)
-        assert len(await world.rows(tables.PushSubscription, mechanic_id=present)) == 1
+        assert len(await world.rows(tables.PushSubscription, account_id=present)) == 1
 
 
 async def test_one_device_too_many_replaces_the_oldest(database_url, redis_url):
@@ -298,3 +322,203 @@ async def test_one_device_too_many_replaces_the_oldest(database_url, redis_url):
             await a.push.subscribe(mechanic_id, Browser(f"http://127.0.0.1:9/{number}").subscription)
         kept = await world.rows(tables.PushSubscription)
         assert [row.endpoint.rsplit("/")[-1] for row in kept] == [str(n) for n in range(1, SUBSCRIPTIONS_MAX + 1)]
+
+
+# --- when a favourite is woken ----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_favorite_who_is_here(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[World, Node, PushService, str, Browser]]:
+    """A favourite with a socket and a browser that can be woken; a second is a hundred milliseconds."""
+    monkeypatch.setattr(rules, "ACKNOWLEDGED_WITHIN_MS", 500)
+    monkeypatch.setattr(rules, "SEEN_WITHIN_MS", 1_500)
+    monkeypatch.setattr(planner, "POLL_S", 0.05)
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        favorite, browser = await world.mechanic(), service.browser()
+        await node.push.subscribe(favorite, browser.subscription)
+        node.presence.joined(favorite)
+        await eventually(lambda: is_reachable_by(node, favorite, "socket"), "connected")
+        yield world, node, service, favorite, browser
+
+
+async def opened_at_ms(world: World, offer_id: str) -> int:
+    return (await world.row(tables.Offer, offer_id)).opened_at_ms
+
+
+async def test_a_favorite_whose_app_does_not_acknowledge_is_woken_after_five_seconds(
+    database_url, redis_url, monkeypatch
+):
+    async with a_favorite_who_is_here(database_url, redis_url, monkeypatch) as (world, node, service, favorite, _):
+        request = await offered(world, node, favorite)
+        await eventually(lambda: service.got, "the push")
+        assert node.clock.now_ms() >= await opened_at_ms(world, request.offer.id) + rules.ACKNOWLEDGED_WITHIN_MS
+
+
+async def test_a_favorite_who_does_not_see_the_offer_is_woken_after_fifteen_seconds(
+    database_url, redis_url, monkeypatch
+):
+    async with a_favorite_who_is_here(database_url, redis_url, monkeypatch) as (world, node, service, favorite, _):
+        request = await offered(world, node, favorite)
+        await node.dispatch.acknowledge(favorite, request.offer.id)
+        await eventually(lambda: service.got, "the push")
+        assert node.clock.now_ms() >= await opened_at_ms(world, request.offer.id) + rules.SEEN_WITHIN_MS
+        assert len(service.got) == 1
+
+
+async def test_a_favorite_who_saw_the_offer_is_woken_only_when_their_last_socket_goes(
+    database_url, redis_url, monkeypatch
+):
+    async with a_favorite_who_is_here(database_url, redis_url, monkeypatch) as (world, node, service, favorite, _):
+        request = await offered(world, node, favorite)
+        await node.dispatch.acknowledge(favorite, request.offer.id, seen=True)
+        seen_by_ms = await opened_at_ms(world, request.offer.id) + rules.SEEN_WITHIN_MS
+        await eventually(lambda: node.clock.now_ms() > seen_by_ms + 200, "time passes")
+        assert service.got == []
+        node.presence.left(favorite)
+        await eventually(lambda: service.got, "the push")
+        story = [line.event for line in await world.rows(tables.TimelineEntry, request_id=request.id)]
+        assert story[-2:] == ["delivered", "seen"]
+
+
+async def test_an_offer_that_was_pushed_and_has_ended_replaces_its_notification(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        favorite, browser = await world.mechanic(), service.browser()
+        await node.push.subscribe(favorite, browser.subscription)
+        request = await offered(world, node, favorite)
+        await eventually(lambda: service.got, "the push")
+        await node.dispatch.cancel((await world.row(tables.SessionRequest, request.id)).customer_id, request.id)
+        await eventually(lambda: len(service.got) == 2, "its end")
+        (_, first, _), (_, second, sealed) = service.got
+        assert first["topic"] == second["topic"] == request.id
+        assert browser.read(sealed) == {
+            "type": "offer_withdrawn",
+            "offer_id": request.offer.id,
+            "reason": "cancelled",
+        }
+
+
+async def test_a_push_that_a_node_has_planned_and_not_sent_is_sent_by_another(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_push_service() as service,
+    ):
+        favorite = await world.mechanic()
+        async with running_node(world, without=("push",)) as dying:
+            await dying.push.subscribe(favorite, service.browser().subscription)
+            request = await offered(world, dying, favorite)
+            await eventually(lambda: world.rows(tables.PushMessage), "planned")
+        assert service.got == []
+        async with running_node(world) as other:
+            await eventually(lambda: service.got, "the push")
+            assert other.heard == []
+        assert [row.about_id for row in await world.rows(tables.PushMessage)] == [request.offer.id]
+
+
+async def test_two_nodes_push_an_offer_once(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+        running_push_service() as service,
+    ):
+        favorite = await world.mechanic()
+        await a.push.subscribe(favorite, service.browser("phone").subscription)
+        await a.push.subscribe(favorite, service.browser("tablet").subscription)
+        requests = [await offered(world, node, favorite) for node in (a, b, a, b)]
+        await eventually(lambda: len(service.got) >= 8, "the pushes")
+        told = Counter((name, headers["topic"]) for name, headers, _ in service.got)
+        assert told == {(name, one.id): 1 for name in ("phone", "tablet") for one in requests}
+
+
+async def test_a_push_service_that_names_a_time_is_left_alone_until_then(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        favorite = await world.mechanic()
+        await node.push.subscribe(favorite, service.browser().subscription)
+        service.answers, service.retry_after = [429], "2"
+        await offered(world, node, favorite)
+        await eventually(lambda: len(service.got) == 2, "the second try")
+        first_s, second_s = service.got_at_s
+        assert second_s - first_s >= 1.9
+
+
+async def test_a_subscription_that_is_forbidden_twice_is_over(database_url, redis_url, monkeypatch):
+    monkeypatch.setattr(rules, "RETRY_FIRST_MS", 10)
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        favorite = await world.mechanic()
+        await node.push.subscribe(favorite, service.browser().subscription)
+        service.answers = [403, 403]
+        await offered(world, node, favorite)
+        await eventually(lambda: is_reachable_by(node, favorite, "none"), "not reachable any more")
+        assert await world.rows(tables.PushSubscription) == []
+
+
+async def test_open_requests_wake_those_who_asked_for_it_the_last_seen_first(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, replace(PATIENT, broadcast_push_max=2)) as node,
+        running_push_service() as service,
+    ):
+        here, not_asked, off_duty, *asked = await world.mechanics(6)
+        for number, mechanic_id in enumerate((here, not_asked, off_duty, *asked)):
+            await node.push.subscribe(mechanic_id, service.browser(mechanic_id).subscription)
+            await world.update(
+                tables.Mechanic,
+                mechanic_id,
+                push_broadcasts=mechanic_id != not_asked,
+                on_duty=mechanic_id != off_duty,
+                last_seen_at_ms=number,
+            )
+        node.presence.joined(here)
+        await eventually(lambda: is_reachable_by(node, here, "socket"), "connected")
+        answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", None))
+        assert isinstance(answer, FreeCheckout)
+        await eventually(lambda: len(service.got) == 2, "the pushes")
+        assert {name for name, _, _ in service.got} == set(asked[-2:])
+
+
+async def test_ten_endpoints_that_hang_keep_no_other_push_waiting(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+        hanging_endpoints(10) as hanging,
+    ):
+        stranger, favorite = await world.mechanics(2)
+        for endpoint in hanging:
+            await node.push.subscribe(stranger, Browser(endpoint).subscription)
+        await node.push.subscribe(favorite, service.browser().subscription)
+        await offered(world, node, stranger)
+        await eventually(lambda: world.rows(tables.PushMessage), "the others are under way")
+        started_s = anyio.current_time()
+        await offered(world, node, favorite)
+        await eventually(lambda: service.got, "the push")
+        assert anyio.current_time() - started_s < 5
+
+
+@asynccontextmanager
+async def hanging_endpoints(count: int) -> AsyncIterator[list[str]]:
+    """Endpoints that take a connection and never say a word."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        yield [f"http://127.0.0.1:{one.getsockname()[1]}/push" for one in listeners]
+    finally:
+        for one in listeners:
+            one.close()

@@ -204,8 +204,8 @@ class StageDispatch:
         await self._arrive("decline", mechanic_id, offer_id, reason)
         return None if any(one.offer.offer_id == offer_id for one in self.offers) else OfferGone()
 
-    async def acknowledge(self, mechanic_id: str, offer_id: str) -> None:
-        await self._arrive("acknowledge", mechanic_id, offer_id)
+    async def acknowledge(self, mechanic_id: str, offer_id: str, *, seen: bool = False) -> None:
+        await self._arrive("acknowledge", mechanic_id, offer_id, *(["seen"] if seen else []))
 
     def called(self, name: str) -> list[tuple[Any, ...]]:
         return [call for call in self.calls if call[0] == name]

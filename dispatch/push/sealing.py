@@ -18,6 +18,8 @@ from models.errors import PitlaneError
 
 CURVE = ec.SECP256R1()
 SALT_LEN = 16
+POINT_LEN = 65
+AUTH_LEN = 16
 RECORD_LEN = 4096
 """Bytes. A message is one record (RFC 8291 §4), and push services take no more than this."""
 OVERHEAD_LEN = 86 + 17
@@ -50,6 +52,19 @@ def seal(text: bytes, *, p256dh: str, auth: str, key: ec.EllipticCurvePrivateKey
     nonce = _derive(shared, salt=salt, info=b"Content-Encoding: nonce\0", length=12)
     header = salt + RECORD_LEN.to_bytes(4, "big") + bytes([len(ours)]) + ours
     return header + AESGCM(content_key).encrypt(nonce, text + _LAST_RECORD, None)
+
+
+def check_keys(p256dh: str, auth: str) -> None:
+    """Raise ``CannotSeal`` unless these are a browser's keys: a point on the curve, uncompressed, and 16 bytes (RFC 8291 §3.1)."""
+    try:
+        point, secret = from_base64url(p256dh), from_base64url(auth)
+        if len(point) != POINT_LEN:
+            raise ValueError(f"p256dh is {len(point)} bytes long, and not {POINT_LEN}")
+        ec.EllipticCurvePublicKey.from_encoded_point(CURVE, point)
+        if len(secret) != AUTH_LEN:
+            raise ValueError(f"auth is {len(secret)} bytes long, and not {AUTH_LEN}")
+    except ValueError as error:
+        raise CannotSeal(f"The keys of a push subscription are none: {error}.") from error
 
 
 def authorization(endpoint: str, *, key: ec.EllipticCurvePrivateKey, subject: str, now_s: int) -> str:

@@ -5,8 +5,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dispatch import web_push
-from dispatch.web_push import (
+from dispatch.push import sealing
+from dispatch.push.sealing import (
     CURVE,
     RECORD_LEN,
     CannotSeal,
@@ -40,7 +40,7 @@ def test_a_message_is_sealed_as_the_standard_shows() -> None:
     )
 
 
-@pytest.mark.parametrize("length", [0, 1, RECORD_LEN - web_push.OVERHEAD_LEN])
+@pytest.mark.parametrize("length", [0, 1, RECORD_LEN - sealing.OVERHEAD_LEN])
 def test_any_message_that_is_not_too_long_is_read_by_its_browser(length: int) -> None:
     browser, auth = ec.generate_private_key(CURVE), b"sixteen bytes..."
     sealed = seal(

@@ -1,0 +1,176 @@
+"""What is to be pushed becomes messages in SQL, one for each browser: by any node, once, and whatever dies afterwards.
+
+Looks twice a second, and at once when offers are opened here. An offer is taken by one conditional update in the transaction that
+leaves its messages; so is one that has ended, whose notifications are to be replaced.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import anyio
+import msgspec
+import structlog
+
+from dispatch.push.rules import Unseen, is_to_be_pushed
+from dispatch.stored import READ_REQUESTS, Named
+from dispatch.views import offer_view
+from infra.clock import Clock
+from infra.database import Database
+from infra.statements import Nothing, Statement, Transaction
+from models.errors import Unavailable
+from models.wire import OfferMade, OfferWithdrawn
+from models.words import WithdrawReason
+from presence.service import Presence
+
+SQL: Final = Path(__file__).parent / "sql"
+POLL_S: Final = 0.5
+LOOK_LEN: Final = 500
+"""Offers looked at together; of more, the rest has its turn at the next look."""
+CANDIDATES_PER_PUSH: Final = 5
+"""Mechanics looked at for each who may be woken for a broadcast: who has a socket is not woken."""
+KEEP_MS: Final = 24 * 3600 * 1000
+FORGET_LEN: Final = 500
+WITHDRAWAL_MS: Final = 10 * 60_000
+"""How long it is worth telling a browser that an offer has ended."""
+OFFER: Final = "offer"
+WITHDRAWN: Final = "withdrawn"
+
+
+@dataclass(frozen=True)
+class Unpushed:
+    """A row of ``unpushed_broadcasts``."""
+
+    id: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A row of ``ended_offers``."""
+
+    id: str
+    request_id: str
+    reason: str
+
+
+UNSEEN_OFFERS = Statement(SQL / "unseen_offers.sql", Unseen)
+UNPUSHED_BROADCASTS = Statement(SQL / "unpushed_broadcasts.sql", Unpushed)
+WAKEABLE_MECHANICS = Statement(SQL / "wakeable_mechanics.sql", Named)
+ENDED_OFFERS = Statement(SQL / "ended_offers.sql", Ended)
+MARK_PUSHED = Statement(SQL / "mark_pushed.sql", Named)
+MARK_UNPUSHED = Statement(SQL / "mark_unpushed.sql", Named)
+ADD_MESSAGES = Statement(SQL / "add_messages.sql", Nothing)
+TAKE_BACK_MESSAGES = Statement(SQL / "take_back_messages.sql", Nothing)
+REPLACE_MESSAGES = Statement(SQL / "replace_messages.sql", Nothing)
+FORGET_MESSAGES = Statement(SQL / "forget_messages.sql", Nothing)
+
+
+class Planner:
+    """Decides what is pushed to whom."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        presence: Presence,
+        broadcast_push_max: int,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._presence = presence
+        self._broadcast_push_max = broadcast_push_max
+        self._after_id = ""
+        """The last offer that was looked at, if there are more than one look takes."""
+        self._sooner = anyio.Event()
+        self.has_planned = anyio.Event()
+        """Set when there are new messages; whoever has seen it makes another."""
+        self._log = structlog.get_logger("push")
+
+    def look_soon(self) -> None:
+        """Offers have been opened: somebody may have to be woken at once."""
+        self._sooner.set()
+
+    async def run(self) -> None:
+        """Plan until cancelled."""
+        while True:
+            self._sooner = anyio.Event()
+            try:
+                await self._priority()
+                await self._broadcasts()
+                await self._ended()
+            except Unavailable as error:
+                self._log.warning("push_not_planned", error=str(error))
+            with anyio.move_on_after(POLL_S):
+                await self._sooner.wait()
+
+    async def _priority(self) -> None:
+        now_ms = self._clock.now_ms()
+        offers = await self._database.query(UNSEEN_OFFERS(now_ms=now_ms, after_id=self._after_id, limit=LOOK_LEN))
+        self._after_id = offers[-1].id if len(offers) == LOOK_LEN else ""
+        if not offers:
+            return
+        statuses = await self._presence.status_of({offer.mechanic_id for offer in offers})
+        for offer in offers:
+            status = statuses.get(offer.mechanic_id)
+            is_online = status is not None and status.is_online
+            if is_to_be_pushed(offer, is_online=is_online, now_ms=now_ms):
+                await self._push(offer.id, offer.request_id, [offer.mechanic_id])
+
+    async def _broadcasts(self) -> None:
+        offers = await self._database.query(UNPUSHED_BROADCASTS(now_ms=self._clock.now_ms(), limit=LOOK_LEN))
+        for offer in offers:
+            found = await self._database.query(
+                WAKEABLE_MECHANICS(request_id=offer.request_id, limit=self._broadcast_push_max * CANDIDATES_PER_PUSH)
+            )
+            statuses = await self._presence.status_of({one.id for one in found})
+            absent = [one.id for one in found if (status := statuses.get(one.id)) is None or not status.is_online]
+            await self._push(offer.id, offer.request_id, absent[: self._broadcast_push_max])
+
+    async def _push(self, offer_id: str, request_id: str, account_ids: list[str]) -> None:
+        now_ms = self._clock.now_ms()
+
+        def work() -> Transaction[bool]:
+            if not (yield from MARK_PUSHED(offer_id=offer_id, at_ms=now_ms)):
+                return False
+            [row] = yield from READ_REQUESTS(ids=[request_id])
+            window = row.offer
+            if window is None or window.offer_id != offer_id:
+                return False
+            yield from ADD_MESSAGES(
+                account_ids=account_ids,
+                kind=OFFER,
+                about_id=offer_id,
+                topic=request_id,
+                payload=msgspec.json.encode(OfferMade(offer_view(row, window, now_ms=now_ms))).decode(),
+                due_at_ms=now_ms,
+                expires_at_ms=window.expires_at_ms,
+            )
+            return True
+
+        if await self._database.commit(work()):
+            self.has_planned.set()
+
+    async def _ended(self) -> None:
+        for offer in await self._database.query(ENDED_OFFERS(limit=LOOK_LEN)):
+            now_ms = self._clock.now_ms()
+            withdrawn = OfferWithdrawn(offer.id, WithdrawReason(offer.reason))
+
+            def work(
+                offer: Ended = offer, withdrawn: OfferWithdrawn = withdrawn, now_ms: int = now_ms
+            ) -> Transaction[None]:
+                if (yield from MARK_UNPUSHED(offer_id=offer.id, at_ms=now_ms)):
+                    yield from TAKE_BACK_MESSAGES(about_id=offer.id, kind=OFFER, at_ms=now_ms)
+                    yield from REPLACE_MESSAGES(
+                        about_id=offer.id,
+                        replaced=OFFER,
+                        kind=WITHDRAWN,
+                        payload=msgspec.json.encode(withdrawn).decode(),
+                        due_at_ms=now_ms,
+                        expires_at_ms=now_ms + WITHDRAWAL_MS,
+                    )
+                    yield from FORGET_MESSAGES(before_ms=now_ms - KEEP_MS, limit=FORGET_LEN)
+
+            await self._database.commit(work())
+            self.has_planned.set()

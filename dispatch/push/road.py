@@ -1,0 +1,228 @@
+"""The road to push services, whose addresses strangers choose: https to public addresses alone, looked up once, nothing read back.
+
+An endpoint comes from a browser, or from somebody who wants us to call our own network. So a name is looked up once, and the
+connection goes to the very address that was judged (a second look could answer otherwise: DNS rebinding); redirects are not
+followed, and of an answer only its status and ``Retry-After`` count. An operator's own push services are named
+(``PITLANE_PUSH_TRUSTED_HOSTS``): they may be private and speak http.
+"""
+
+import socket
+import ssl
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+import anyio
+import httpcore
+
+from models.errors import PitlaneError
+
+Address = IPv4Address | IPv6Address
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""For the whole call: the look-up, the connection and the head of the answer."""
+LOOK_UP_TIMEOUT_S: Final = 2.0
+CONNECTIONS_MAX: Final = 64
+KEPT_S: Final = 30.0
+RETRY_AFTER_MAX_S: Final = 3600
+PORTS: Final = {"https": 443, "http": 80}
+NAT64: Final = IPv6Network("64:ff9b::/96")
+"""IPv4 addresses in IPv6's clothes (RFC 6052 §2.1)."""
+
+
+class ForbiddenEndpoint(PitlaneError):
+    """No message goes to this endpoint; the message says why."""
+
+
+class PushServiceAway(PitlaneError):
+    """The push service did not answer; asking again may help."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a push service said. ``retry_after_s``: when to come back, if it says so (RFC 9110 §10.2.3)."""
+
+    status: int
+    retry_after_s: float | None
+
+
+@dataclass(frozen=True)
+class TrustedHosts:
+    """Push services of the operator's own, as ``host`` or ``host:port``."""
+
+    names: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, setting: str | None) -> "TrustedHosts":
+        """Return what a comma-separated setting names."""
+        return cls(frozenset(name.strip().lower() for name in (setting or "").split(",") if name.strip()))
+
+    def has(self, url: SplitResult) -> bool:
+        """Whether an endpoint is one of them."""
+        host = (url.hostname or "").lower()
+        shown = f"[{host}]" if ":" in host else host
+        return bool(self.names & {host, shown, f"{shown}:{_port_of(url)}"})
+
+
+def place_of(endpoint: str) -> str:
+    """Return the push service that an endpoint is of: what fails together, and must keep no other waiting."""
+    return urlsplit(endpoint).netloc.lower()
+
+
+def judged(endpoint: str, trusted: TrustedHosts) -> SplitResult:
+    """Return the parts of an endpoint that may be called as far as its text tells; raises ``ForbiddenEndpoint``."""
+    try:
+        url = urlsplit(endpoint)
+        _port_of(url)
+    except ValueError as error:
+        raise ForbiddenEndpoint("It is no URL.") from error
+    if not url.hostname or url.username is not None or url.password is not None:
+        raise ForbiddenEndpoint("It has no host, or names a user.")
+    if trusted.has(url):
+        if url.scheme not in PORTS:
+            raise ForbiddenEndpoint("It is neither https nor http.")
+        return url
+    if url.scheme != "https":
+        raise ForbiddenEndpoint("It is not https.")
+    try:
+        literal = ip_address(url.hostname)
+    except ValueError:
+        return url
+    if not is_public(literal):
+        raise ForbiddenEndpoint("It is not on a public address.")
+    return url
+
+
+async def judged_by_name(endpoint: str, trusted: TrustedHosts) -> None:
+    """Judge an endpoint by what its name stands for as well; raises ``ForbiddenEndpoint``.
+
+    A name that cannot be looked up just now is let pass: it is judged again whenever something is sent there.
+    """
+    url = judged(endpoint, trusted)
+    if trusted.has(url):
+        return
+    try:
+        addresses = await _look_up(url.hostname or "", _port_of(url))
+    except OSError:
+        return
+    if not any(map(is_public, addresses)):
+        raise ForbiddenEndpoint("It is not on a public address.")
+
+
+def is_public(address: Address) -> bool:
+    """Whether anybody may be called there: no address of this machine, of a private network, or of many (RFC 6890)."""
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if inner is None and address in NAT64:
+            inner = IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+class PushRoad:
+    """Connections to push services, kept for a while."""
+
+    def __init__(self, trusted: TrustedHosts) -> None:
+        self.trusted = trusted
+        self._pool: httpcore.AsyncConnectionPool | None = None
+
+    async def post(self, endpoint: str, body: bytes, headers: Mapping[str, str]) -> Answered:
+        """Deliver one message. Raises ``ForbiddenEndpoint`` or ``PushServiceAway``."""
+        url = judged(endpoint, self.trusted)
+        if self._pool is None:
+            # At the first message: most nodes never push, and reading the certificates takes a while.
+            self._pool = httpcore.AsyncConnectionPool(
+                ssl_context=ssl.create_default_context(),
+                max_connections=CONNECTIONS_MAX,
+                keepalive_expiry=KEPT_S,
+                network_backend=_Judging(self.trusted),
+            )
+        try:
+            with anyio.fail_after(ANSWER_TIMEOUT_S):
+                async with self._pool.stream(
+                    "POST", url.geturl(), content=body, headers=list(headers.items())
+                ) as answer:
+                    # Its body is left where it is, be it as long as it likes: the connection is closed on it.
+                    return Answered(answer.status, _retry_after_s(answer.headers))
+        except (
+            httpcore.NetworkError,
+            httpcore.TimeoutException,
+            httpcore.ProtocolError,
+            httpcore.PoolTimeout,
+            TimeoutError,
+            OSError,
+            ValueError,
+        ) as error:
+            raise PushServiceAway(f"The push service does not answer: {type(error).__name__}.") from error
+
+    async def close(self) -> None:
+        """Close the connections; idempotent."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.aclose()
+
+
+class _Judging(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that may be called, and to no other."""
+
+    def __init__(self, trusted: TrustedHosts) -> None:
+        self._trusted = trusted
+        self._road = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Look the name up, judge what it stands for, and connect to that."""
+        name = f"[{host}]" if ":" in host else host
+        addresses: Collection[Address] = await _look_up(host, port)
+        if not self._trusted.has(urlsplit(f"https://{name}:{port}")):
+            addresses = [address for address in addresses if is_public(address)]
+            if not addresses:
+                raise ForbiddenEndpoint("It is not on a public address.")
+        failure: Exception | None = None
+        for address in addresses:
+            try:
+                return await self._road.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except httpcore.ConnectError as error:
+                failure = error
+        raise failure or httpcore.ConnectError("The name stands for no address.")
+
+
+async def _look_up(host: str, port: int) -> list[Address]:
+    """Return the addresses of a name, without repeats; raises ``OSError`` when there are none, or no answer in time."""
+    with anyio.fail_after(LOOK_UP_TIMEOUT_S):
+        found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(name.partition("%")[0]) for name in dict.fromkeys(str(where[0]) for *_, where in found)]
+
+
+def _port_of(url: SplitResult) -> int:
+    return url.port or PORTS.get(url.scheme, 0)
+
+
+def _retry_after_s(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """Return how long to wait, within a bound: seconds, or until a date (RFC 9110 §10.2.3)."""
+    for name, value in headers:
+        if name.lower() != b"retry-after":
+            continue
+        text = value.decode("latin-1").strip()
+        try:
+            wait_s = float(text) if text.isdigit() else _until(text)
+        except ValueError:
+            return None
+        return min(max(0.0, wait_s), RETRY_AFTER_MAX_S)
+    return None
+
+
+def _until(date: str) -> float:
+    at = parsedate_to_datetime(date)
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
