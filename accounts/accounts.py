@@ -20,6 +20,7 @@ from models.ids import new_id
 from models.outcomes import Refused
 from models.rest import Email, Name, Password
 from models.tables import Account, Mechanic
+from models.text import cleaned
 from models.words import ProviderType, Role
 
 _hasher = PasswordHasher()
@@ -84,7 +85,9 @@ class Accounts:
         self._hashing = CapacityLimiter(HASHES_SIDE_BY_SIDE)
 
     async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
-        """Add one account, or say ``email_taken``."""
+        """Add one account, or say ``email_taken``, or ``validation_failed`` for a name in which nothing can be seen."""
+        if not cleaned(new.name):
+            return Refused("validation_failed", "The name has no character that can be seen.")
         hashed = await self._hashed(new.password) if new.password else None
         account = _account(new, hashed, now_ms=now_ms)
         try:
@@ -99,6 +102,9 @@ class Accounts:
 
     async def add_all(self, news: Sequence[NewAccount], *, now_ms: int) -> list[Account]:
         """Add all of them, in order, or none: then ``NewAccountRefused`` says which one was in the way."""
+        for new in news:
+            if not cleaned(new.name):
+                raise NewAccountRefused(f"The name of {new.email} has no character that can be seen.")
         hashes: list[str | None] = [None] * len(news)
 
         async def hash_one(position: int, password: str) -> None:
@@ -148,7 +154,7 @@ def _account(new: NewAccount, password_hash: str | None, *, now_ms: int) -> Acco
         id=new_id(),
         role=new.role,
         email=normal_email(new.email),
-        name=new.name.strip(),
+        name=cleaned(new.name),
         password_hash=password_hash,
         created_at_ms=now_ms,
     )

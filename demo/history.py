@@ -89,7 +89,7 @@ async def write(session: AsyncSession, service: Service, *, customer_id: str, me
     ):
         outcome = step(request, event, now_ms=at_ms, next_offer_id=id_at(at_ms), windows=_WINDOWS)
         assert not isinstance(outcome, Refused), "every event of this life is possible when it happens"
-        move = request_store.Move(stored, request, *outcome)
-        _, after = await within(session, request_store.commit([move], now_ms=at_ms, cause=by_mechanic))
+        move = request_store.Move(stored, *outcome)
+        _, after = await within(session, request_store.carry_out([move], now_ms=at_ms, cause=by_mechanic))
         stored = after[0]
         request = move.after

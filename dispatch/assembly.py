@@ -66,6 +66,7 @@ class DispatchParts:
             vapid=self.vapid,
         )
         self.deadlines = Deadlines(link, clock, settings)
+        bus.on_gap(self.deadlines.suspect)
         self.reader = Reader(database, clock)
         self.ops = OpsReader(database=database, clock=clock, presence=presence, outbox=self.outbox)
         self.dispatch = Dispatch(

@@ -7,6 +7,13 @@
 -- Returns  {now in ms, next score or -1, when this memory began, offer id...}
 -- An offer is due when its own key has expired: the zset says when to look, the key says whether it is time. So a score
 -- that is too early (a claim that ended, a restored index) never ends a window early.
+local function is_of(kind, key)
+  local found = redis.call('TYPE', key).ok
+  return found == kind or found == 'none'
+end
+-- Somebody else's doing: without it nothing is lost, as SQL knows all deadlines.
+if not is_of('zset', KEYS[1]) then redis.call('DEL', KEYS[1], KEYS[2]) end
+if not is_of('string', KEYS[2]) then redis.call('DEL', KEYS[2]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local began = redis.call('GET', KEYS[2])

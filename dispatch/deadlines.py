@@ -80,8 +80,12 @@ class Deadlines:
         """
         self._closed.extend(offer_ids)
 
+    def suspect(self) -> None:
+        """Redis may have been started anew, with an older memory than it had: deadlines that were set since are not in it."""
+        self._has_forgotten.set()
+
     async def forgotten(self) -> None:
-        """Return as soon as Redis is seen to have forgotten the deadlines; they are to be scheduled again."""
+        """Return as soon as Redis may have forgotten deadlines; they are to be scheduled again."""
         await self._has_forgotten.wait()
         self._has_forgotten = anyio.Event()
 
@@ -111,7 +115,7 @@ class Deadlines:
             self._next_at_ms = None if next_at_ms < 0 else next_at_ms
             if due:
                 await self._end(due, now_ms, elapsed)
-            if len(due) < CLAIM_LEN_MAX and len(self._closed) <= CLAIM_LEN_MAX:
+            if len(due) < CLAIM_LEN_MAX and len(self._closed) <= FORGET_BATCH:
                 await self._sleep()
 
     async def _sleep(self) -> None:

@@ -38,13 +38,15 @@ class FrameToMechanic(Struct, tag="mechanic"):
 class OfferTo(Struct, tag="offer"):
     """Offer to one mechanic (priority), whatever their duty, or to everyone on duty and not busy, but the excluded.
 
-    ``offer.expires_in_ms`` is as of the delivery; ``expires_at_ms`` is there to count anew when it is sent again.
+    ``offer.expires_in_ms`` is as of the delivery; ``expires_at_ms`` is there to count anew when it is sent again. ``as_of_ms``:
+    when it was open to these; 0 from a node of a version that does not say.
     """
 
     offer: OfferView
     expires_at_ms: int
     mechanic_id: str | None
     excluded: list[str]
+    as_of_ms: int = 0
 
 
 class Withdraw(Struct, tag="withdraw"):

@@ -20,7 +20,7 @@ Row = TypeVar("Row")
 
 
 class DueWork(Generic[Row]):
-    """Claims what is due, as much as there is room for, and works on it until cancelled."""
+    """Claims what is due, half of what there is room for at a time, and works on it until cancelled."""
 
     def __init__(
         self,

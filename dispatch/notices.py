@@ -26,14 +26,14 @@ class Notice(Struct, frozen=True):
     """What its rows are called."""
 
     def told_late(self) -> Self:
-        """Return it as it is to be told by whoever takes it over, some time after the commit: without what may have changed."""
+        """Return it as it is to be told some time after the commit, by this node or another: without what may have changed."""
         return self
 
 
 def offer_to(row: StoredRequest, window: OpenWindow, *, now_ms: int) -> OfferTo:
     """Return an offer of the request for whom it is for."""
     offer = offer_view(row, window, now_ms=now_ms)
-    return OfferTo(offer, window.expires_at_ms, window.mechanic_id, row.excluded)
+    return OfferTo(offer, window.expires_at_ms, window.mechanic_id, row.excluded, now_ms)
 
 
 class OfferOpened(Notice, frozen=True):
@@ -110,6 +110,10 @@ class FavoriteToPrompt(Notice, frozen=True):
     customer_id: str | None = None
     mechanic_name: str | None = None
 
+    def told_late(self) -> Self:
+        """Return it without whom to ask: the mechanic may have become a favourite since."""
+        return replace(self, customer_id=None, mechanic_name=None)
+
 
 class FactsChanged(Notice, frozen=True):
     """A mechanic's duty, session or push is another."""
@@ -117,6 +121,10 @@ class FactsChanged(Notice, frozen=True):
     kind: ClassVar[str] = "facts_changed"
     mechanic_id: str
     facts: Facts | None = None
+
+    def told_late(self) -> Self:
+        """Return it without the facts: others may have followed."""
+        return replace(self, facts=None)
 
 
 class RefundOwed(Notice, frozen=True):

@@ -4,8 +4,8 @@ A message is leased to the node that wrote it. If it is still there after the le
 least once, and handlers must not mind telling twice.
 
 Kinds that have to do with each other have one handler, and no handler waits for another. A node tells what has gathered for a
-handler together, the most urgent kind first: one visit to Redis then serves all. So a message may be told before an older one of
-another kind. Handlers do not mind: what they tell has a version, or is the end of something.
+handler together: one visit to Redis then serves all. So a message may be told before an older one of another kind. Handlers do not
+mind: what they tell has a version, or is the end of something.
 A batch that cannot be told is halved until the message to blame stands alone.
 """
 
@@ -42,6 +42,8 @@ TELL_BATCH = 300
 """Messages told together."""
 FORGET_AFTER_S = 0.2
 """How long what was told may gather until one transaction forgets it; if the node dies meanwhile, it is told once more."""
+FRESH_S = 0.5
+"""How long after its commit a message is told as it was then; afterwards, what may have changed is read."""
 OUTAGES_MAX = 20
 """How often a handler may meet a broken world in one batch. After that, the rest of the batch waits for its lease.
 
@@ -75,33 +77,28 @@ class Stored:
 
 
 Handler = Callable[[Sequence[Any]], Awaitable[None]]
-"""Tells notices of its kinds: in the order of the kinds, and each kind in the order in which they were written."""
+"""Tells notices of its kinds, which come in the order in which they were written."""
 
 
 class _Lane:
     """What waits to be told by one handler."""
 
-    def __init__(self, handler: Handler, kinds: Sequence[type[Notice]]) -> None:
+    def __init__(self, handler: Handler) -> None:
         self.handler = handler
-        self._places = {kind.kind: place for place, kind in enumerate(kinds)}
-        self._posted: deque[Message] = deque()
+        self._posted: deque[tuple[float, Message]] = deque()
         self._arrived = anyio.Event()
 
     def put(self, message: Message) -> None:
         """Let a message be told after those before."""
-        self._posted.append(message)
+        self._posted.append((anyio.current_time(), message))
         self._arrived.set()
 
-    async def take(self, count_max: int) -> list[Message]:
-        """Wait until there is something, and return what has gathered, within the bound."""
+    async def take(self, count_max: int) -> list[tuple[float, Message]]:
+        """Wait until there is something; return what has gathered, within the bound, each with when it came (monotonic, s)."""
         while not self._posted:
             self._arrived = anyio.Event()
             await self._arrived.wait()
         return [self._posted.popleft() for _ in range(min(len(self._posted), count_max))]
-
-    def in_order(self, messages: Iterable[Message]) -> list[Message]:
-        """Return messages in the order in which they are to be told."""
-        return sorted(messages, key=lambda message: self._places[message.notice.kind])
 
 
 class Outbox:
@@ -138,8 +135,8 @@ class Outbox:
         self._log = structlog.get_logger("outbox")
 
     def on(self, handler: Handler, *kinds: type[Notice]) -> None:
-        """Let ``handler`` tell notices of these kinds, the most urgent kind first."""
-        lane = _Lane(handler, kinds)
+        """Let ``handler`` tell notices of these kinds."""
+        lane = _Lane(handler)
         self._kinds |= {kind.kind: kind for kind in kinds}
         self._lanes |= {kind.kind: lane for kind in kinds}
 
@@ -193,10 +190,12 @@ class Outbox:
 
     async def _tell_posted(self, lane: _Lane) -> None:
         while True:
-            batch = await lane.take(TELL_BATCH)
+            waited = await lane.take(TELL_BATCH)
+            posted_at_s = min(at_s for at_s, _ in waited)
+            batch = [message for _, message in waited]
             told: list[str] = []
             try:
-                told = await self._tell(lane, batch)
+                told = await self._tell(lane, batch, fresh_until_s=posted_at_s + FRESH_S)
             finally:
                 self._end_of({message.id for message in batch}.difference(told))
             self._told += told
@@ -247,8 +246,8 @@ class Outbox:
                 continue
             try:
                 notice = msgspec.json.decode(row.payload, type=kind)
-                messages.append(Message(row.id, notice.told_late()))
-            except (msgspec.DecodeError, UnicodeError) as error:
+                messages.append(Message(row.id, notice))
+            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
                 why = NotUnderstood(f"A notice of kind {row.kind} has another shape here: {error}")
                 failures.append((row.id, why))
         return messages, failures
@@ -259,13 +258,17 @@ class Outbox:
             by_lane[self._lanes[message.notice.kind]].append(message)
         return by_lane.items()
 
-    async def _tell(self, lane: _Lane, batch: Iterable[Message]) -> list[str]:
-        """Tell messages of one lane; return the ids of those that have been told."""
+    async def _tell(self, lane: _Lane, batch: Sequence[Message], *, fresh_until_s: float = 0.0) -> list[str]:
+        """Tell messages of one lane; return the ids of those that have been told.
+
+        Until ``fresh_until_s`` (monotonic) they are told as they were at their commit; afterwards, what may have changed is read.
+        """
         told: list[str] = []
         failures: list[tuple[str, Exception]] = []
 
         async def tell(together: Sequence[Message]) -> None:
-            await lane.handler([message.notice for message in together])
+            is_fresh = anyio.current_time() < fresh_until_s
+            await lane.handler([one.notice if is_fresh else one.notice.told_late() for one in together])
             told.extend(message.id for message in together)
 
         async def not_told(message: Message, error: Exception) -> None:
@@ -276,7 +279,7 @@ class Outbox:
                 failures.append((message.id, error))
 
         try:
-            await in_halves(lane.in_order(batch), tell, not_told, outages_max=OUTAGES_MAX)
+            await in_halves(batch, tell, not_told, outages_max=OUTAGES_MAX)
         except Unavailable as error:
             self._log.warning("not_told_yet", error=str(error))
         await self._count(failures)

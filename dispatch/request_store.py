@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from dispatch.effects import NOBODYS, Cause, Effects
 from dispatch.outbox import Message
 from dispatch.request import Command, Details, Record, Request
-from dispatch.stored import READ_REQUESTS, SQL, Named, StoredRequest
+from dispatch.stored import READ_REQUESTS, SQL, Named, StoredRequest, Window
 from infra.statements import Nothing, Statement, Transaction
 
 
@@ -24,9 +24,13 @@ class Move:
     """A step that the core has decided for one request, and what it causes."""
 
     stored: StoredRequest
-    before: Request
     after: Request
     commands: Sequence[Command]
+
+    @property
+    def is_news(self) -> bool:
+        """Whether anybody can see a difference."""
+        return self.after.version != self.stored.version
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,9 @@ class LockedOffer:
     asking_name: str
 
 
-@dataclass(frozen=True)
-class LockedWindow:
-    """A row of ``lock_windows``."""
-
-    offer_id: str
-    request_id: str
-
-
 LOCK_REQUESTS = Statement(SQL / "lock_requests.sql", Named)
 LOCK_REQUEST_OF_OFFER = Statement(SQL / "lock_request_of_offer.sql", LockedOffer)
-LOCK_WINDOWS = Statement(SQL / "lock_windows.sql", LockedWindow)
+LOCK_WINDOWS = Statement(SQL / "lock_windows.sql", Window)
 MOVE_REQUEST = Statement(SQL / "move_request.sql", Named)
 INSERT_REQUEST = Statement(SQL / "insert_request.sql", Nothing)
 
@@ -61,20 +57,18 @@ def load(request_id: str) -> Transaction[StoredRequest | None]:
     return found[0] if found else None
 
 
-def commit(
+def carry_out(
     moves: Sequence[Move], *, now_ms: int, cause: Cause = NOBODYS
 ) -> Transaction[tuple[list[Message], list[StoredRequest]]]:
     """Make moves of different requests true, all or none; return what has to be told after the commit, and what is stored then.
 
-    Raises ``LostRace`` or ``MechanicBusy``; the transaction must then be rolled back.
+    ``cause`` names a mechanic who is assigned without having been named in the request before. Raises ``LostRace`` or
+    ``MechanicBusy``; the transaction must then be rolled back.
     """
     effects = Effects(now_ms, cause)
-    stored = [
-        effects.take(move.stored, move.after, move.commands, is_news=move.after.version != move.before.version)
-        for move in moves
-    ]
+    stored = [effects.take(move.stored, move.after, move.commands, is_news=move.is_news) for move in moves]
     yield from effects.assign()
-    changed = [move for move in moves if move.after.version != move.before.version]
+    changed = [move for move in moves if move.is_news]
     moved = yield from MOVE_REQUEST.each(map(_values, changed))
     if len(moved) < len(changed):
         raise LostRace
@@ -109,20 +103,18 @@ def record(request_id: str, event: str, details: Details, *, now_ms: int) -> Tra
     """Add a line to the story that no transition tells (delivered, refunded), and let the version grow with it."""
     stored = yield from load(request_id)
     assert stored is not None, "requests are never deleted"
-    messages, _ = yield from commit([noted(stored, [event], details)], now_ms=now_ms)
+    messages, _ = yield from carry_out([noted(stored, [event], details)], now_ms=now_ms)
     return messages
 
 
 def noted(stored: StoredRequest, events: Sequence[str], details: Details) -> Move:
     """Return the move that only adds lines to the story."""
-    before = stored.as_decided_by()
-    return Move(
-        stored, before, replace(before, version=before.version + 1), [Record(event, details) for event in events]
-    )
+    after = replace(stored.as_decided_by(), version=stored.version + 1)
+    return Move(stored, after, [Record(event, details) for event in events])
 
 
 def _values(move: Move) -> dict[str, object]:
-    before, after = move.before, move.after
+    before, after = move.stored, move.after
     assert after.version == before.version + 1, "a step that can be seen is one version"
     return {
         "id": before.id,

@@ -4,6 +4,9 @@
 -- KEYS[2..] string  one per offer, expiring at its deadline; value: the deadline
 -- ARGV     offer id, deadline in ms, for each of KEYS[2..]
 -- Returns  how many were new
+local found = redis.call('TYPE', KEYS[1]).ok
+-- Somebody else's doing: without it nothing is lost, as SQL knows all deadlines.
+if found ~= 'zset' and found ~= 'none' then redis.call('DEL', KEYS[1]) end
 local added = 0
 for i = 2, #KEYS do
   local id, deadline = ARGV[2 * i - 3], ARGV[2 * i - 2]

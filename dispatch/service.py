@@ -48,6 +48,7 @@ from models.errors import DatabaseUnavailable, Unavailable
 from models.ids import is_id, new_id
 from models.outcomes import NotFound, OfferGone, Refused
 from models.settings import DispatchSettings
+from models.text import cleaned
 from models.wire import RequestView
 from models.words import RequestStatus, WithdrawReason
 from presence.facts import READ_FACTS
@@ -58,6 +59,8 @@ TURN_TIMEOUT_S = 10.0
 """For waiting until the accepts of the same offer before one's own have been decided."""
 IN_HAND_RETRY_MS = 20
 """When to look again at a window whose request somebody else had in hand."""
+OUTAGES_MAX = 10
+"""How often a batch of windows may meet a broken world until the rest waits for its claims: enough to find one by halving."""
 TAKEN_LEN_MAX = 1_000
 """Broadcasts that this node remembers as taken, newest kept."""
 IN_SESSION = (RequestStatus.ACCEPTED, RequestStatus.IN_PROGRESS)
@@ -85,7 +88,7 @@ class OpenDeadline:
     expires_at_ms: int
 
 
-OPEN_DEADLINES = Statement(SQL / "open_deadlines.sql", OpenDeadline)
+OPEN_DEADLINES = Statement(SQL / "open_deadlines.sql", OpenDeadline, leaves_out="windows")
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,18 @@ class Stepped:
     refusal: Refused | None = None
     offer: LockedOffer | None = None
     """The offer that was named, as it was before."""
+
+
+@dataclass(frozen=True)
+class Elapsed:
+    """What has come of windows that were looked at together."""
+
+    messages: Sequence[Message]
+    moves: Sequence[Move]
+    put_off_ms: Mapping[str, int]
+    """Which are not over, and in how many ms to look at them again."""
+    unknown: Collection[str]
+    """Ids that are no offers."""
 
 
 class Dispatch:
@@ -125,7 +140,7 @@ class Dispatch:
         )
         self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._taken_by: OrderedDict[str, str | None] = OrderedDict()
-        self.windows = Windows(settings.priority_window_ms, settings.broadcast_window_ms)
+        self._windows = Windows(settings.priority_window_ms, settings.broadcast_window_ms)
         self._log = structlog.get_logger("dispatch")
 
     async def run(self) -> None:
@@ -155,10 +170,12 @@ class Dispatch:
         stored = outcome.stored
         # A repeated accept of the winner's is no loss.
         is_theirs = stored.assigned_mechanic_id == mechanic_id and stored.status in IN_SESSION
-        return self._view(stored) if is_theirs else outcome.refusal or self._view(stored)
+        return self._view(stored) if is_theirs or outcome.refusal is None else outcome.refusal
 
     async def decline(self, mechanic_id: str, offer_id: str, reason: str | None = None) -> Refused | None:
         """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing."""
+        if reason is not None and not (reason := cleaned(reason, keeps_lines=True)):
+            return Refused("validation_failed", "The reason has no character that can be seen; leave it out instead.")
         outcome = await self._on_offer(mechanic_id, offer_id, MechanicDeclined(mechanic_id, offer_id, reason))
         if not isinstance(outcome, Stepped):
             return outcome
@@ -180,7 +197,7 @@ class Dispatch:
                 event for event, is_new in (("delivered", noted[0].is_delivered), ("seen", noted[0].is_seen)) if is_new
             ]
             move = request_store.noted(stored, events, {"mechanic_id": mechanic_id})
-            messages, _ = yield from request_store.commit([move], now_ms=now_ms)
+            messages, _ = yield from request_store.carry_out([move], now_ms=now_ms)
             yield from self._outbox.add(messages)
             return messages
 
@@ -268,15 +285,19 @@ class Dispatch:
 
     def _step(self, stored: StoredRequest, event: Event, cause: Cause = NOBODYS) -> Transaction[Stepped]:
         """Let the core decide, and write what it has decided."""
-        before, now_ms = stored.as_decided_by(), self._clock.now_ms()
-        outcome = step(before, event, now_ms=now_ms, next_offer_id=new_id(), windows=self.windows)
-        if isinstance(outcome, Refused):
-            return Stepped(stored, refusal=outcome)
-        messages, [after] = yield from request_store.commit(
-            [Move(stored, before, *outcome)], now_ms=now_ms, cause=cause
-        )
+        now_ms = self._clock.now_ms()
+        move = self._move(stored, event, now_ms)
+        if isinstance(move, Refused):
+            return Stepped(stored, refusal=move)
+        messages, [after] = yield from request_store.carry_out([move], now_ms=now_ms, cause=cause)
         yield from self._outbox.add(messages)
         return Stepped(after, messages)
+
+    def _move(self, stored: StoredRequest, event: Event, now_ms: int) -> Move | Refused:
+        """Return what the core decides."""
+        before = stored.as_decided_by()
+        outcome = step(before, event, now_ms=now_ms, next_offer_id=new_id(), windows=self._windows)
+        return outcome if isinstance(outcome, Refused) else Move(stored, *outcome)
 
     async def _decided(self, what_id: str, work: Callable[[], Transaction[Stepped | Refused]]) -> Stepped | Refused:
         """Run a step to its commit and have it told: anew as often as somebody else was faster, within a bound."""
@@ -336,57 +357,58 @@ class Dispatch:
             self._log.warning("deadlines_of_no_offers", count=len(offer_ids) - len(ours))
 
         async def end(together: Sequence[str]) -> None:
-            in_hand = await self._end_windows(together, now_ms)
-            put_off_ms.update(dict.fromkeys(in_hand, IN_HAND_RETRY_MS))
+            put_off_ms.update(await self._end_windows(together, now_ms))
 
         async def note(offer_id: str, error: Exception) -> None:
-            if (delay_ms := await self._failures.count(offer_id, error)) is not None:
+            if isinstance(error, Unavailable):
+                # Its claim ends by itself.
+                put_off_ms[offer_id] = self._settings.claim_lease_ms
+            elif (delay_ms := await self._failures.count(offer_id, error)) is not None:
                 put_off_ms[offer_id] = delay_ms
 
-        await in_halves(ours, end, note)
+        # What one of them waits for in vain (a row that somebody else holds) must not keep the others waiting, too.
+        await in_halves(ours, end, note, outages_max=OUTAGES_MAX)
         return put_off_ms
 
-    async def _end_windows(self, offer_ids: Sequence[str], now_ms: int) -> Collection[str]:
-        """End windows, all in one transaction; return those whose requests somebody else has in hand just now."""
+    async def _end_windows(self, offer_ids: Sequence[str], now_ms: int) -> Mapping[str, int]:
+        """End windows, all in one transaction; return those that are not over, and in how many ms to look at them again."""
 
-        def work() -> Transaction[tuple[list[Message], list[Move], Collection[str], Collection[str]]]:
+        def work() -> Transaction[Elapsed]:
             # Nobody's slowness is to hold up the other windows: what somebody else holds is left out.
             locked = yield from LOCK_WINDOWS(offer_ids=list(offer_ids))
             missing = set(offer_ids).difference(window.offer_id for window in locked)
             in_hand = (yield from REQUESTS_OF_OFFERS(offer_ids=sorted(missing))) if missing else []
-            if any(window.request_id is None for window in in_hand):
-                raise LookupError("There is no such request.")
-            moves: list[Move] = []
             stored_of = {one.id: one for one in (yield from READ_REQUESTS(ids=[one.request_id for one in locked]))}
+            put_off_ms = dict.fromkeys((window.offer_id for window in in_hand), IN_HAND_RETRY_MS)
+            moves: list[Move] = []
             for window in locked:
                 stored = stored_of[window.request_id]
-                before = stored.as_decided_by()
-                outcome = step(
-                    before, WindowElapsed(window.offer_id), now_ms=now_ms, next_offer_id=new_id(), windows=self.windows
-                )
-                if not isinstance(outcome, Refused):
-                    moves.append(Move(stored, before, *outcome))
-            messages, _ = yield from request_store.commit(moves, now_ms=now_ms)
+                move = self._move(stored, WindowElapsed(window.offer_id), now_ms)
+                if not isinstance(move, Refused):
+                    moves.append(move)
+                elif (offer := stored.offer) is not None and offer.offer_id == window.offer_id:
+                    # Redis has lost its key; SQL knows better.
+                    put_off_ms[offer.offer_id] = max(IN_HAND_RETRY_MS, offer.ends_at_ms - now_ms)
+            messages, _ = yield from request_store.carry_out(moves, now_ms=now_ms)
             yield from self._outbox.add(messages)
-            unknown = missing.difference(window.offer_id for window in in_hand)
-            return messages, moves, [window.offer_id for window in in_hand], unknown
+            return Elapsed(messages, moves, put_off_ms, unknown=missing - put_off_ms.keys())
 
         try:
-            messages, moves, in_hand, unknown = await self._database.commit(work())
+            elapsed = await self._database.commit(work())
         except LostRace:
-            return offer_ids
-        self._outbox.post(messages)
-        if unknown:
-            self._log.warning("deadlines_of_unknown_offers", offer_ids=sorted(unknown))
-        if moves:
-            self._note_ended(moves)
-        return in_hand
+            return dict.fromkeys(offer_ids, IN_HAND_RETRY_MS)
+        self._outbox.post(elapsed.messages)
+        if elapsed.unknown:
+            self._log.warning("deadlines_of_unknown_offers", offer_ids=sorted(elapsed.unknown))
+        if elapsed.moves:
+            self._note_ended(elapsed.moves)
+        return elapsed.put_off_ms
 
     def _note_ended(self, moves: Sequence[Move]) -> None:
         """Measure how late the windows ended, and say so in one line: they come by the hundred."""
         now_ms = self._clock.now_ms()
         late_ms: dict[str, int] = {}
-        for window in (move.before.offer for move in moves):
+        for window in (move.stored.offer for move in moves):
             assert window is not None, "only an open window can end"
             late_ms[window.offer_id] = now_ms - window.ends_at_ms
             LATENESS_OF[window.kind].observe(late_ms[window.offer_id] / 1000)

@@ -24,10 +24,10 @@ class Named:
 
 @dataclass(frozen=True)
 class Window:
-    """An offer, and its request; ``None`` if that is not there."""
+    """An offer, and its request."""
 
     offer_id: str
-    request_id: str | None
+    request_id: str
 
 
 class Line(Struct, frozen=True, array_like=True):

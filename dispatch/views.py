@@ -1,6 +1,5 @@
 """Rows become what clients see of requests and offers. Pure."""
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol, TypeVar, cast
 
@@ -46,7 +45,6 @@ def request_view(row: StoredRequest, *, now_ms: int) -> RequestView:
     if row.refund_status is not None and row.refund_cents is not None:
         refund = RefundState(status=cast(RefundStatus, row.refund_status), amount_cents=row.refund_cents)
     story = sorted(row.story, key=lambda line: line.id)
-    names = names_in(row)
     return RequestView(
         id=row.id,
         version=row.version,
@@ -63,7 +61,7 @@ def request_view(row: StoredRequest, *, now_ms: int) -> RequestView:
         accepted_at=rfc3339_or_none(row.accepted_at_ms),
         completed_at=rfc3339_or_none(row.completed_at_ms),
         refund=refund,
-        timeline=[_line(line, names) for line in story[-TIMELINE_LEN_MAX:]],
+        timeline=[_line(line) for line in story[-TIMELINE_LEN_MAX:]],
     )
 
 
@@ -89,13 +87,12 @@ def names_in(row: StoredRequest) -> dict[str, str]:
     return {mechanic_id: name for mechanic_id, name in pairs if mechanic_id is not None and name is not None}
 
 
-def _line(line: Line, names: Mapping[str, str]) -> TimelineEntryView:
-    mechanic_id = line.details.get("mechanic_id", UNSET)
+def _line(line: Line) -> TimelineEntryView:
     return TimelineEntryView(
         at=rfc3339(line.at_ms),
         event=line.event,
-        mechanic_id=mechanic_id,
-        mechanic_name=names.get(mechanic_id, UNSET),
+        mechanic_id=line.details.get("mechanic_id", UNSET),
+        mechanic_name=line.mechanic_name or UNSET,
         reason=line.details.get("reason", UNSET),
         amount_cents=line.details.get("amount_cents", UNSET),
         cause=line.details.get("cause", UNSET),

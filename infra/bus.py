@@ -13,6 +13,7 @@ breaks is not mended but replaced, wherever its channels live by then.
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from itertools import islice
+from pathlib import Path
 
 import anyio
 import structlog
@@ -37,6 +38,11 @@ Handler = Callable[[str], None]
 GapHandler = Callable[[], None]
 
 
+def together(channel: str) -> str:
+    """Return the channel on which payloads travel together, in lines; it lives where the other one does."""
+    return f"{channel}:together"
+
+
 class Deaf(Exception):
     """An ear does not hear its own words any more, or its channels live elsewhere by now."""
 
@@ -57,6 +63,7 @@ class Bus:
         """Channels that were heard once and are not, or not yet again."""
         self._has_unplaced = anyio.Event()
         self._backoff = Backoff()
+        self._publish = link.script(Path(__file__).parent / "publish.lua")
         self._log = structlog.get_logger("bus")
 
     def on_gap(self, handler: GapHandler) -> None:
@@ -96,12 +103,13 @@ class Bus:
             await ear.give_up([channel for channel in unheard if channel in ear.channels])
 
     async def publish(self, channel: str, *payloads: bytes) -> None:
-        """Publish payloads, each of one line, in order and in one message: either all are heard, or none.
+        """Publish payloads, each of one line, in order: in one message, unless a node of a version listens that knows no lines.
 
-        Raises ``RedisUnavailable`` if Redis may not have taken them.
+        Whoever wants to hear them listens to the channel and to ``together`` of it. Raises ``RedisUnavailable`` if Redis may not
+        have taken them.
         """
         if payloads:
-            await self._link.publish(channel, b"\n".join(payloads))
+            await self._publish(keys=[channel, together(channel)], args=payloads)
 
     async def run(self) -> None:
         """Listen until cancelled; after a failure again with exponential backoff (never more than a second)."""

@@ -15,6 +15,8 @@ from infra.redis_link import RedisLink
 from models.errors import RedisUnavailable
 
 SAMPLES = 3
+ROUND_TRIP_MAX_MS = 200.0
+"""Half of it is how wrong a sample may be; less than the leeway that deadlines have."""
 RESYNC_S = 5.0
 TAG = "deadlines"
 """The hash tag of what this clock is for."""
@@ -49,14 +51,18 @@ class RedisClock:
         self._key = link.key(TAG, "clock")
         # Until Redis has answered once, the wall clock is the best guess; serving starts only after ``sync``.
         self._offset_ms = wall_clock_ms() - time.monotonic_ns() / 1e6
+        self._is_synced = False
 
     def now_ms(self) -> int:
         """Return the current instant; never awaits."""
         return int(time.monotonic_ns() / 1e6 + self._offset_ms)
 
     async def sync(self) -> None:
-        """Measure the offset to Redis; of a few samples the one with the shortest round trip is kept."""
-        best_round_trip_ms = float("inf")
+        """Measure the offset to Redis; of a few samples the one with the shortest round trip is kept.
+
+        After a longer one than ``ROUND_TRIP_MAX_MS`` nobody knows when Redis read its clock; then the offset before stays good.
+        """
+        best_round_trip_ms = ROUND_TRIP_MAX_MS if self._is_synced else float("inf")
         for _ in range(SAMPLES):
             before_ms = time.monotonic_ns() / 1e6
             seconds, micros = map(int, await self._time(keys=[self._key]))
@@ -64,6 +70,7 @@ class RedisClock:
             if after_ms - before_ms < best_round_trip_ms:
                 best_round_trip_ms = after_ms - before_ms
                 self._offset_ms = seconds * 1000 + micros / 1000 - (before_ms + after_ms) / 2
+                self._is_synced = True
 
     async def run(self) -> None:
         """Follow Redis until cancelled. While Redis is away the last known offset stays good."""

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
-from typing import NoReturn, TypeVar, TypeVarTuple
+from typing import NoReturn, TypeVar
 
 import anyio
 import asyncpg
@@ -28,7 +28,6 @@ from infra.statements import Call, Rows, Transaction, drive_awaiting
 from models.errors import DatabaseUnavailable
 
 T = TypeVar("T")
-Columns = TypeVarTuple("Columns")
 
 BUSY_TIMEOUT_MS = 10_000
 POOL_SIZE = 10
@@ -43,14 +42,27 @@ _SQLITE_BROKEN = (
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 )
-_POSTGRES_BROKEN = ("08", "3D", "40", "53", "57", "58")
-"""Classes of SQLSTATE that are not a bug of ours: connection, no such database, deadlock, resources, an operator, the system."""
+_POSTGRES_BROKEN = ("08", "25006", "25P03", "3D", "40", "53", "55P03", "57", "58")
+"""SQLSTATEs, or classes of them, that are not a bug of ours: connection, read-only after a failover, idle for too long, no such
+database, deadlock, resources, a lock that was not to be had, an operator, the system."""
+POSTGRES_SETTINGS = {
+    # Whoever waits for a lock gives up before the transaction's time is over, and leaves nobody waiting on the server for it.
+    "lock_timeout": "3000",
+    "statement_timeout": "10000",
+    # A node that was cut off amid a transaction holds its locks no longer than this (the kernel would keep them for hours).
+    "idle_in_transaction_session_timeout": "15000",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""Of each of our sessions (postgresql.org/docs, "Client Connection Defaults"); in ms, and s for the last three."""
 _BROKEN = (
     DBAPIError,
     PoolTimeoutError,
     sqlite3.Error,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     OSError,
 )
 """What reaches us when the database is away; what does not come through SQLAlchemy is not wrapped by it."""
@@ -58,7 +70,7 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_TIMEOU
 
 
 class Database:
-    """The SQL database of one installation; ``read`` and ``write`` hand out short transactions."""
+    """The SQL database of one installation: short transactions, of statements (``commit``, ``query``) or in sessions."""
 
     def __init__(self, url: str) -> None:
         """``url`` is ``sqlite:///path`` or ``postgresql://…``; nothing is opened yet."""
@@ -74,12 +86,18 @@ class Database:
             )
         else:
             self.writer = create_async_engine(
-                self.url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True
+                self.url,
+                pool_size=POOL_SIZE,
+                max_overflow=0,
+                pool_timeout=POOL_TIMEOUT_S,
+                pool_pre_ping=True,
+                connect_args={"server_settings": POSTGRES_SETTINGS},
             )
             # The same pool; what is read in several queries belongs together, as it does in SQLite.
             self.reader = self.writer.execution_options(isolation_level="REPEATABLE READ")
             self._turn = nullcontext()
-            self._driver = PostgresDriver(self.writer.dialect.create_connect_args(self.url)[1])
+            arguments = dict(self.writer.dialect.create_connect_args(self.url)[1])
+            self._driver = PostgresDriver(arguments | {"server_settings": POSTGRES_SETTINGS})
         self._writes = async_sessionmaker(self.writer, class_=AsyncSession, expire_on_commit=False)
         self._reads = async_sessionmaker(self.reader, class_=AsyncSession, expire_on_commit=False)
 
@@ -179,7 +197,7 @@ def _raise_translated(error: Exception) -> NoReturn:
     sqlite_code = getattr(origin, "sqlite_errorcode", None)
     sqlstate = getattr(origin, "sqlstate", None)
     is_broken = (
-        isinstance(error, PoolTimeoutError | OSError | asyncpg.InterfaceError)
+        isinstance(error, PoolTimeoutError | OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
         or (isinstance(error, DBAPIError) and error.connection_invalidated)
         or (sqlite_code is not None and sqlite_code & 0xFF in _SQLITE_BROKEN)
         or (sqlstate is not None and sqlstate.startswith(_POSTGRES_BROKEN))

@@ -6,6 +6,7 @@ Both raise what the driver raises; ``Database`` translates it.
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -161,20 +162,22 @@ async def _prepare(connection: Any) -> None:
 async def _execute(connection: Any, call: Call) -> Rows:
     text = call.statement.postgresql
     if len(call.arguments) == 1:
-        found = await connection.fetch(text, *call.arguments[0])
+        found: Rows = await connection.fetch(text, *call.arguments[0])
     else:
         # All of them in one round trip.
         found = await connection.fetchmany(text, call.arguments)
-    return [tuple(row) for row in found]
+    return found
 
 
 async def _roll_back(connection: Any, error: BaseException) -> None:
     """Leave the connection as it was before, or close it."""
-    if not isinstance(error, Exception) or connection.is_closed():
-        # Cancelled amid an answer: nobody knows what comes next on this connection.
-        connection.terminate()
-        return
     try:
-        await connection.execute("ROLLBACK")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        if isinstance(error, Exception) and not connection.is_closed():
+            await connection.execute("ROLLBACK")
+            return
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+        # It is of no use any more; what matters is the error that it was to be rolled back for.
+        pass
+    # Cancelled amid an answer, perhaps: nobody knows what comes next on this connection.
+    with suppress(asyncpg.InterfaceError):
         connection.terminate()

@@ -44,6 +44,9 @@ async def _upgrade(database: Database) -> bool:
         return False
     async with database.writer.begin() as connection:
         if not database.is_sqlite:
+            # A migration may take its time, and so may waiting for another node's.
+            for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+                await connection.execute(text(f"SET LOCAL {limit} = 0"))
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
         await connection.run_sync(_run_alembic)
     return True

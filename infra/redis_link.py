@@ -208,7 +208,7 @@ class RedisLink:
             async with asyncio.timeout(self._timeout_s):
                 return await asking
         except TimeoutError as error:
-            # In a cluster another server may have taken its place; who asks next is sent there.
+            # In a cluster another server may have taken the place of one that does not answer; who asks next is sent there.
             self._map = None
             raise RedisTimeoutError(f"Redis did not answer within {self._timeout_s:g} s.") from error
 
@@ -293,8 +293,9 @@ def translated_errors() -> Iterator[None]:
     except (ReadOnlyError, OutOfMemoryError, ClusterDownError) as error:
         raise RedisUnavailable(str(error)) from error
     except ResponseError as error:
-        if str(error).startswith("MISCONF"):
-            # It cannot write to its disk, and so takes no writes (redis.io, "stop-writes-on-bgsave-error").
+        if str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY", "LOADING")):
+            # It cannot write to its disk or to enough replicas, and so takes no writes (redis.io, "stop-writes-on-bgsave-error",
+            # "min-replicas-to-write"); or it is busy with somebody's script, or with starting.
             raise RedisUnavailable(str(error)) from error
         raise RedisRefused(str(error)) from error
     except (RedisError, OSError) as error:

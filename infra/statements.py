@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from infra.loops import note_failure
 from infra.metrics import SQL_STATEMENTS
 
 ONLY_FOR = re.compile(r"\s*-- (sqlite|postgresql)$")
@@ -53,8 +54,14 @@ Transaction = Generator[Call, Rows, T]
 class Statement(Generic[Row]):
     """The statement of one file."""
 
-    def __init__(self, path: Path, row: type[Row], *, json: Collection[str] = ()) -> None:
-        """``row``: a dataclass or a ``msgspec.Struct``; its fields are the columns, in order. ``json``: those that come as JSON."""
+    def __init__(
+        self, path: Path, row: type[Row], *, json: Collection[str] = (), leaves_out: str | None = None
+    ) -> None:
+        """``row``: a dataclass or a ``msgspec.Struct``; its fields are the columns, in order. ``json``: those that come as JSON.
+
+        ``leaves_out``: what operators call a row that makes no sense; it is counted, and left out. Else it fails all of them: right
+        where something is decided by the rows, wrong where each is somebody else's.
+        """
         lines = path.read_text().splitlines()
         self.name = path.stem
         self.parameters = tuple(dict.fromkeys(PARAMETER.findall(_without_comments(lines))))
@@ -64,6 +71,7 @@ class Statement(Generic[Row]):
         self._row = row
         self._columns = _fields(row)
         self._json = json
+        self._leaves_out = leaves_out
 
     def __repr__(self) -> str:
         return f"<{self.name}.sql>"
@@ -74,12 +82,23 @@ class Statement(Generic[Row]):
 
     def each(self, arguments: Iterable[Mapping[str, Any]]) -> Transaction[list[Row]]:
         """Execute it with each of ``arguments``, by the names of parameters; return all their rows. For none, do nothing."""
-        many = [[one[name] for name in self.parameters] for one in arguments]
+        many: list[list[Any]] = []
+        for one in arguments:
+            assert one.keys() == set(self.parameters), f"{self!r} takes {self.parameters}"
+            many.append([one[name] for name in self.parameters])
         if not many:
             return []
         self._executed.inc()
         found = yield Call(self, many)
-        return [self._typed(columns) for columns in found]
+        if self._leaves_out is None:
+            return [self._typed(columns) for columns in found]
+        rows: list[Row] = []
+        for columns in found:
+            try:
+                rows.append(self._typed(columns))
+            except msgspec.ValidationError as error:
+                note_failure(self._leaves_out, error, statement=self.name, row=columns[0])
+        return rows
 
     def _typed(self, columns: Sequence[Any]) -> Row:
         row = dict(zip(self._columns, columns, strict=True))

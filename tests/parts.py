@@ -43,7 +43,7 @@ from dispatch.reading.ops import OpsReader
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from embedded.stripe_standin.standin import StripeStandin
-from infra.bus import Bus
+from infra.bus import Bus, together
 from infra.clock import RedisClock
 from infra.database import Database
 from infra.redis_link import RedisLink
@@ -411,7 +411,9 @@ async def running_node(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bus.run)
             await bus.subscribe(
-                deliveries.channel(link), handler=lambda text: node.heard.append(deliveries.decode(text))
+                deliveries.channel(link),
+                together(deliveries.channel(link)),
+                handler=lambda text: node.heard.append(deliveries.decode(text)),
             )
             for name, run in loops.items():
                 if name not in still:

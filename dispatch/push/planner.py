@@ -54,7 +54,7 @@ class Ended:
     reason: str
 
 
-UNSEEN_OFFERS = Statement(SQL / "unseen_offers.sql", Unseen)
+UNSEEN_OFFERS = Statement(SQL / "unseen_offers.sql", Unseen, leaves_out="push")
 UNPUSHED_BROADCASTS = Statement(SQL / "unpushed_broadcasts.sql", Unpushed)
 WAKEABLE_MECHANICS = Statement(SQL / "wakeable_mechanics.sql", Named)
 ENDED_OFFERS = Statement(SQL / "ended_offers.sql", Ended)

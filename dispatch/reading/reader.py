@@ -88,8 +88,8 @@ class _Pair:
 
 
 READ_STANDINGS = Statement(SQL / "read_standings.sql", _Mechanic)
-OPEN_OFFERS_OF = Statement(SQL / "open_offers_of.sql", _OpenOffer)
-OPEN_BROADCASTS = Statement(SQL / "open_broadcasts.sql", _OpenOffer)
+OPEN_OFFERS_OF = Statement(SQL / "open_offers_of.sql", _OpenOffer, leaves_out="offers")
+OPEN_BROADCASTS = Statement(SQL / "open_broadcasts.sql", _OpenOffer, leaves_out="offers")
 EXCLUSIONS_AMONG = Statement(SQL / "exclusions_among.sql", _Pair)
 OPEN_REQUESTS_OF = Statement(SQL / "open_requests_of.sql", Named)
 RECENT_REQUESTS_OF = Statement(SQL / "recent_requests_of.sql", Named)

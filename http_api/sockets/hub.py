@@ -35,7 +35,7 @@ from http_api.sockets.shared_frames import HeartbeatAcks, StatusFrames
 from http_api.sockets.shown_offers import ShownOffer, ShownOffers
 from http_api.sockets.stale import Stale
 from http_api.sockets.tables import ConnectionTable
-from infra.bus import Bus
+from infra.bus import Bus, together
 from infra.clock import Clock
 from infra.loops import Loop, failing_alone, keep_running
 from infra.slices import in_slices
@@ -144,7 +144,7 @@ class Hub:
         try:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(self._jobs.run)
-                await self._bus.subscribe(self._channel, handler=self._inbox.hear)
+                await self._bus.subscribe(self._channel, together(self._channel), handler=self._inbox.hear)
                 for name, loop in self._loops.items():
                     tasks.start_soon(keep_running, name, loop)
                 self._is_running = True

@@ -32,6 +32,8 @@ ForMechanics = OfferTo | Withdraw | FrameToMechanic | StandingChanged
 
 WORK: Final = "delivery"
 """What operators call it when a delivery, or one socket's part of it, fails."""
+LATE_AFTER_MS: Final = 1_500
+"""An offer that was on its way for so long is not shown: everybody gets a snapshot instead."""
 QUEUE_LEN_MAX: Final = 10_000
 """Deliveries waiting; beyond it they are dropped and everybody gets a snapshot instead."""
 
@@ -98,6 +100,11 @@ class Inbox:
 
     async def _offer(self, delivery: OfferTo) -> None:
         now_s, now_ms = monotonic(), self._clock.now_ms()
+        if 0 < delivery.as_of_ms < now_ms - LATE_AFTER_MS:
+            # Held up on the way: it may be over, and its withdrawal have been missed in a gap.
+            self._log.warning("offer_too_late", offer_id=delivery.offer.offer_id, as_of_ms=delivery.as_of_ms)
+            self._on_missed()
+            return
         if delivery.mechanic_id is not None and not self._mechanics.of(delivery.mechanic_id):
             return
         shown = self._offers.entry_of(delivery.offer, delivery.expires_at_ms)

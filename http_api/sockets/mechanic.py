@@ -169,10 +169,15 @@ class MechanicConnection(Connection):
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
     async def read_snapshot(self) -> bool:
-        """Read the snapshot; what is heard of their standing while it is being read is newer."""
+        """Read the snapshot; of what it says of their standing and what is heard meanwhile, the newer one counts.
+
+        What is heard without a version is news.
+        """
         self._snapshot = await self._parts.snapshots.get(self.account_id)
-        if self._snapshot is not None and not self._has_heard_standing:
-            self.standing = self._snapshot.standing
+        if self._snapshot is not None:
+            heard, read = self.standing, self._snapshot.standing
+            if not self._has_heard_standing or 0 < heard.version <= read.version:
+                self.standing = read
         return self._snapshot is not None
 
     def greet(self) -> None:

@@ -67,6 +67,31 @@ async def test_a_channel_that_is_given_up_while_its_first_subscription_is_on_its
         assert await listeners(kept) == 1
 
 
+async def test_payloads_travel_together_unless_somebody_listens_who_knows_no_lines(redis_url: str):
+    async with running_bus(redis_url) as (bus, link), running_bus(redis_url) as (other, _):
+        channel = link.key("test", "deliveries")
+        messages: list[str] = []
+        heard: list[str] = []
+        hear = bus.hear
+
+        def count(where: str, message: str) -> None:
+            if message != "ping":
+                messages.append(message)
+            hear(where, message)
+
+        bus.hear = count  # type: ignore[method-assign]
+        await bus.subscribe(channel, bus_module.together(channel), handler=heard.append)
+        await bus.publish(channel, b"one", b"two")
+        await eventually(lambda: heard == ["one", "two"], "both are heard")
+        assert messages == ["one\ntwo"]
+        # As a node of the version before: it listens to the one channel, and takes a message for one payload.
+        older: list[str] = []
+        await other.subscribe(channel, handler=older.append)
+        await bus.publish(channel, b"three", b"four")
+        await eventually(lambda: heard[2:] == ["three", "four"] and older == ["three", "four"], "both hear both")
+        assert messages[1:] == ["three", "four"]
+
+
 @pytest.mark.bugs_planted
 async def test_whoever_cannot_take_a_gap_keeps_nobody_else_from_hearing_of_it():
     with redis_server() as own_redis:

@@ -4,13 +4,17 @@ import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import anyio
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
+from infra import database as database_module
 from infra.database import within
 from models import tables
 from models.errors import DatabaseUnavailable
@@ -18,6 +22,7 @@ from models.ids import new_id
 from models.rest import FreeCheckout
 from models.settings import DispatchSettings
 from models.wire import RequestView
+from tests.integration.dispatch_nodes import free_request
 from tests.parts import PATIENT, Node, World, body, eventually, running_node, running_world
 from tests.services import redis_server
 
@@ -240,6 +245,18 @@ async def test_a_look_that_comes_too_early_ends_no_window_early(database_url, re
         assert looked_at_next_ms >= now_ms + 60_000 - 1
 
 
+async def test_a_window_whose_key_redis_has_lost_ends_on_time_and_not_when_it_is_looked_at(database_url, redis_url):
+    # Its key is gone and its place in the index too early: Redis says that it is over, and SQL knows better.
+    async with running_world(database_url, redis_url) as world, running_node(world, SOON) as node:
+        request = await offered(world, node)
+        index, key = node.link.key("deadlines", "index"), node.link.key("deadlines", f"offer:{request.offer.id}")
+        await node.outbox.drained()
+        await node.link.ask(key, lambda redis: redis.delete(key))
+        await node.link.ask(index, lambda redis: redis.zadd(index, {request.offer.id: 1}))
+        await eventually(lambda: broadcast_of(world, request), "the broadcast")
+        assert 0 <= await lateness_ms(world, request) < 1_000
+
+
 async def test_redis_has_forgotten_the_deadlines_only_when_it_has(database_url, tmp_path):
     # Whoever hears of it reads all open offers from SQL, so it must not be heard at every claim.
     with redis_server(tmp_path / "redis") as server:
@@ -353,3 +370,34 @@ async def test_restoring_a_deadline_does_not_cut_short_the_claim_of_who_is_worki
             done.set()
             await eventually(lambda: _is_empty(a), "off the clock")
             tasks.cancel_scope.cancel()
+
+
+async def test_a_row_that_somebody_holds_keeps_only_its_own_window_waiting(
+    database_url, redis_url, tmp_path, monkeypatch
+):
+    # All end together, and one of them gives a customer's free session back: that customer's row is held by somebody else.
+    if database_url.startswith("sqlite"):
+        pytest.skip("SQLite has one lock for all.")
+    monkeypatch.setitem(database_module.POSTGRES_SETTINGS, "lock_timeout", "200")
+    settings = replace(PATIENT, broadcast_window_ms=1_000)
+    async with running_world(database_url, redis_url, tmp_path) as world:
+        async with running_node(world, settings, without=("dispatch",)) as node:
+            held_id, held = await free_request(world, node)
+            paid = [await world.paid_request(node, await world.customer()) for _ in range(4)]
+            await eventually(lambda: _are_over(world, node), "all windows are over")
+        async with world.database.write() as session:
+            await session.exec(update(tables.Account).where(col(tables.Account.id) == held_id).values(name="held"))
+            async with running_node(world, settings):
+                for request in paid:
+                    await eventually(partial(_is_unfilled, world, request.id), "the others end")
+                assert not await _is_unfilled(world, held.id)
+        async with running_node(world, settings):
+            await eventually(partial(_is_unfilled, world, held.id), "and this one when it can")
+
+
+async def _are_over(world: World, node: Node) -> bool:
+    return all(offer.expires_at_ms + 300 < node.clock.now_ms() for offer in await world.rows(tables.Offer))
+
+
+async def _is_unfilled(world: World, request_id: str) -> bool:
+    return (await world.row(tables.SessionRequest, request_id)).status == "unfilled"

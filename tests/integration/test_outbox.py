@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import anyio
 import pytest
+from sqlalchemy import text
 
 from dispatch import deliveries
 from dispatch.notices import Notice
@@ -15,6 +16,7 @@ from infra.database import within
 from models import tables
 from models.errors import DatabaseUnavailable, RedisUnavailable
 from models.rest import FreeCheckout
+from tests.integration.dispatch_nodes import accept, free_request
 from tests.parts import PATIENT, Node, World, body, eventually, running_node, running_world, side_by_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
@@ -109,6 +111,40 @@ async def test_what_a_node_that_died_had_committed_is_told_by_another_after_the_
         key = alive.link.key("deadlines", f"offer:{answer.request.offer.id}")
         assert await alive.link.ask(key, lambda redis: redis.exists(key))
         await eventually(lambda: is_told(world), "nothing is left to tell")
+
+
+@pytest.mark.bugs_planted
+async def test_a_payload_that_is_nested_too_deeply_keeps_nothing_else_from_being_told(database_url, redis_url):
+    deep = '{"offer_id": "x", "y": ' + "[" * 1_500 + "]" * 1_500 + "}"
+    async with running_world(database_url, redis_url) as world:
+        async with running_node(world, BRISK, without=("outbox",)) as dying:
+            mechanic_id = await world.mechanic()
+            await dying.dispatch.set_on_duty(mechanic_id, False)
+            async with world.database.write() as session:
+                values = "('0', 'offer_closed', :deep, 1, 0)"
+                await session.exec(
+                    text(f"INSERT INTO outbox (id, kind, payload, leased_until_ms, failures) VALUES {values}"),
+                    params={"deep": deep},
+                )
+        async with running_node(world, BRISK) as alive:
+            await eventually(lambda: alive.heard_of(deliveries.StandingChanged), "the other message is told")
+
+
+async def test_nobody_is_asked_late_for_a_favorite_whom_they_have_already(database_url, redis_url):
+    # The session ends and its node dies -> the customer makes the mechanic a favourite -> another node tells what is left.
+    async with running_world(database_url, redis_url) as world, running_node(world, BRISK) as alive:
+        async with running_node(world, BRISK, without=("outbox",)) as dying:
+            mechanic_id = await world.mechanic()
+            customer_id, request = await free_request(world, dying, mechanic_id)
+            await accept(dying, mechanic_id, request.offer.id)()
+            await dying.dispatch.start(mechanic_id, request.id)
+            await dying.dispatch.complete(mechanic_id, request.id)
+            async with world.database.write() as session:
+                session.add(tables.Favorite(customer_id=customer_id, mechanic_id=mechanic_id, created_at_ms=1))
+        await eventually(lambda: is_told(world), "nothing is left to tell")
+        told = [one.frame for one in alive.heard_of(deliveries.FrameToCustomer)]
+        assert any(b"request_update" in bytes(frame) for frame in told)
+        assert not any(b"favorite_prompt" in bytes(frame) for frame in told)
 
 
 @pytest.mark.parametrize(

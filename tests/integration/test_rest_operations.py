@@ -15,8 +15,10 @@ from jsonschema import Draft202012Validator
 
 from http_api.auth import Identity, Tickets
 from infra.redis_link import RedisLink
+from models.ids import new_id
 from tests.acceptance.clients import socket
 from tests.integration.rest_house import House, rest_house
+from tests.integration.test_push import Browser
 
 STATUS_MEMBERS = {"mechanic_id", "is_online", "last_seen", "availability", "reachable", "as_of", "version"}
 REQUEST_MEMBERS = {
@@ -393,7 +395,8 @@ async def test_ones_requests_come_newest_first_page_by_page_and_by_status(house:
 async def test_a_browser_is_remembered_once_and_makes_its_mechanic_reachable(house: House):
     mechanic_id = await house.add("mechanic", "pushed")
     endpoint = "https://push.example/abc"
-    body = {"endpoint": endpoint, "expirationTime": None, "keys": {"p256dh": "B" * 87, "auth": "a" * 22}}
+    keys = Browser(endpoint).subscription.keys
+    body = {"endpoint": endpoint, "expirationTime": None, "keys": {"p256dh": keys.p256dh, "auth": keys.auth}}
     async with house.as_(mechanic_id, "mechanic") as rest:
         key = (await rest.ok("GET", "/api/push/key"))["public_key"]
         assert len(key) == 87
@@ -403,6 +406,30 @@ async def test_a_browser_is_remembered_once_and_makes_its_mechanic_reachable(hou
         for _ in range(2):
             await rest.ok("DELETE", "/api/push/subscriptions", status=204, json={"endpoint": endpoint})
         await until_reachable(house, mechanic_id, "none")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "keys", "code"),
+    [
+        ("http://push.example/abc", {}, "push_endpoint_refused"),
+        ("https://127.0.0.1/abc", {}, "push_endpoint_refused"),
+        ("https://[::ffff:10.0.0.1]/abc", {}, "push_endpoint_refused"),
+        ("https://169.254.169.254/latest", {}, "push_endpoint_refused"),
+        ("https://localhost/abc", {}, "push_endpoint_refused"),
+        ("https://user@push.example/abc", {}, "push_endpoint_refused"),
+        ("https://push.example/abc", {"p256dh": "B" * 87}, "push_keys_refused"),
+        ("https://push.example/abc", {"auth": "YQ"}, "push_keys_refused"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_browser_that_cannot_be_woken_is_not_remembered(
+    house: House, endpoint: str, keys: dict[str, str], code: str
+):
+    mechanic_id = await house.add("mechanic", f"refused-{new_id().lower()}")
+    theirs = Browser(endpoint).subscription.keys
+    body = {"endpoint": endpoint, "keys": {"p256dh": theirs.p256dh, "auth": theirs.auth} | keys}
+    async with house.as_(mechanic_id, "mechanic") as rest:
+        assert await rest.problem("POST", "/api/push/subscriptions", json=body) == (422, code)
 
 
 async def until_reachable(house: House, mechanic_id: str, how: str) -> dict[str, Any]:

@@ -88,7 +88,7 @@ async def statements_of(node: Node, act: Callable[[], Awaitable[Any]]) -> Counte
 @asynccontextmanager
 async def one_node(database_url: str, redis_url: str, folder: Path | None = None) -> AsyncIterator[tuple[World, Node]]:
     """Run a node on which nothing happens by itself but telling."""
-    still = ("refunds", "payments", "superseded", "dispatch")
+    still = ("refunds", "payments", "superseded", "dispatch", "push", "push_planner")
     async with (
         running_world(database_url, redis_url, folder) as world,
         running_node(world, CALM, without=still) as node,
@@ -101,7 +101,7 @@ BY_REQUEST = ["lock_requests", "read_requests"]
 COMMIT = ["add_to_story", "leave_to_tell"]
 
 
-async def test_an_accept_of_a_priority_offer_and_what_follows(database_url, redis_url):
+async def test_each_step_from_an_accept_to_the_end_takes_these_statements_and_telling_none(database_url, redis_url):
     async with one_node(database_url, redis_url) as (world, node):
         favorite = await world.mechanic()
         _, request = await free_request(world, node, favorite)
@@ -126,7 +126,7 @@ async def test_an_accept_of_a_priority_offer_and_what_follows(database_url, redi
             assert set(found.others) <= TELL
 
 
-async def test_a_decline_and_its_broadcast(database_url, redis_url):
+async def test_a_decline_takes_these_statements_and_telling_of_its_broadcast_none(database_url, redis_url):
     async with one_node(database_url, redis_url) as (world, node):
         favorite, other, third = await world.mechanics(3)
         customer_id, request = await free_request(world, node, favorite)
@@ -168,7 +168,7 @@ async def test_windows_that_end_together_take_as_many_as_one(count: int, databas
         assert set(found.others) <= TELL
 
 
-async def test_duty(database_url, redis_url):
+async def test_a_change_of_duty_takes_two_statements_and_telling_none(database_url, redis_url):
     async with one_node(database_url, redis_url) as (world, node):
         mechanic = await world.mechanic()
         for on_duty in (False, True):
@@ -177,7 +177,7 @@ async def test_duty(database_url, redis_url):
             assert set(found.others) <= TELL
 
 
-async def test_a_payment_becomes_a_request(database_url, redis_url, tmp_path):
+async def test_fulfilling_a_payment_takes_these_statements_and_telling_none(database_url, redis_url, tmp_path):
     async with one_node(database_url, redis_url, tmp_path) as (world, node):
         customer_id, favorite = await world.customer(), await world.mechanic()
         checkout = await node.checkouts.start(customer_id, body("quick_chat", favorite))

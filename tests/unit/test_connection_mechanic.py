@@ -99,6 +99,22 @@ async def test_a_change_of_duty_that_was_heard_is_passed_on_as_it_was_heard_and_
         assert [heard["on_duty"] for heard in phone.hears()] == [True]
 
 
+async def test_an_older_standing_that_is_heard_during_the_handshake_does_not_beat_the_snapshot():
+    # Told late, by a node that has taken it over: SQL is read -> the old news is heard -> the welcome is written.
+    async with stage() as here:
+        here.dispatch.snapshot_gate = anyio.Event()
+        phone = here.open_mechanic("mike")
+        here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False, version=5)
+        await here.settled()
+        await here.tell(StandingChanged("mike", on_duty=False, is_busy=False, version=3))
+        here.dispatch.snapshot_gate.set()
+        await here.settled()
+        (welcome,) = phone.hears()
+        assert welcome["on_duty"] is True
+        await here.offer(an_offer("o1"))
+        assert phone.hears_kinds() == ["offer"]
+
+
 async def test_a_heartbeat_is_acknowledged_and_heard_by_presence():
     async with stage() as here:
         phone = await here.mechanic("mike")

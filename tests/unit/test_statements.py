@@ -76,9 +76,11 @@ def test_what_is_executed_for_nobody_is_not_executed(things: Statement[Thing]) -
     assert drive(things.each([]), refuse) == []
 
 
-def test_a_name_that_is_missing_or_a_column_too_many_is_an_error(things: Statement[Thing]) -> None:
-    with pytest.raises(KeyError, match="since_ms"):
+def test_a_name_too_few_or_too_many_and_a_column_too_many_are_errors(things: Statement[Thing]) -> None:
+    with pytest.raises(AssertionError, match="since_ms"):
         drive(things(ids=[]), lambda _: [])
+    with pytest.raises(AssertionError, match="since_ms"):
+        drive(things(ids=[], since_ms=0, nonsense=1), lambda _: [])
     with pytest.raises(ValueError, match="zip"):
         drive(things(ids=[], since_ms=0), lambda _: [("a", 1, "[]", "more")])
     with pytest.raises(msgspec.ValidationError, match="is_done"):

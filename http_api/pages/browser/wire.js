@@ -137,10 +137,11 @@
  */
 
 /**
- * The offer reached the app; it need not be sent again.
+ * The offer reached the app; it need not be sent again. `seen`: a person could see it, on a screen that was on.
  * @typedef {object} OfferAck
  * @property {"offer_ack"} type
  * @property {string} offer_id
+ * @property {boolean} [seen]
  */
 
 /**

@@ -45,8 +45,8 @@ def upgrade() -> None:
     op.create_index(
         "ix_push_messages_unsent", "push_messages", ["place", "due_at_ms"], sqlite_where=unsent, postgresql_where=unsent
     )
-    op.create_index("ix_push_messages_about", "push_messages", ["about_id"])
-    op.create_index("ix_push_messages_subscription", "push_messages", ["subscription_id"])
+    op.create_index("ix_push_messages_about_id", "push_messages", ["about_id"])
+    op.create_index("ix_push_messages_subscription_id", "push_messages", ["subscription_id"])
     op.create_table(
         "kept_keys",
         sa.Column("name", sa.String(), primary_key=True),
