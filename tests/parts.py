@@ -359,7 +359,8 @@ async def running_node(
     # The tests' push services are on this machine.
     settings = replace(settings, push_trusted_hosts=settings.push_trusted_hosts or "127.0.0.1")
     database = Database(world.database_url)
-    link = RedisLink(world.redis_url, prefix=world.prefix)
+    # Dozens of nodes may start side by side on one event loop.
+    link = RedisLink(world.redis_url, prefix=world.prefix, timeout_s=8.0)
     clock = RedisClock(link)
     await clock.sync()
     bus = Bus(link, node_id)

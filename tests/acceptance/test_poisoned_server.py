@@ -78,22 +78,22 @@ async def test_a_loop_that_keeps_dying_makes_the_server_unready_and_nothing_else
     tmp_path: Path, redis_url: str
 ):
     prefix = f"poison-{secrets.token_hex(4)}"
-    index = f"{prefix}:{{deadlines}}:index"
+    epoch = f"{prefix}:{{presence-0}}:epoch"
     with closing(Redis.from_url(redis_url)) as redis:
         async with rest_house(tmp_path, REDIS_URL=redis_url, REDIS_PREFIX=prefix) as house:
-            # Somebody has put something else in the place of the deadlines: every look at them is a mistake to Redis.
-            redis.delete(index)
-            redis.set(index, "no sorted set")
+            # Somebody has put something else in the place of presence' memory: every look at it is a mistake to Redis.
+            redis.delete(epoch)
+            redis.lpush(epoch, "no string")
             async with house.as_nobody() as anyone:
 
                 async def is_named() -> bool:
                     answer = await anyone.get("/readyz")
-                    return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "windows" in answer.text
+                    return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "presence_" in answer.text
 
                 await eventually(is_named, "it says which loop is dying")
                 assert (await anyone.get("/healthz")).status_code == httpx.codes.OK
                 await paid(house)
-                redis.delete(index)
+                redis.delete(epoch)
 
                 async def is_ready() -> bool:
                     return (await anyone.get("/readyz")).status_code == httpx.codes.OK
