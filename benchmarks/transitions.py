@@ -50,6 +50,15 @@ class Size:
         """Each accepts once."""
         return self.alone + self.at_once + self.half_max
 
+    @property
+    def waiting_customers(self) -> int:
+        """Those who hear of the longest stretch."""
+        return (
+            max(self.alone, self.at_once * WINDOWS_PER_OTHER, self.half_max * WINDOWS_PER_OTHER)
+            // REQUESTS_PER_CUSTOMER
+            + 1
+        )
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -84,13 +93,18 @@ class Stage:
     on_duty: set[str] = field(default_factory=set)
 
     async def open(self, size: Size) -> None:
-        """Connect everybody; the mechanics are off duty, so that broadcasts go to nobody."""
+        """Connect everybody, and let the mechanics go off duty: a broadcast to a thousand sockets is measured elsewhere."""
         self.crowd.heard = self._heard
-        await self.crowd.connect(
-            self.node.port, self.people.customers[: size.mechanics // REQUESTS_PER_CUSTOMER + 1], "customer"
-        )
+        await self.crowd.connect(self.node.port, self.people.customers[: size.waiting_customers], "customer")
         joined = await self.crowd.connect(self.node.port, self.people.mechanics)
         self.clients = {client.account_id: client for client in joined}
+        await self.go_off_duty()
+
+    async def go_off_duty(self) -> None:
+        """Let all mechanics be off duty."""
+        frame = self.crowd.dialect.say("set_availability", on_duty=False)
+        await self.said({name: (client, frame) for name, client in self.clients.items()}, AT_ONCE_PER_S)
+        self.on_duty.clear()
 
     def _heard(self, client: Client, kind: str, payload: bytes) -> None:
         if kind == "request_update" and client.role == "customer":
@@ -209,11 +223,11 @@ async def _duty(stage: Stage, count: int, per_s: float) -> Callable[[], Awaitabl
 
 
 KINDS: Final[dict[str, tuple[Kind, int]]] = {
+    "duty changed": (_duty, 1),
     "a window ends by itself": (_window_ends, WINDOWS_PER_OTHER),
     "accept": (_accepts, 1),
     "decline": (_declines, 1),
     "free session booked": (_free_sessions, 1),
-    "duty changed": (_duty, 1),
 }
 """And of how many more of a kind the stretches at once and at half the rate are made."""
 
@@ -287,6 +301,7 @@ async def _measured(store: Store, on: Ground, people: People, size: Size) -> dic
             count = max(1, min(int(half_per_s * size.half_s), size.half_max * more))
             half = await stage.counted(await kind(stage, count, half_per_s))
             found[name] = Measured(alone, at_once, half, idle.used.share)
+            await stage.go_off_duty()
         await stage.crowd.disperse()
     return found
 

@@ -1,9 +1,10 @@
 """What is to be pushed becomes messages in SQL, one for each browser: by any node, once, and whatever dies afterwards.
 
-Looks twice a second, and at once when offers are opened here. An offer is taken by one conditional update in the transaction that
+Looks every second, and at once when offers are opened here. An offer is taken by one conditional update in the transaction that
 leaves its messages; so is one that has ended, whose notifications are to be replaced.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,9 +15,10 @@ import structlog
 
 from dispatch.push.rules import Unseen, is_to_be_pushed
 from dispatch.stored import READ_REQUESTS, Named
-from dispatch.views import offer_view
+from dispatch.views import offer_view, word
 from infra.clock import Clock
 from infra.database import Database
+from infra.loops import failing_alone
 from infra.statements import Nothing, Statement, Transaction
 from models.errors import Unavailable
 from models.wire import OfferMade, OfferWithdrawn
@@ -24,7 +26,7 @@ from models.words import WithdrawReason
 from presence.service import Presence
 
 SQL: Final = Path(__file__).parent / "sql"
-POLL_S: Final = 0.5
+POLL_S: Final = 1.0
 LOOK_LEN: Final = 500
 """Offers looked at together; of more, the rest has its turn at the next look."""
 CANDIDATES_PER_PUSH: Final = 5
@@ -33,6 +35,8 @@ KEEP_MS: Final = 24 * 3600 * 1000
 FORGET_LEN: Final = 500
 WITHDRAWAL_MS: Final = 10 * 60_000
 """How long it is worth telling a browser that an offer has ended."""
+WORK: Final = "push"
+"""What operators call it when an offer cannot be pushed."""
 OFFER: Final = "offer"
 WITHDRAWN: Final = "withdrawn"
 
@@ -52,6 +56,15 @@ class Ended:
     id: str
     request_id: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there may be to do."""
+
+    unseen: Sequence[Unseen]
+    broadcasts: Sequence[Unpushed]
+    ended: Sequence[Ended]
 
 
 UNSEEN_OFFERS = Statement(SQL / "unseen_offers.sql", Unseen, leaves_out="push")
@@ -97,17 +110,22 @@ class Planner:
         while True:
             self._sooner = anyio.Event()
             try:
-                await self._priority()
-                await self._broadcasts()
-                await self._ended()
+                found = await self._database.query(self._look())
+                await self._wake_favorites(found.unseen)
+                await self._wake_others(found.broadcasts)
+                await self._tell_of_ended(found.ended)
             except Unavailable as error:
                 self._log.warning("push_not_planned", error=str(error))
             with anyio.move_on_after(POLL_S):
                 await self._sooner.wait()
 
-    async def _priority(self) -> None:
+    def _look(self) -> Transaction[Found]:
         now_ms = self._clock.now_ms()
-        offers = await self._database.query(UNSEEN_OFFERS(now_ms=now_ms, after_id=self._after_id, limit=LOOK_LEN))
+        unseen = yield from UNSEEN_OFFERS(now_ms=now_ms, after_id=self._after_id, limit=LOOK_LEN)
+        broadcasts = yield from UNPUSHED_BROADCASTS(now_ms=now_ms, limit=LOOK_LEN)
+        return Found(unseen, broadcasts, (yield from ENDED_OFFERS(limit=LOOK_LEN)))
+
+    async def _wake_favorites(self, offers: Sequence[Unseen]) -> None:
         self._after_id = offers[-1].id if len(offers) == LOOK_LEN else ""
         if not offers:
             return
@@ -115,18 +133,19 @@ class Planner:
         for offer in offers:
             status = statuses.get(offer.mechanic_id)
             is_online = status is not None and status.is_online
-            if is_to_be_pushed(offer, is_online=is_online, now_ms=now_ms):
-                await self._push(offer.id, offer.request_id, [offer.mechanic_id])
+            if is_to_be_pushed(offer, is_online=is_online, now_ms=self._clock.now_ms()):
+                with failing_alone(WORK, offer_id=offer.id):
+                    await self._push(offer.id, offer.request_id, [offer.mechanic_id])
 
-    async def _broadcasts(self) -> None:
-        offers = await self._database.query(UNPUSHED_BROADCASTS(now_ms=self._clock.now_ms(), limit=LOOK_LEN))
+    async def _wake_others(self, offers: Sequence[Unpushed]) -> None:
         for offer in offers:
             found = await self._database.query(
                 WAKEABLE_MECHANICS(request_id=offer.request_id, limit=self._broadcast_push_max * CANDIDATES_PER_PUSH)
             )
             statuses = await self._presence.status_of({one.id for one in found})
             absent = [one.id for one in found if (status := statuses.get(one.id)) is None or not status.is_online]
-            await self._push(offer.id, offer.request_id, absent[: self._broadcast_push_max])
+            with failing_alone(WORK, offer_id=offer.id):
+                await self._push(offer.id, offer.request_id, absent[: self._broadcast_push_max])
 
     async def _push(self, offer_id: str, request_id: str, account_ids: list[str]) -> None:
         now_ms = self._clock.now_ms()
@@ -152,10 +171,10 @@ class Planner:
         if await self._database.commit(work()):
             self.has_planned.set()
 
-    async def _ended(self) -> None:
-        for offer in await self._database.query(ENDED_OFFERS(limit=LOOK_LEN)):
+    async def _tell_of_ended(self, offers: Sequence[Ended]) -> None:
+        for offer in offers:
             now_ms = self._clock.now_ms()
-            withdrawn = OfferWithdrawn(offer.id, WithdrawReason(offer.reason))
+            withdrawn = OfferWithdrawn(offer.id, word(WithdrawReason, offer.reason))
 
             def work(
                 offer: Ended = offer, withdrawn: OfferWithdrawn = withdrawn, now_ms: int = now_ms
