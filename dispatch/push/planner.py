@@ -27,6 +27,8 @@ from presence.service import Presence
 
 SQL: Final = Path(__file__).parent / "sql"
 POLL_S: Final = 1.0
+PAUSE_S: Final = 0.2
+"""At least between two looks: at a rush hour offers are opened all the time, and each look goes through those that are open."""
 LOOK_LEN: Final = 500
 """Offers looked at together; of more, the rest has its turn at the next look."""
 CANDIDATES_PER_PUSH: Final = 5
@@ -116,7 +118,8 @@ class Planner:
                 await self._tell_of_ended(found.ended)
             except Unavailable as error:
                 self._log.warning("push_not_planned", error=str(error))
-            with anyio.move_on_after(POLL_S):
+            await anyio.sleep(PAUSE_S)
+            with anyio.move_on_after(POLL_S - PAUSE_S):
                 await self._sooner.wait()
 
     def _look(self) -> Transaction[Found]:

@@ -334,7 +334,7 @@ async def a_favorite_who_is_here(
     """A favourite with a socket and a browser that can be woken; a second is a hundred milliseconds."""
     monkeypatch.setattr(rules, "ACKNOWLEDGED_WITHIN_MS", 500)
     monkeypatch.setattr(rules, "SEEN_WITHIN_MS", 1_500)
-    monkeypatch.setattr(planner, "POLL_S", 0.05)
+    monkeypatch.setattr(planner, "POLL_S", 0.3)
     async with (
         running_world(database_url, redis_url) as world,
         running_node(world) as node,
