@@ -174,8 +174,13 @@ class Dispatch:
 
     async def decline(self, mechanic_id: str, offer_id: str, reason: str | None = None) -> Refused | None:
         """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing."""
-        if reason is not None and not (reason := cleaned(reason, keeps_lines=True)):
-            return Refused("validation_failed", "The reason has no character that can be seen; leave it out instead.")
+        # An app that leaves its field empty gives no reason; one of characters that nobody can see is a mistake.
+        if reason is not None and (reason := reason.strip() or None):
+            reason = cleaned(reason, keeps_lines=True)
+            if not reason:
+                return Refused(
+                    "validation_failed", "The reason has no character that can be seen; leave it out instead."
+                )
         outcome = await self._on_offer(mechanic_id, offer_id, MechanicDeclined(mechanic_id, offer_id, reason))
         if not isinstance(outcome, Stepped):
             return outcome

@@ -347,7 +347,7 @@ class PushSubscription(MayFail, table=True):
     __tablename__ = "push_subscriptions"
 
     account_id: str = Field(sa_column=Column("mechanic_id", ForeignKey("accounts.id"), index=True, nullable=False))
-    """A mechanic's or a customer's; the column is named after whom there was first."""
+    """A mechanic's so far; the column is named after them."""
     endpoint: str = Field(unique=True)
     place: str | None = None
     """The push service that the endpoint is of; ``None`` from a version that does not note it."""

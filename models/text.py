@@ -12,11 +12,13 @@ def cleaned(text: str, *, keeps_lines: bool = False) -> str:
 
     Line breaks become blanks, or stay with ``keeps_lines``. Empty if nothing is left.
     """
-    normal = unicodedata.normalize("NFC", text.replace("\r\n", "\n")).replace("\t", " ")
+    plain = text.replace("\r\n", "\n").replace("\t", " ")
     if not keeps_lines:
-        normal = normal.replace("\n", " ")
-    return "".join(character for character in normal if character == "\n" or _is_seen(character)).strip()
+        plain = plain.replace("\n", " ")
+    seen = "".join(character for character in plain if character == "\n" or _is_seen(character))
+    # Afterwards: what stood between two characters may have kept them from becoming one.
+    return unicodedata.normalize("NFC", seen).strip()
 
 
 def _is_seen(character: str) -> bool:
-    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn") and character not in _INVISIBLE
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs") and character not in _INVISIBLE

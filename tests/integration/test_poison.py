@@ -361,6 +361,9 @@ async def test_a_reason_in_which_nothing_can_be_seen_is_refused_and_costs_the_cu
         refused = await node.dispatch.decline(favorite, offer.id, reason)
         assert refused is not None and refused.code == "validation_failed"
         assert await node.dispatch.decline(favorite, offer.id, f"{reason}no time") is None
+        assert await node.dispatch.decline(favorite, offer.id, " ") is None, (
+            "an empty field is no reason, and no mistake"
+        )
         request = await node.dispatch.cancel(customer_id, answer.request.id)
         assert not isinstance(request, Refused)
         assert [line.reason for line in request.timeline if line.event == "declined"] == ["no time"]

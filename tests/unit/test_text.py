@@ -10,6 +10,7 @@ from models.text import cleaned
     [
         ("Zoë O'Neill", "Zoë O'Neill"),
         ("Zoe\u0308", "Zoë"),
+        ("Zoe\u200b\u0308", "Zoë"),
         ("\x00a\x1b[31mb", "a[31mb"),
         ("\u202eeve", "eve"),
         ("a\u200bb\u2066c\ufeff", "abc"),
