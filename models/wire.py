@@ -260,6 +260,12 @@ class StatusChanged(Struct, tag_field="type", tag="status"):
     version: int
 
 
+class StatusesKnown(Struct, tag_field="type", tag="statuses"):
+    """The answer to a ``watch`` of several: all that is known at once, in one message. A change after that is a ``status``."""
+
+    statuses: list[StatusView]
+
+
 class FavoritePrompt(Struct, tag_field="type", tag="favorite_prompt"):
     """The session is completed and the mechanic not yet a favourite: would you like them to be?"""
 
@@ -267,7 +273,9 @@ class FavoritePrompt(Struct, tag_field="type", tag="favorite_prompt"):
     mechanic: Person
 
 
-ToCustomer = CustomerWelcome | HeartbeatAck | StatusChanged | RequestUpdate | FavoritePrompt | ErrorMessage
+ToCustomer = (
+    CustomerWelcome | HeartbeatAck | StatusChanged | StatusesKnown | RequestUpdate | FavoritePrompt | ErrorMessage
+)
 
 
 _encoder = msgspec_json.Encoder()

@@ -42,6 +42,17 @@ CLOCKS_APART_MS: Final = 250
 OWN_JOBS_MAX: Final = 32
 """Jobs that we have caused and that wait on one connection; one that has more to catch up with than that is refreshed instead."""
 
+_EXAMPLE: Final = '{"type": "heartbeat"}'
+_KINDS: Final = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+}
+"""What JSON can be besides an object."""
+
 log = structlog.get_logger("sockets")
 
 
@@ -285,7 +296,8 @@ class Connection:
             # Valid as far as it was looked at, malformed after that.
             return ErrorMessage("malformed_json", "The message is not valid JSON.")
         if not isinstance(raw, dict):
-            return ErrorMessage("invalid_message", "A message is one JSON object with a `type`.")
+            sentence = f"A message is one JSON object with a `type`, such as {_EXAMPLE}; this was {_KINDS[type(raw)]}."
+            return ErrorMessage("invalid_message", sentence)
         ref = raw.get("offer_id")
         known_ref = ref if isinstance(ref, str) and len(ref) <= 64 else msgspec.UNSET
         sentence, _, where = str(error).partition(" - at `$")

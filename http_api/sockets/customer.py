@@ -20,6 +20,7 @@ from models.wire import (
     ErrorMessage,
     Heartbeat,
     RequestView,
+    StatusesKnown,
     StatusView,
     Unwatch,
     Watch,
@@ -42,7 +43,7 @@ class CustomerParts:
 class CustomerConnection(Connection):
     """What a customer's socket does."""
 
-    __slots__ = ("_parts", "_requests", "_sink", "_watched")
+    __slots__ = ("_gathered", "_parts", "_requests", "_sink", "_watched")
 
     def __init__(self, node: NodeParts, parts: CustomerParts, identity: Identity) -> None:
         super().__init__(node, identity)
@@ -50,6 +51,8 @@ class CustomerConnection(Connection):
         self._watched: dict[str, bool] | None = None
         """Whom they watch, and whether a status of them was sent."""
         self._sink: Callable[[StatusView], None] | None = None
+        self._gathered: dict[str, StatusView | None] | None = None
+        """The mechanics of the watch that is being answered, and what is known of them so far."""
         self._requests: list[RequestView] | None = None
 
     # --- what the socket calls ----------------------------------------------------------------------------------------
@@ -105,7 +108,11 @@ class CustomerConnection(Connection):
         presence = self._parts.presence
         if self.is_closed or self._sink is None or self._watched is None:
             return
-        await presence.watch(mechanic_ids, self._sink)
+        self._gathered = dict.fromkeys(mechanic_ids)
+        try:
+            await presence.watch(mechanic_ids, self._sink)
+        finally:
+            self._send_gathered()
         untold = [mechanic_id for mechanic_id in mechanic_ids if self._watched.get(mechanic_id) is False]
         if not untold or self.is_closed:
             return
@@ -153,7 +160,21 @@ class CustomerConnection(Connection):
             # They have just stopped watching; presence is about to hear of it.
             return
         self._watched[view.mechanic_id] = True
-        self.deliver(self._parts.status_frame(view))
+        if self._gathered is not None and view.mechanic_id in self._gathered:
+            # Presence gives no older status after a newer one, so the last is what is true.
+            self._gathered[view.mechanic_id] = view
+        else:
+            self.deliver(self._parts.status_frame(view))
+
+    def _send_gathered(self) -> None:
+        """Answer the watch: with one frame for several, with the frame that all share for one."""
+        gathered, self._gathered = self._gathered or {}, None
+        # Of whom they have stopped watching meanwhile they want to hear no more.
+        known = [view for one, view in gathered.items() if view is not None and one in (self._watched or {})]
+        if len(known) == 1:
+            self.deliver(self._parts.status_frame(known[0]))
+        elif known:
+            self.send(StatusesKnown(known))
 
 
 def _is_long_watch(text: str) -> bool:

@@ -72,7 +72,10 @@ class Watcher:
     told: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
 
     def hear(self, message: dict[str, Any]) -> None:
-        if message["type"] == "status":
+        if message["type"] == "statuses":
+            for status in message["statuses"]:
+                self.told[status["mechanic_id"]].append(status)
+        elif message["type"] == "status":
             self.told[message["mechanic_id"]].append(message)
 
     def errors(self, here: set[str]) -> set[str]:

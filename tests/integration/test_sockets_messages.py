@@ -113,6 +113,19 @@ async def test_a_customer_sees_a_mechanic_come_and_go_on_another_node(redis_url,
             assert first["version"] < online["version"] < offline["version"]
 
 
+async def test_a_watch_of_many_is_answered_by_one_frame(redis_url, tmp_path):
+    async with town(redis_url, tmp_path) as here, here.node() as node:
+        mechanics = [await here.add_mechanic() for _ in range(30)]
+        async with node.customer(await here.add_customer()) as page, node.mechanic(mechanics[0]):
+            await page.send("watch", mechanic_ids=[*mechanics, "nobody"])
+            answer = await page.expect("statuses")
+            assert {status["mechanic_id"] for status in answer["statuses"]} == set(mechanics)
+            assert (await page.expect("error"))["ref"] == "nobody"
+            async with node.mechanic(mechanics[1]):
+                online = await page.expect("status")
+                assert (online["mechanic_id"], online["is_online"]) == (mechanics[1], True)
+
+
 async def test_a_mechanic_hears_the_news_that_the_bus_lost(redis_url, tmp_path):
     with redis_server() as own_redis:
         async with town(own_redis.url, tmp_path) as here, here.node() as node:

@@ -26,6 +26,7 @@ const MIKE = { id: "m1", name: "Mike's Garage" };
 function carrier(status, way) {
   if (way === 0) return received({ type: "status", ...status });
   if (way === 1) return { type: "status_fetched", status };
+  if (way === 2) return received({ type: "statuses", statuses: [aStatus({ mechanic_id: "m2" }), status] });
   return { type: "favorites_loaded", favorites: [aFavorite({ status })] };
 }
 
@@ -33,7 +34,7 @@ test("statuses in any order, repeated and by any message, end at the newest", ()
   const availabilities = /** @type {const} */ (["offline", "available", "busy", "off_duty"]);
   const statuses = availabilities.map((availability, index) => aStatus({ version: index + 1, availability }));
   forEverySeed((chance) => {
-    const state = after(chance.repeatedInAnyOrder(statuses).map((status) => carrier(status, chance.below(3))));
+    const state = after(chance.repeatedInAnyOrder(statuses).map((status) => carrier(status, chance.below(4))));
     assert.equal(state.statuses["m1"]?.version, 4);
     assert.equal(state.statuses["m1"]?.availability, "off_duty");
   });
@@ -52,6 +53,14 @@ test("of two readings of one version the later one counts, whichever comes last"
   const late = received({ type: "status", ...aStatus({ as_of: "2026-11-22T09:30:05.000Z", reachable: "push" }) });
   assert.equal(after([early, late]).statuses["m1"]?.reachable, "push");
   assert.equal(after([late, early]).statuses["m1"]?.reachable, "push");
+});
+
+test("a message with several statuses is as good as one for each", () => {
+  const statuses = [aStatus({ version: 4 }), aStatus({ mechanic_id: "m2", version: 7, availability: "busy" })];
+  const before = after([received({ type: "status", ...aStatus({ version: 5 }) })]);
+  const state = reduce(before, received({ type: "statuses", statuses }));
+  assert.deepEqual([state.statuses["m1"]?.version, state.statuses["m2"]?.availability], [5, "busy"]);
+  assert.equal(reduce(state, received({ type: "statuses", statuses: [] })), state);
 });
 
 test("statuses are kept by mechanic", () => {

@@ -118,6 +118,9 @@ class StagePresence:
         self.said: list[tuple[str, str]] = []
         self.known: dict[str, StatusView] = {}
         self.sinks: dict[Any, set[str]] = {}
+        self.gate = anyio.Event()
+        """Set: all statuses can be read."""
+        self.gate.set()
 
     def joined(self, mechanic_id: str) -> None:
         self.said.append(("joined", mechanic_id))
@@ -136,6 +139,7 @@ class StagePresence:
         for one in ids:
             if one in self.known:
                 sink(self.known[one])
+        await self.gate.wait()
 
     def unwatch(self, ids: Iterable[str], sink: Callable[[StatusView], None]) -> None:
         self.sinks.get(sink, set()).difference_update(ids)

@@ -75,6 +75,47 @@ async def test_watching_adds_to_what_is_watched_and_twice_is_once():
         assert [status["mechanic_id"] for status in page.hears()] == ["a", "b"]
 
 
+async def test_a_watch_of_many_is_answered_by_one_frame_and_each_change_by_its_own():
+    async with stage() as here:
+        ids = [f"m{number}" for number in range(100)]
+        here.presence.known |= {one: a_status(one, version=3) for one in ids}
+        page = await here.customer("doe")
+        page.says("watch", mechanic_ids=ids)
+        await here.settled()
+        (answer,) = page.hears()
+        assert answer["type"] == "statuses"
+        assert [status["mechanic_id"] for status in answer["statuses"]] == ids
+        assert set(answer["statuses"][0]) == set(a_status("m0").__struct_fields__)
+
+        (sink,) = here.presence.sinks
+        sink(a_status("m7", version=4))
+        (change,) = page.hears()
+        assert (change["type"], change["mechanic_id"], change["version"]) == ("status", "m7", 4)
+
+
+async def test_what_changes_while_a_watch_is_answered_is_told_once_and_in_its_newest_form():
+    # Interleaving: watch -> a snapshot of m1 -> m1 changes, and m2 is no longer watched -> the rest of the snapshots.
+    async with stage() as here:
+        here.presence.known |= {one: a_status(one) for one in ("m1", "m2", "m3", "other")}
+        page = await here.customer("doe")
+        page.says("watch", mechanic_ids=["other"])
+        await here.settled()
+        page.hears()
+        here.presence.gate = anyio.Event()
+        page.says("watch", mechanic_ids=["m1", "m2", "m3"])
+        await here.settled()
+        (sink,) = here.presence.sinks
+        sink(a_status("m1", version=2))
+        page.says("unwatch", mechanic_ids=["m2"])
+        sink(a_status("other", version=5))
+        (meanwhile,) = page.hears()
+        assert (meanwhile["type"], meanwhile["mechanic_id"]) == ("status", "other")
+        here.presence.gate.set()
+        await here.settled()
+        (answer,) = page.hears()
+        assert [(one["mechanic_id"], one["version"]) for one in answer["statuses"]] == [("m1", 2), ("m3", 1)]
+
+
 async def test_nobody_can_watch_who_is_no_mechanic():
     async with stage() as here:
         here.presence.known["mike"] = a_status("mike")
@@ -98,9 +139,10 @@ async def test_more_than_a_hundred_are_too_many_and_the_earlier_ones_stay(asked)
             page.says("watch", mechanic_ids=ids[40:80])
         page.says("watch", mechanic_ids=ids[80 : 80 + asked])
         await here.settled()
-        kinds = page.hears_kinds()
-        assert kinds.count("error") == 1
-        assert kinds.count("status") == (80 if asked == 40 else 0)
+        told = page.hears()
+        assert [message["type"] for message in told].count("error") == 1
+        statuses = [status for message in told if message["type"] == "statuses" for status in message["statuses"]]
+        assert len(statuses) == (80 if asked == 40 else 0)
         watched = next(iter(here.presence.sinks.values()), set())
         assert watched == (set(ids[:80]) if asked == 40 else set())
 
@@ -113,14 +155,30 @@ async def test_too_many_is_said_in_the_same_word_whichever_way():
         assert error["code"] == "too_many_watched"
 
 
-@pytest.mark.parametrize("frame", ["null", "7", "[]", '"watch"', "true"])
-async def test_a_frame_that_is_no_object_is_answered_and_the_socket_stays_open(frame: str):
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        ("null", "null"),
+        ("7", "a number"),
+        ("-1.5e300", "a number"),
+        ("[]", "a list"),
+        ('[{"type": "heartbeat"}]', "a list"),
+        ('"watch"', "a string"),
+        ("true", "a boolean"),
+    ],
+)
+@pytest.mark.parametrize("role", ["mechanic", "customer"])
+async def test_a_frame_that_is_no_object_is_told_so_and_the_socket_stays_open(role: str, frame: str, kind: str):
     async with stage() as here:
-        page = await here.customer("doe")
-        page.says_raw(frame)
-        page.says("heartbeat")
-        error, answer = page.hears()
+        client = await (here.mechanic("mike") if role == "mechanic" else here.customer("doe"))
+        client.says_raw(frame)
+        client.says("heartbeat")
+        error, answer = client.hears()
         assert (error["code"], answer["type"]) == ("invalid_message", "heartbeat_ack")
+        assert (
+            error["message"]
+            == f'A message is one JSON object with a `type`, such as {{"type": "heartbeat"}}; this was {kind}.'
+        )
 
 
 async def test_a_closed_socket_is_forgotten_by_presence_even_if_its_watch_was_under_way():

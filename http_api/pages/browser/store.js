@@ -139,6 +139,11 @@ export function reduce(state, message) {
       return withFollowedIfOpen(state, message.request, message.received_ms);
     case "status":
       return withModalKnown(withStatus(state, message), message.mechanic_id);
+    case "statuses":
+      return message.statuses.reduce(
+        (all, status) => withModalKnown(withStatus(all, status), status.mechanic_id),
+        state,
+      );
     case "status_fetched":
       return withModalKnown(withStatus(state, message.status), message.status.mechanic_id);
 

@@ -265,6 +265,13 @@
  */
 
 /**
+ * The answer to a `watch` of several: all that is known at once, in one message. A change after that is a `status`.
+ * @typedef {object} StatusesKnown
+ * @property {"statuses"} type
+ * @property {StatusView[]} statuses
+ */
+
+/**
  * The session is completed and the mechanic not yet a favourite: would you like them to be?
  * @typedef {object} FavoritePrompt
  * @property {"favorite_prompt"} type
@@ -291,6 +298,7 @@
  * @typedef {CustomerWelcome
  *   | HeartbeatAck
  *   | StatusChanged
+ *   | StatusesKnown
  *   | RequestUpdate
  *   | FavoritePrompt
  *   | ErrorMessage} ToCustomer
