@@ -70,7 +70,7 @@ def operations(its: Services) -> list[Operation]:
         *stripe_webhook.operations(its.payments),
         *requests.operations(its.dispatch, its.reader),
         *offers.operations(its.dispatch, its.reader),
-        *push.operations(its.subscriptions, its.vapid, its.reader),
+        *push.operations(its.subscriptions, its.vapid),
         *tickets.operations(its.tickets),
         *ops.operations(its.ops),
         *health.operations(its.database, its.link),

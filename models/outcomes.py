@@ -25,3 +25,12 @@ class NotFound(Refused):
 
     code: str = "not_found"
     detail: str = "There is no such resource."
+
+
+@dataclass(frozen=True)
+class TooMany(Refused):
+    """Not now: the caller has done it too often; ``retry_after_s`` is at least one."""
+
+    code: str = "too_many_requests"
+    detail: str = "Please try again later."
+    retry_after_s: int = 1

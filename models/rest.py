@@ -45,15 +45,23 @@ class PushKeys(Struct, forbid_unknown_fields=True):
 
 
 class PushSubscribeBody(Struct, forbid_unknown_fields=True):
-    """What ``PushSubscription.toJSON()`` gives in a browser."""
+    """What ``PushSubscription.toJSON()`` gives in a browser, and a ``label`` to know it by."""
 
     endpoint: Annotated[str, Meta(max_length=1000, pattern=r"^https?://")]
     keys: PushKeys
     expirationTime: float | None = None
+    label: Annotated[str, Meta(max_length=80)] | None = None
+    """What the person calls this browser, or we would: ``Chrome on Android``."""
 
 
 class PushUnsubscribeBody(Struct, forbid_unknown_fields=True):
     endpoint: Annotated[str, Meta(max_length=1000)]
+
+
+class PushTestBody(Struct, forbid_unknown_fields=True):
+    """``endpoint``: of which browser; without it, of all of the account's."""
+
+    endpoint: Annotated[str, Meta(max_length=1000)] | None = None
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -156,6 +164,27 @@ class Offers(Struct):
 
 class PushKey(Struct):
     public_key: str
+
+
+class PushSubscribed(Struct):
+    id: str
+    endpoint: str
+
+
+class PushSubscriptionView(Struct):
+    """A browser of the caller's. Its endpoint is a secret of the browser's: ``endpoint_hash`` is the SHA-256 of it (base64url), by
+    which a page knows its own. ``last_used_at``: when its push service last took a message for it."""
+
+    id: str
+    created_at: Timestamp
+    endpoint_host: str
+    endpoint_hash: str
+    last_used_at: Timestamp | UnsetType = UNSET
+    label: str | UnsetType = UNSET
+
+
+class PushSubscriptions(Struct):
+    subscriptions: list[PushSubscriptionView]
 
 
 class PublicConfig(Struct):

@@ -347,13 +347,17 @@ class PushSubscription(MayFail, table=True):
     __tablename__ = "push_subscriptions"
 
     account_id: str = Field(sa_column=Column("mechanic_id", ForeignKey("accounts.id"), index=True, nullable=False))
-    """A mechanic's so far; the column is named after them."""
+    """The column is named after mechanics, who alone could subscribe once."""
     endpoint: str = Field(unique=True)
     place: str | None = None
     """The push service that the endpoint is of; ``None`` from a version that does not note it."""
     p256dh: str
     auth: str
+    label: str | None = None
+    """What its account calls the browser."""
     created_at_ms: int = instant()
+    last_used_at_ms: int | None = instant(default=None)
+    """When its push service last took a message for it."""
 
 
 class PushMessage(SQLModel, table=True):

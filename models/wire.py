@@ -278,11 +278,15 @@ ToCustomer = (
 )
 
 
+class PushTest(Struct, tag_field="type", tag="test"):
+    """By push alone: somebody wanted to see whether it arrives."""
+
+
 _encoder = msgspec_json.Encoder()
 mechanic_decoder = msgspec_json.Decoder(MechanicMessage)
 customer_decoder = msgspec_json.Decoder(CustomerMessage)
 
 
-def encode(message: ToMechanic | ToCustomer) -> bytes:
-    """Return ``message`` as the payload of one text frame."""
+def encode(message: ToMechanic | ToCustomer | PushTest) -> bytes:
+    """Return ``message`` as the payload of one text frame, or of a push message."""
     return _encoder.encode(message)

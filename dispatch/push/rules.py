@@ -42,8 +42,13 @@ def is_to_be_pushed(offer: Unseen, *, is_online: bool, now_ms: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Done:
-    """The push service has the message, or it is no use any more."""
+class Taken:
+    """The push service has the message."""
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """It would come too late to be of use."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Refused:
     status: int
 
 
-Verdict = Done | Again | SubscriptionOver | Refused
+Verdict = Taken | GivenUp | Again | SubscriptionOver | Refused
 
 
 def judge(
@@ -82,7 +87,7 @@ def judge(
     ``was_forbidden``: a try before this one was answered 403.
     """
     if status is not None and 200 <= status < 300:
-        return Done()
+        return Taken()
     if status in OVER or (status == FORBIDDEN and was_forbidden):
         return SubscriptionOver()
     # Redirects are not followed: who sends them is in trouble, like one who answers 500.
@@ -92,4 +97,4 @@ def judge(
     if retry_after_s is not None:
         wait_ms = max(wait_ms, int(retry_after_s * 1000))
     again_at_ms = now_ms + wait_ms
-    return Again(again_at_ms) if again_at_ms < expires_at_ms else Done()
+    return Again(again_at_ms) if again_at_ms < expires_at_ms else GivenUp()

@@ -17,12 +17,12 @@ import structlog
 from dispatch.due_work import DueWork
 from dispatch.push.planner import OFFER, SQL, Planner
 from dispatch.push.road import Answered, PushRoad, PushServiceAway
-from dispatch.push.rules import FORBIDDEN, Again, Done, Refused, SubscriptionOver, judge
+from dispatch.push.rules import FORBIDDEN, Again, GivenUp, Refused, SubscriptionOver, Taken, judge
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.push.vapid import Vapid
 from infra.clock import Clock
 from infra.database import Database
-from infra.statements import Nothing, Statement
+from infra.statements import Nothing, Statement, Transaction
 from models.errors import PitlaneError
 
 LEASE_MS: Final = 20_000
@@ -65,6 +65,7 @@ class Message:
 DUE_MESSAGES = Statement(SQL / "due_messages.sql", DueMessage)
 CLAIM_MESSAGES = Statement(SQL / "claim_messages.sql", Message)
 FINISH_MESSAGE = Statement(SQL / "finish_message.sql", Nothing)
+NOTE_USE = Statement(SQL / "note_use.sql", Nothing)
 PUT_OFF_MESSAGE = Statement(SQL / "put_off_message.sql", Nothing)
 
 
@@ -171,7 +172,9 @@ class Sender:
             now_ms=now_ms,
         )
         match verdict:
-            case Done():
+            case Taken():
+                await self._database.commit(self._taken(message, now_ms))
+            case GivenUp():
                 await self._finish(message)
             case Again(at_ms):
                 is_forbidden = answered is not None and answered.status == FORBIDDEN
@@ -213,6 +216,10 @@ class Sender:
         self._troubled[place] = None
         if len(self._troubled) > TROUBLED_LEN_MAX:
             del self._troubled[next(iter(self._troubled))]
+
+    def _taken(self, message: Message, now_ms: int) -> Transaction[None]:
+        yield from FINISH_MESSAGE(id=message.id, at_ms=now_ms)
+        yield from NOTE_USE(subscription_id=message.subscription_id, at_ms=now_ms)
 
     async def _finish(self, message: Message) -> None:
         await self._database.commit(FINISH_MESSAGE(id=message.id, at_ms=self._clock.now_ms()))

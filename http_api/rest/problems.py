@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from models.errors import StripeRefused, StripeUnavailable, Unavailable
-from models.outcomes import Refused
+from models.outcomes import Refused, TooMany
 from models.rest import FieldError, Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -27,6 +27,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "email_taken": (409, "The e-mail address is taken"),
     "free_session_used": (409, "The free session has been used"),
     "idempotency_key_reused": (409, "The idempotency key was used for something else"),
+    "no_subscription": (409, "No browser can be woken"),
     "offer_gone": (409, "The offer is gone"),
     "too_many_favorites": (409, "Too many favourites"),
     "wrong_state": (409, "Not possible in this state"),
@@ -37,6 +38,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unknown_plan": (422, "No such plan"),
     "validation_failed": (422, "The request is not valid"),
     "too_many_attempts": (429, "Too many attempts"),
+    "too_many_requests": (429, "Too many requests"),
     "internal_error": (500, "Internal error"),
     "stripe_unavailable": (502, "Stripe did not answer"),
     "unavailable": (503, "Temporarily unavailable"),
@@ -62,7 +64,8 @@ def problem(
 
 def refusal(refused: Refused) -> Response:
     """Return the answer for an expected outcome that is not success."""
-    return problem(refused.code, refused.detail)
+    headers = {"Retry-After": str(refused.retry_after_s)} if isinstance(refused, TooMany) else None
+    return problem(refused.code, refused.detail, headers=headers)
 
 
 def failure(error: Exception, *, where: str) -> Response:

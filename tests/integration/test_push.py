@@ -1,6 +1,7 @@
 """Waking a favourite's app that is not connected, at a real push endpoint."""
 
 import base64
+import hashlib
 import json
 import os
 import socket
@@ -13,9 +14,12 @@ from functools import partial
 import anyio
 import http_ece
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec import UNSET
+from msgspec.structs import replace as replaced
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -26,6 +30,7 @@ from dispatch.push import planner, rules
 from dispatch.push.subscriptions import SUBSCRIPTIONS_MAX
 from models import tables
 from models.ids import new_id
+from models.outcomes import NotFound, Refused, TooMany
 from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
 from models.wire import RequestView
 from tests.parts import PATIENT, Node, World, body, eventually, running_node, running_world, serving, side_by_side
@@ -83,6 +88,13 @@ async def running_push_service() -> AsyncIterator[PushService]:
         yield service
 
 
+async def subscribed(node: Node, account_id: str, browser: Browser) -> bool:
+    """Subscribe a browser; return whether it was new."""
+    outcome = await node.push.subscribe(account_id, browser.subscription)
+    assert not isinstance(outcome, Refused), outcome
+    return outcome[1]
+
+
 async def offered(world: World, node: Node, favorite: str) -> RequestView:
     answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
     assert isinstance(answer, FreeCheckout), answer
@@ -122,9 +134,9 @@ async def test_a_subscription_makes_a_mechanic_reachable_until_the_last_one_goes
         mechanic_id = await world.mechanic()
         phone, laptop = Browser("http://127.0.0.1:9/phone"), Browser("http://127.0.0.1:9/laptop")
         assert await reachable(a, mechanic_id) == "none"
-        assert await a.push.subscribe(mechanic_id, phone.subscription) is True
-        assert await b.push.subscribe(mechanic_id, phone.subscription) is False
-        assert await b.push.subscribe(mechanic_id, laptop.subscription) is True
+        assert await subscribed(a, mechanic_id, phone) is True
+        assert await subscribed(b, mechanic_id, phone) is False
+        assert await subscribed(b, mechanic_id, laptop) is True
         await eventually(lambda: is_reachable_by(b, mechanic_id, "push"), "reachable by push")
         await a.push.unsubscribe(mechanic_id, phone.endpoint)
         await a.push.unsubscribe(mechanic_id, phone.endpoint)
@@ -276,9 +288,7 @@ async def test_two_tabs_that_subscribe_side_by_side_are_one_subscription(databas
         running_node(world) as b,
     ):
         mechanic_id, browser = await world.mechanic(), Browser("http://127.0.0.1:9/phone")
-        made = await side_by_side(
-            *(partial(node.push.subscribe, mechanic_id, browser.subscription) for node in (a, b, a, b))
-        )
+        made = await side_by_side(*(partial(subscribed, node, mechanic_id, browser) for node in (a, b, a, b)))
         assert sorted(made) == [False, False, False, True]
         assert len(await world.rows(tables.PushSubscription)) == 1
 
@@ -313,6 +323,104 @@ async def test_a_browser_that_changes_hands_no_longer_wakes_who_had_it(database_
         assert (await world.row(tables.Mechanic, present)).has_push
         await a.push.unsubscribe(former, browser.endpoint)
         assert len(await world.rows(tables.PushSubscription, account_id=present)) == 1
+
+
+async def test_what_waits_for_a_browser_goes_when_another_account_signs_in_there(database_url, redis_url):
+    # A shared tablet: an offer to the one who has just left must not wake the other with it.
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, without=("push",)) as node,
+        running_push_service() as service,
+    ):
+        former, present = await world.mechanics(2)
+        browser = service.browser()
+        await node.push.subscribe(former, browser.subscription)
+        await offered(world, node, former)
+        await eventually(lambda: world.rows(tables.PushMessage), "planned")
+        await node.push.subscribe(present, browser.subscription)
+        assert await world.rows(tables.PushMessage) == []
+
+
+async def test_a_browser_that_changes_hands_is_the_newest_of_its_account(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
+        former, present = await world.mechanics(2)
+        shared = Browser("http://127.0.0.1:9/shared")
+        await a.push.subscribe(former, shared.subscription)
+        for number in range(SUBSCRIPTIONS_MAX):
+            await a.push.subscribe(present, Browser(f"http://127.0.0.1:9/{number}").subscription)
+        await a.push.subscribe(present, shared.subscription)
+        kept = await world.rows(tables.PushSubscription)
+        assert {row.account_id for row in kept} == {present}
+        names = [str(number) for number in range(1, SUBSCRIPTIONS_MAX)]
+        assert [row.endpoint.rsplit("/")[-1] for row in kept] == [*names, "shared"]
+
+
+async def test_a_list_of_devices_names_each_without_its_secret_and_says_when_it_was_of_use(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        mechanic_id = await world.mechanic()
+        phone = service.browser("very-secret")
+        outcome = await node.push.subscribe(
+            mechanic_id, replaced(phone.subscription, label=" Chrome\u202e on Android ")
+        )
+        assert not isinstance(outcome, Refused)
+        await plant(world, mechanic_id, Browser("http://127.0.0.1:9/other").subscription)
+        (first, other) = await node.push.of(mechanic_id)
+        hashed = base64url(hashlib.sha256(phone.endpoint.encode()).digest())
+        assert (first.id, first.label, first.endpoint_host) == (outcome[0].id, "Chrome on Android", "127.0.0.1")
+        assert (first.endpoint_hash, first.last_used_at, other.label) == (hashed, UNSET, UNSET)
+        assert b"very-secret" not in msgspec.json.encode([first, other])
+        await offered(world, node, mechanic_id)
+        await eventually(lambda: used(node, mechanic_id), "it was of use")
+        assert {one.id for one in await node.push.of(mechanic_id) if one.last_used_at is not UNSET} == {first.id}
+        # Without a label it keeps the one that it had.
+        await node.push.subscribe(mechanic_id, phone.subscription)
+        assert {one.label for one in await node.push.of(mechanic_id)} == {"Chrome on Android", UNSET}
+
+
+async def used(node: Node, account_id: str) -> bool:
+    return any(one.last_used_at is not UNSET for one in await node.push.of(account_id))
+
+
+async def test_a_device_is_forgotten_by_its_id_and_nobody_elses(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mine, other = await world.mechanics(2)
+        await node.push.subscribe(mine, Browser("http://127.0.0.1:9/phone").subscription)
+        [device] = await node.push.of(mine)
+        assert isinstance(await node.push.unsubscribe_one(other, device.id), NotFound)
+        assert (await world.row(tables.Mechanic, mine)).has_push
+        assert await node.push.unsubscribe_one(mine, device.id) is None
+        assert not (await world.row(tables.Mechanic, mine)).has_push
+        assert isinstance(await node.push.unsubscribe_one(mine, device.id), NotFound)
+
+
+async def test_a_trial_reaches_the_browser_that_is_named_and_three_a_minute_do(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        customer, other = await world.customer(), await world.customer()
+        phone, laptop = service.browser("phone"), service.browser("laptop")
+        for browser in (phone, laptop):
+            await node.push.subscribe(customer, browser.subscription)
+        assert await node.push.try_out(customer, phone.endpoint) is None
+        ((name, headers, sealed),) = await eventually(lambda: service.got, "the trial")
+        assert (name, phone.read(sealed)) == ("phone", {"type": "test"})
+        assert int(headers["ttl"]) <= 60
+        assert await node.push.try_out(customer, None) is None
+        await eventually(lambda: len(service.got) == 3, "to both")
+        refused = await node.push.try_out(other, phone.endpoint)
+        assert isinstance(refused, Refused)
+        assert refused.code == "no_subscription"
+        # Side by side, too, there is but one left.
+        outcomes = await side_by_side(*(partial(node.push.try_out, customer, phone.endpoint) for _ in range(4)))
+        too_many = [one for one in outcomes if isinstance(one, TooMany)]
+        assert (outcomes.count(None), len(too_many)) == (1, 3)
+        assert all(1 <= one.retry_after_s <= 60 for one in too_many)
 
 
 async def test_one_device_too_many_replaces_the_oldest(database_url, redis_url):

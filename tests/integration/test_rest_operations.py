@@ -408,6 +408,36 @@ async def test_a_browser_is_remembered_once_and_makes_its_mechanic_reachable(hou
         await until_reachable(house, mechanic_id, "none")
 
 
+@pytest.mark.parametrize("role", ["customer", "mechanic"])
+async def test_whoever_books_or_repairs_has_a_list_of_browsers_and_can_try_them_out(house: House, role: str):
+    account_id = await house.add(role, f"{role}-devices")
+    endpoint = "https://push.example/" + role
+    keys = Browser(endpoint).subscription.keys
+    body = {"endpoint": endpoint, "keys": {"p256dh": keys.p256dh, "auth": keys.auth}, "label": "Chrome on Android"}
+    async with house.as_(account_id, role) as rest, house.as_(house.admin, "admin") as admin:
+        assert await rest.problem("POST", "/api/push/test") == (409, "no_subscription")
+        made = await rest.ok("POST", "/api/push/subscriptions", status=201, json=body)
+        [listed] = (await rest.ok("GET", "/api/push/subscriptions"))["subscriptions"]
+        assert listed.keys() == {"id", "created_at", "endpoint_host", "endpoint_hash", "label"}
+        assert (listed["id"], listed["endpoint_host"], listed["label"]) == (made["id"], "push.example", body["label"])
+        await rest.ok("POST", "/api/push/test", status=202)
+        await rest.ok("POST", "/api/push/test", status=202, json={"endpoint": endpoint})
+        other = {"endpoint": "https://push.example/unknown"}
+        assert await rest.problem("POST", "/api/push/test", json=other) == (409, "no_subscription")
+        await rest.ok("POST", "/api/push/test", status=202)
+        answer = await rest.request("POST", "/api/push/test")
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        assert await rest.problem("POST", "/api/push/subscriptions", json=body | {"label": "\u200b"}) == (
+            422,
+            "validation_failed",
+        )
+        assert await rest.problem("DELETE", f"/api/push/subscriptions/{NO_SUCH_ID}") == (404, "not_found")
+        await rest.ok("DELETE", f"/api/push/subscriptions/{listed['id']}", status=204)
+        assert await rest.ok("GET", "/api/push/subscriptions") == {"subscriptions": []}
+        assert await admin.problem("GET", "/api/push/key") == (403, "wrong_role")
+
+
 @pytest.mark.parametrize(
     ("endpoint", "keys", "code"),
     [

@@ -279,6 +279,12 @@
  * @property {Person} mechanic
  */
 
+/**
+ * By push alone: somebody wanted to see whether it arrives.
+ * @typedef {object} PushTest
+ * @property {"test"} type
+ */
+
 /** @typedef {Heartbeat | SetAvailability | OfferAck | Accept | Decline} MechanicMessage */
 
 /**
@@ -388,16 +394,23 @@ export const CLOSE_CODES = {
  */
 
 /**
- * What `PushSubscription.toJSON()` gives in a browser.
+ * What `PushSubscription.toJSON()` gives in a browser, and a `label` to know it by.
  * @typedef {object} PushSubscribeBody
  * @property {string} endpoint
  * @property {PushKeys} keys
  * @property {number | null} [expirationTime]
+ * @property {string | null} [label]
  */
 
 /**
  * @typedef {object} PushUnsubscribeBody
  * @property {string} endpoint
+ */
+
+/**
+ * `endpoint`: of which browser; without it, of all of the account's.
+ * @typedef {object} PushTestBody
+ * @property {string | null} [endpoint]
  */
 
 /**
@@ -513,6 +526,29 @@ export const CLOSE_CODES = {
 /**
  * @typedef {object} PushKey
  * @property {string} public_key
+ */
+
+/**
+ * @typedef {object} PushSubscribed
+ * @property {string} id
+ * @property {string} endpoint
+ */
+
+/**
+ * A browser of the caller's. Its endpoint is a secret of the browser's: `endpoint_hash` is the SHA-256 of it (base64url), by
+ * which a page knows its own. `last_used_at`: when its push service last took a message for it.
+ * @typedef {object} PushSubscriptionView
+ * @property {string} id
+ * @property {Timestamp} created_at
+ * @property {string} endpoint_host
+ * @property {string} endpoint_hash
+ * @property {Timestamp} [last_used_at]
+ * @property {string} [label]
+ */
+
+/**
+ * @typedef {object} PushSubscriptions
+ * @property {PushSubscriptionView[]} subscriptions
  */
 
 /**
