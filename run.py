@@ -160,6 +160,7 @@ async def node(
             payments=money.payments,
             favorites=Favorites(database, clock, presence),
             plans=Plans(database),
+            preferences=parts.preferences,
             subscriptions=parts.subscriptions,
             vapid=parts.vapid,
             tokens=tokens,

@@ -10,7 +10,7 @@ deadlines.py      windows that end on time, by Redis   outbox.py         what a 
 notices.py        the kinds of what is left to tell    telling.py        whom to tell it, and how
 due_work.py       what is due, side by side            leased_rows.py    rows that any node may work on
 failures.py       what fails is counted, and set aside push/             waking an app nobody looks at
-                                                       favorites.py      whom a customer trusts
+preferences.py    what a mechanic chooses to take      favorites.py      whom a customer trusts
 deliveries.py     what nodes tell each other's sockets assembly.py       how all these are put together
 sql/              what is asked of SQL often           money/            checkouts, payments, refunds, Stripe
 """

@@ -10,6 +10,7 @@ from dispatch.money.refunds import Refunds
 from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
 from dispatch.outbox import Outbox
+from dispatch.preferences import Preferences
 from dispatch.push.planner import Planner
 from dispatch.push.road import PushRoad, TrustedHosts
 from dispatch.push.sender import Sender
@@ -49,6 +50,7 @@ class DispatchParts:
     ) -> None:
         """``secret_key`` and ``contact``: see ``Vapid``."""
         self.outbox = Outbox(database, clock, settings)
+        self.preferences = Preferences(database, self.outbox)
         trusted = TrustedHosts.of(settings.push_trusted_hosts)
         self.vapid = Vapid(database, clock, secret_key=secret_key, contact=contact)
         self.subscriptions = Subscriptions(

@@ -72,6 +72,8 @@ class StandingChanged(Struct, tag="facts"):
     is_busy: bool
     version: int = 0
     """Of the facts; 0 from a node of a version that does not say."""
+    types_off: str | None = None
+    """The kinds of session that they do not take; ``None`` from a node of a version that does not say."""
 
 
 Delivery = FrameToCustomer | FrameToMechanic | OfferTo | Withdraw | StandingChanged

@@ -94,11 +94,15 @@ class Request:
 
 @dataclass(frozen=True)
 class MechanicAccepted:
-    """``received_at_ms`` is when the accept reached a server: before the deadline counts, though it is decided after it."""
+    """``received_at_ms`` is when the accept reached a server: before the deadline counts, though it is decided after it.
+
+    ``takes_it``: whether the mechanic takes sessions of this kind, as far as a broadcast goes.
+    """
 
     mechanic_id: str
     offer_id: str
     received_at_ms: int
+    takes_it: bool = True
 
 
 @dataclass(frozen=True)
@@ -335,6 +339,9 @@ def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transitio
         return OfferGone(detail="This offer is for another mechanic.")
     if window.kind is OfferKind.BROADCAST and event.received_at_ms >= window.expires_at_ms:
         return OfferGone(detail="This offer has expired.")
+    # A late tap names the priority offer: that one was for them, whatever they have switched off since.
+    if window.kind is OfferKind.BROADCAST and event.offer_id == window.offer_id and not event.takes_it:
+        return OfferGone(detail="You have switched off sessions of this kind.")
     accepted = replace(
         request,
         version=request.version + 1,

@@ -41,6 +41,7 @@ class LockedOffer:
     mechanic_id: str | None
     close_reason: str | None
     asking_name: str
+    asking_types_off: str
 
 
 LOCK_REQUESTS = Statement(SQL / "lock_requests.sql", Named)

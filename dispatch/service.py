@@ -17,7 +17,7 @@ import structlog
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
 from dispatch.effects import NOBODYS, Cause, MechanicBusy
-from dispatch.eligibility import Standing
+from dispatch.eligibility import Standing, takes
 from dispatch.failures import Failures, Patience
 from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
@@ -235,7 +235,7 @@ class Dispatch:
         self._outbox.post(messages)
         if not facts:
             return NotFound("mechanic_not_found", "There is no such mechanic.")
-        return Standing(facts[0].on_duty, facts[0].is_busy, facts[0].version)
+        return Standing(facts[0].on_duty, facts[0].is_busy, facts[0].version, facts[0].types_off)
 
     # --- what customers do --------------------------------------------------------------------------------------------
 
@@ -283,7 +283,10 @@ class Dispatch:
             offer = locked[0]
             [stored] = yield from READ_REQUESTS(ids=[offer.request_id])
             cause = Cause(connection_id, offer_id, {mechanic_id: offer.asking_name})
-            stepped = yield from self._step(stored, event, cause)
+            heard = event
+            if isinstance(event, MechanicAccepted):
+                heard = replace(event, takes_it=takes(offer.asking_types_off, stored.session_type))
+            stepped = yield from self._step(stored, heard, cause)
             return replace(stepped, offer=offer)
 
         return await self._decided(offer_id, work)

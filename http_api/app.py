@@ -25,6 +25,7 @@ from http_api.rest.routes import (
     mechanics,
     offers,
     ops,
+    preferences,
     push,
     requests,
     stripe_webhook,
@@ -64,12 +65,13 @@ def operations(its: Services) -> list[Operation]:
     limit = LoginLimit(its.link, its.settings)
     return [
         *accounts.operations(its.accounts, limit, its.tokens, its.clock, its.settings),
-        *mechanics.operations(its.presence),
+        *mechanics.operations(its.presence, its.plans),
         *favorites.operations(its.favorites),
         *checkout.operations(its.plans, its.checkouts),
         *stripe_webhook.operations(its.payments),
         *requests.operations(its.dispatch, its.reader),
         *offers.operations(its.dispatch, its.reader),
+        *preferences.operations(its.preferences),
         *push.operations(its.subscriptions, its.vapid),
         *tickets.operations(its.tickets),
         *ops.operations(its.ops),

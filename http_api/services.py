@@ -7,6 +7,7 @@ from dispatch.favorites import Favorites
 from dispatch.money.checkout import Checkouts
 from dispatch.money.payments import Payments
 from dispatch.money.plans import Plans
+from dispatch.preferences import Preferences
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.push.vapid import Vapid
 from dispatch.reading.ops import OpsReader
@@ -37,6 +38,7 @@ class Services:
     payments: Payments
     favorites: Favorites
     plans: Plans
+    preferences: Preferences
     subscriptions: Subscriptions
     vapid: Vapid
     tokens: Tokens

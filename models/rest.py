@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.wire import Id, OfferView, RequestView, StatusView, Timestamp
-from models.words import CheckoutStatus, ProviderType, RefundStatus, Role, RoutingType
+from models.words import CheckoutStatus, ProviderType, RefundStatus, Role, RoutingType, SessionType
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
@@ -37,6 +37,13 @@ class CheckoutBody(Struct, forbid_unknown_fields=True):
 
 class DeclineBody(Struct, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class PreferencesBody(Struct, forbid_unknown_fields=True):
+    """At least one kind of session, each once: whoever wants none goes off duty."""
+
+    session_types: Annotated[list[SessionType], Meta(min_length=1, extra_json_schema={"uniqueItems": True})]
+    push_broadcasts: bool
 
 
 class PushKeys(Struct, forbid_unknown_fields=True):
@@ -160,6 +167,13 @@ class Requests(Struct):
 
 class Offers(Struct):
     offers: list[OfferView]
+
+
+class PreferencesView(Struct):
+    """``session_types``: what they take, always in the same order; ``push_broadcasts``: whether open requests may wake them."""
+
+    session_types: list[SessionType]
+    push_broadcasts: bool
 
 
 class PushKey(Struct):

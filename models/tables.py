@@ -105,7 +105,7 @@ class Account(SQLModel, table=True):
 
 
 class Mechanic(SQLModel, table=True):
-    """What is true of a mechanic besides being here: on duty, in a session, reachable by push.
+    """What is true of a mechanic besides being here: on duty, in a session, reachable by push, which sessions they take.
 
     ``facts_version`` grows with every change of these, so that a late copy in Redis never overwrites a newer one.
     """
@@ -120,6 +120,8 @@ class Mechanic(SQLModel, table=True):
     has_push: bool = False
     push_broadcasts: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     """Whether open requests may wake them, too."""
+    session_types_off: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """The kinds of session that they do not take, see ``models.session_types``."""
     facts_version: int = instant(default=1)
     last_seen_at_ms: int | None = instant(default=None)
 

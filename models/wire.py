@@ -9,7 +9,15 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import json as msgspec_json
 
 from models.ids import ID_PATTERN
-from models.words import FallbackReason, OfferKind, RefundStatus, RequestStatus, RoutingType, WithdrawReason
+from models.words import (
+    FallbackReason,
+    OfferKind,
+    RefundStatus,
+    RequestStatus,
+    RoutingType,
+    SessionType,
+    WithdrawReason,
+)
 
 PROTOCOL = 1
 WATCH_MAX = 100
@@ -97,13 +105,14 @@ class OfferView(Struct):
 
 
 class StatusView(Struct):
-    """What is true of a mechanic at ``as_of``. ``last_seen`` is ``None`` if never seen."""
+    """What is true of a mechanic at ``as_of``. ``last_seen`` is ``None`` if never seen; ``session_types``: what they take."""
 
     mechanic_id: str
     is_online: bool
     last_seen: Timestamp | None
     availability: Availability
     reachable: Reachable
+    session_types: list[SessionType]
     as_of: Timestamp
     version: int
 
@@ -185,7 +194,7 @@ class OfferAccepted(Struct, tag_field="type", tag="offer_accepted"):
 
 
 class OfferWithdrawn(Struct, tag_field="type", tag="offer_withdrawn"):
-    """The offer is no longer open to you."""
+    """The offer is no longer open to you. ``declined``: you said no to it, or have switched off sessions of its kind."""
 
     offer_id: str
     reason: WithdrawReason
@@ -256,6 +265,7 @@ class StatusChanged(Struct, tag_field="type", tag="status"):
     last_seen: Timestamp | None
     availability: Availability
     reachable: Reachable
+    session_types: list[SessionType]
     as_of: Timestamp
     version: int
 

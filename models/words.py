@@ -18,6 +18,8 @@ class Role(StrEnum):
 
 
 ProviderType = Literal["independent", "workshop"]
+SessionType = Literal["diagnostic", "text", "video"]
+"""The kinds of session that a mechanic may switch off. A plan of an operator's own may name another: everybody takes that."""
 
 
 # --- requests and their offers ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from infra.redis_link import RedisLink
+from models.session_types import SESSION_TYPES
 from models.settings import PresenceSettings
 from presence.liveness import Facts, MechanicStatus
 
@@ -29,6 +30,8 @@ SLICE_LEN_MAX = 500
 NEVER = "-"
 PACKED = re.compile(r"\d{1,18} \d \d \d \d \d{1,18}")
 """A status as Redis keeps it, see ``status.lua``."""
+TYPES_OFF = re.compile(r"[A-Za-z_,]+")
+"""The same of what somebody has switched off."""
 
 
 def shard_of(mechanic_id: str, shards: int) -> int:
@@ -74,7 +77,8 @@ class Leases:
         self._node_id = node_id
         self._tag = f"presence-{shard}"
         self._channels = self.key("status:")
-        self._keys = [self.key(name) for name in ("statuses", "seen", "available", "holders")]
+        self._keys = [self.key(name) for name in ("statuses", "seen", "available", "holders", "types_off")]
+        self._off_keys: dict[str, str] = {kind: self.key(f"off:{kind}") for kind in SESSION_TYPES}
         self._nodes = self.key("nodes")
         self._renew = link.script(HERE / "status.lua", HERE / "renew.lua")
         self._sweep = link.script(HERE / "status.lua", HERE / "sweep.lua")
@@ -141,12 +145,12 @@ class Leases:
         by_id = {one.mechanic_id: one for one in facts}
         statuses: dict[str, MechanicStatus] = {}
         for batch in _batches(by_id, SLICE_LEN_MAX):
-            arguments: list[str | int] = [self._channels]
+            arguments: list[str | int] = [self._channels, ",".join(self._off_keys)]
             for one in map(by_id.__getitem__, batch):
                 last_seen = NEVER if one.last_seen_ms is None else one.last_seen_ms
                 flags = (int(one.on_duty), int(one.is_busy), int(one.has_push))
-                arguments += (one.mechanic_id, one.version, *flags, last_seen)
-            messages = await self._facts(keys=self._keys, args=arguments)
+                arguments += (one.mechanic_id, one.version, *flags, last_seen, one.types_off)
+            messages = await self._facts(keys=[*self._keys, *self._off_keys.values()], args=arguments)
             statuses |= {status.mechanic_id: status for status in map(parse, messages)}
         return statuses
 
@@ -158,28 +162,42 @@ class Leases:
             async with redis.pipeline(transaction=True) as pipeline:
                 pipeline.hmget(self._keys[0], theirs)
                 pipeline.zmscore(self._keys[1], theirs)
+                pipeline.hmget(self._keys[4], theirs)
                 return await pipeline.execute()
 
-        packed, seen = await self._link.ask(self._keys[0], look_up)
+        packed, seen, off = await self._link.ask(self._keys[0], look_up)
         statuses: dict[str, MechanicStatus] = {}
-        for mechanic_id, fields, seen_at in zip(theirs, packed, seen, strict=True):
+        for mechanic_id, fields, seen_at, types_off in zip(theirs, packed, seen, off, strict=True):
             # What does not look like a status is as good as unknown; ``status.lua`` sees it so, too.
             if fields is not None and PACKED.fullmatch(fields):
                 last_seen = NEVER if seen_at is None or not isfinite(seen_at) else str(int(seen_at))
-                statuses[mechanic_id] = parse(f"{mechanic_id} {fields} {last_seen} {as_of_ms}")
+                last = f" {types_off}" if types_off and TYPES_OFF.fullmatch(types_off) else ""
+                statuses[mechanic_id] = parse(f"{mechanic_id} {fields} {last_seen} {as_of_ms}{last}")
         return statuses
 
-    async def available_count(self) -> int:
-        """Return how many are online, on duty and not in a session."""
-        return await self._link.ask(self._keys[2], lambda redis: redis.scard(self._keys[2]))
+    async def available_count(self, session_type: str | None = None) -> int:
+        """Return how many are online, on duty and not in a session, and have not switched off this kind of session."""
+        available = self._keys[2]
+        off = self._off_keys.get(session_type or "")
+        if off is None:
+            return await self._link.ask(available, lambda redis: redis.scard(available))
+
+        async def count(redis: Redis) -> list[int]:
+            async with redis.pipeline(transaction=True) as pipeline:
+                pipeline.scard(available)
+                pipeline.sintercard(2, [available, off])
+                return await pipeline.execute()
+
+        all_of_them, without_it = await self._link.ask(available, count)
+        return all_of_them - without_it
 
     def _leases_of(self, node_id: str) -> str:
         return self.key(f"leases:{node_id}")
 
 
 def parse(message: str) -> MechanicStatus:
-    """Return the status in a message of ``status.lua``: nine fields, see there."""
-    mechanic_id, version, online, on_duty, busy, push, facts_version, last_seen, as_of = message.split(" ")
+    """Return the status in a message of ``status.lua``: nine fields, and a tenth if something is switched off, see there."""
+    mechanic_id, version, online, on_duty, busy, push, facts_version, last_seen, as_of, *off = message.split(" ")
     return MechanicStatus(
         mechanic_id,
         int(version),
@@ -190,7 +208,13 @@ def parse(message: str) -> MechanicStatus:
         int(facts_version),
         _instant_or_none(last_seen),
         int(as_of),
+        off[0] if off else "",
     )
+
+
+def is_whole(message: str) -> bool:
+    """Tell whether a message says all there is to know: a node of the version before does not know what is switched off."""
+    return " +" in message
 
 
 def _instant_or_none(text: str) -> int | None:

@@ -4,8 +4,8 @@ A *lease* says until when a mechanic counts as here on one node; each node has o
 from the leases that are left, never from an event: a late close of an old socket cannot override a newer one.
 
     online    some live node holds a live lease of theirs        (heartbeats renew it, the last close shortens it)
-    status    online + on duty + in a session + push, four different facts
-    change    any of these four; ``last_seen`` moving on is none
+    status    online + on duty + in a session + push + kinds of session switched off, five different facts
+    change    any of these five; ``last_seen`` moving on is none
 
 The scripts beside this file decide the same inside Redis, with Redis' TIME as ``now_ms``; tests hold them to these rules.
 """
@@ -13,13 +13,17 @@ The scripts beside this file decide the same inside Redis, with Redis' TIME as `
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from models.session_types import is_off, types_taken
 from models.timestamps import rfc3339, rfc3339_or_none
 from models.wire import Availability, Reachable, StatusView
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What SQL knows of a mechanic. ``version`` grows with every change, ``last_seen_ms`` is ``None`` if never seen."""
+    """What SQL knows of a mechanic. ``version`` grows with every change, ``last_seen_ms`` is ``None`` if never seen.
+
+    ``types_off``: the kinds of session that they do not take, as in ``models.session_types``.
+    """
 
     mechanic_id: str
     version: int
@@ -27,6 +31,7 @@ class Facts:
     is_busy: bool
     has_push: bool
     last_seen_ms: int | None
+    types_off: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class MechanicStatus:
     facts_version: int
     last_seen_ms: int | None
     as_of_ms: int
+    types_off: str = ""
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------
@@ -96,6 +102,7 @@ def first_status(facts: Facts, *, online: bool, now_ms: int) -> tuple[MechanicSt
         facts.version,
         facts.last_seen_ms,
         now_ms,
+        facts.types_off,
     )
     return status, online
 
@@ -109,11 +116,15 @@ def with_online(status: MechanicStatus, *, online: bool, now_ms: int) -> tuple[M
 
 
 def with_facts(status: MechanicStatus, facts: Facts, *, now_ms: int) -> tuple[MechanicStatus, bool]:
-    """Return ``status`` with ``facts`` unless they are older than its own, and whether that is a change to announce."""
-    if facts.version <= status.facts_version:
+    """Return ``status`` with ``facts`` unless they are older than its own, and whether that is a change to announce.
+
+    A node of the version before may have brought the same facts without what is switched off, of which it knows nothing.
+    """
+    is_newer = facts.version > status.facts_version
+    if not is_newer and (facts.version < status.facts_version or facts.types_off == status.types_off):
         return status, False
-    told = (status.on_duty, status.is_busy, status.has_push)
-    changed = told != (facts.on_duty, facts.is_busy, facts.has_push)
+    told = (status.on_duty, status.is_busy, status.has_push, status.types_off)
+    changed = told != (facts.on_duty, facts.is_busy, facts.has_push, facts.types_off)
     return replace(
         status,
         version=next_version(status.version, now_ms) if changed else status.version,
@@ -122,6 +133,7 @@ def with_facts(status: MechanicStatus, facts: Facts, *, now_ms: int) -> tuple[Me
         has_push=facts.has_push,
         facts_version=facts.version,
         as_of_ms=now_ms,
+        types_off=facts.types_off,
     ), changed
 
 
@@ -130,9 +142,10 @@ def with_seen(status: MechanicStatus, seen_at_ms: int) -> MechanicStatus:
     return replace(status, last_seen_ms=max(status.last_seen_ms or seen_at_ms, seen_at_ms))
 
 
-def is_available(status: MechanicStatus) -> bool:
-    """Tell whether a broadcast would reach them now."""
-    return status.is_online and status.on_duty and not status.is_busy
+def is_available(status: MechanicStatus, session_type: str | None = None) -> bool:
+    """Tell whether a broadcast of this kind would reach them now; ``None``: one of a kind that they take."""
+    takes_it = session_type is None or not is_off(session_type, status.types_off)
+    return status.is_online and status.on_duty and not status.is_busy and takes_it
 
 
 def availability_of(status: MechanicStatus) -> Availability:
@@ -159,6 +172,7 @@ def view(status: MechanicStatus) -> StatusView:
         last_seen=rfc3339_or_none(status.last_seen_ms),
         availability=availability_of(status),
         reachable=reachable_by(status),
+        session_types=types_taken(status.types_off),
         as_of=rfc3339(status.as_of_ms),
         version=status.version,
     )

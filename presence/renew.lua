@@ -1,13 +1,13 @@
 -- Renew the leases of mechanics whom one node has just heard; announce those who come online.
 --
--- KEYS[1..4]  as in status.lua, which runs in front
--- KEYS[5]  zset  this node's leases: mechanic_id, score: lease end, ms since epoch
--- KEYS[6]  zset  nodes: node_id, score: the node's own lease end
+-- KEYS[1..5]  as in status.lua, which runs in front
+-- KEYS[6]  zset  this node's leases: mechanic_id, score: lease end, ms since epoch
+-- KEYS[7]  zset  nodes: node_id, score: the node's own lease end
 -- ARGV[1]  channel prefix     ARGV[2]  node_id     ARGV[3]  node's lease, ms     ARGV[4]  mechanic's lease, ms
 -- ARGV[5..]  "heard_at_ms mechanic_id mechanic_id ...": those last heard at the same instant, ms since epoch
 -- Returns  {1 if Redis did not know this node (else 0), ids newly held here: their facts are worth reading again}
 -- GT: a heartbeat delayed on its way must not shorten a newer lease. Idempotent but for the ids returned.
-local LEASES, NODES = KEYS[5], KEYS[6]
+local LEASES, NODES = KEYS[6], KEYS[7]
 local lease_ms = tonumber(ARGV[4])
 
 local heard, ids, leases = {}, {}, {}

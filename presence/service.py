@@ -94,9 +94,10 @@ class Presence:
             statuses |= await self._learn(unknown)
         return {mechanic_id: view(statuses[mechanic_id]) for mechanic_id in wanted if mechanic_id in statuses}
 
-    async def available_count(self) -> int:
-        """Return how many mechanics a broadcast would reach now. Raises ``RedisUnavailable``."""
-        return sum(await _side_by_side([shard.leases.available_count for shard in self._shards]))
+    async def available_count(self, session_type: str | None = None) -> int:
+        """Return how many mechanics a broadcast would reach now, one of this kind of session. Raises ``RedisUnavailable``."""
+        counts = [partial(shard.leases.available_count, session_type) for shard in self._shards]
+        return sum(await _side_by_side(counts))
 
     async def take_facts(self, facts: Iterable[Facts]) -> None:
         """Take over what has just become true in SQL, and announce what changed; idempotent, in any order.

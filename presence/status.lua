@@ -5,12 +5,18 @@
 -- KEYS[2]  zset  member: mechanic_id, score: last heartbeat received, ms since epoch
 -- KEYS[3]  set   the available: online, on duty, not in a session
 -- KEYS[4]  hash  holders: mechanic_id -> how many nodes have them in their leases
+-- KEYS[5]  hash  types off: mechanic_id -> kinds of session that they do not take, with commas between; nobody who takes all
+--                Apart from the statuses, which a node of the version before keeps as they are, without knowing of this.
 -- ARGV[1]  prefix of the channels on which statuses are announced, one per mechanic
 -- One clock judges all leases: this server's.
-local STATUSES, SEEN, AVAILABLE, HOLDERS, CHANNEL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
+local STATUSES, SEEN, AVAILABLE, HOLDERS, TYPES_OFF, CHANNEL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1]
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function types_off_of(mechanic_id)
+  return (redis.call('HGET', TYPES_OFF, mechanic_id) or ''):match('^[%a_,]*$') or ''
+end
 
 local function status_of(mechanic_id)
   local packed = redis.call('HGET', STATUSES, mechanic_id)
@@ -19,7 +25,7 @@ local function status_of(mechanic_id)
   -- Not of our making: as good as unknown. One such record must not fail the script, and with it everybody of a batch.
   if not version then return nil end
   return {version = tonumber(version), online = online, on_duty = on_duty, busy = busy, push = push,
-          facts_version = tonumber(facts_version)}
+          facts_version = tonumber(facts_version), types_off = types_off_of(mechanic_id)}
 end
 
 local function store(mechanic_id, status)
@@ -34,10 +40,13 @@ local function next_version(previous)
   return math.max(previous + 1, now_ms)
 end
 
--- Everything a reader needs, so that a change costs no query: "mechanic_id <as stored> last_seen as_of"; '-' is never.
+-- Everything a reader needs, so that a change costs no query: "mechanic_id <as stored> last_seen +as_of", and the types off if
+-- there are any; '-' is never. The plus says that all has been said: without, a node of the version before has announced it. Such a
+-- node understands the message as well, but for one with types off; then it reads the status anew.
 local function message(mechanic_id, status)
-  return string.format('%s %.0f %s %s %s %s %.0f %s %.0f', mechanic_id, status.version, status.online, status.on_duty,
+  local told = string.format('%s %.0f %s %s %s %s %.0f %s +%.0f', mechanic_id, status.version, status.online, status.on_duty,
     status.busy, status.push, status.facts_version, redis.call('ZSCORE', SEEN, mechanic_id) or '-', now_ms)
+  return status.types_off == '' and told or told .. ' ' .. status.types_off
 end
 
 local function announce(mechanic_id, status)

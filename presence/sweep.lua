@@ -1,13 +1,13 @@
 -- Remove what has lapsed from one node's leases, at most so many; announce those who are offline now.
 --
--- KEYS[1..4]  as in status.lua, which runs in front
--- KEYS[5]  zset  the node's leases: mechanic_id, score: lease end, ms since epoch
--- KEYS[6]  zset  nodes: node_id, score: the node's own lease end
+-- KEYS[1..5]  as in status.lua, which runs in front
+-- KEYS[6]  zset  the node's leases: mechanic_id, score: lease end, ms since epoch
+-- KEYS[7]  zset  nodes: node_id, score: the node's own lease end
 -- ARGV[1]  channel prefix     ARGV[2]  node_id     ARGV[3]  how many at most
 -- ARGV[4]  'own': only lapsed leases · 'other': all of them, provided that the node's own lease has ended
 -- Returns  {1 if there is more to sweep (else 0), mechanic_id, last heartbeat (ms) or '-', ... of those now offline}
 -- Several nodes may sweep the same one: a lease is removed once, and only that counts.
-local LEASES, NODES = KEYS[5], KEYS[6]
+local LEASES, NODES = KEYS[6], KEYS[7]
 local limit = tonumber(ARGV[3])
 
 local ids

@@ -25,7 +25,7 @@ from infra.bus import Bus
 from infra.loops import failing_alone, in_halves, keep_on, keep_running
 from infra.slices import in_slices
 from models.wire import StatusView
-from presence.leases import parse
+from presence.leases import is_whole, parse
 from presence.liveness import view
 
 Sink = Callable[[StatusView], None]
@@ -209,8 +209,12 @@ class Watches:
             # A node of another version, perhaps. It is read as this node understands it.
             self._log.error("status_not_understood", error=str(error))
             self.mark_stale([mechanic_id])
-        else:
+            return
+        if is_whole(message):
             self._news.put(_News(view(status), {}))
+        else:
+            # In a rolling upgrade: what it leaves out is in Redis.
+            self.mark_stale([mechanic_id])
 
     def _drop_news(self, dropped: list[_News]) -> None:
         self._log.error("statuses_dropped", count=len(dropped))

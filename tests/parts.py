@@ -37,6 +37,7 @@ from dispatch.money.reconciler import Reconciler
 from dispatch.money.refunds import Refunds
 from dispatch.money.stripe_api import StripeApi
 from dispatch.outbox import Outbox
+from dispatch.preferences import Preferences
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.push.vapid import Vapid
 from dispatch.reading.ops import OpsReader
@@ -207,6 +208,7 @@ class Node:
     database: Database
     presence: Presence
     outbox: Outbox
+    preferences: Preferences
     push: Subscriptions
     vapid: Vapid
     deadlines: Deadlines
@@ -393,6 +395,7 @@ async def running_node(
         database,
         presence,
         parts.outbox,
+        parts.preferences,
         parts.subscriptions,
         parts.vapid,
         parts.deadlines,

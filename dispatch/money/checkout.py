@@ -12,7 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from stripe.params.checkout import SessionCreateParams
 
+from dispatch.eligibility import takes
 from dispatch.money.payments import Payments
+from dispatch.money.plans import no_such_plan
 from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
 from dispatch.stored import READ_REQUESTS
@@ -124,14 +126,18 @@ class Checkouts:
                 return Refused("unauthenticated", "This account does not exist any more.")
             plan = await session.get(tables.Plan, body.plan)
             if plan is None:
-                return Refused("unknown_plan", f"There is no plan {body.plan!r}; GET /api/plans lists them.")
+                return no_such_plan(body.plan)
             if body.preferred_mechanic_id is None:
                 if body.routing_type == "priority_broadcast":
                     return Refused(
                         "preferred_mechanic_required", "routing_type priority_broadcast needs a preferred_mechanic_id."
                     )
-            elif await session.get(tables.Mechanic, body.preferred_mechanic_id) is None:
+            elif (mechanic := await session.get(tables.Mechanic, body.preferred_mechanic_id)) is None:
                 return NotFound("mechanic_not_found", "There is no such mechanic.")
+            elif not takes(mechanic.session_types_off, plan.session_type):
+                # Asked once, here: who is paid for is offered the request, whatever they switch off until then.
+                detail = f"The preferred mechanic does not take {plan.session_type} sessions; choose another plan, or anyone."
+                return Refused("plan_not_offered", detail)
         now_ms = self._clock.now_ms()
         return tables.Checkout(
             id=new_id(),

@@ -3,6 +3,7 @@
 from sqlmodel import col, select
 
 from infra.database import Database
+from models.outcomes import Refused
 from models.rest import PlanView
 from models.tables import Account, Plan
 
@@ -32,3 +33,14 @@ class Plans:
             )
             for plan in plans
         ]
+
+    async def session_type_of(self, plan_id: str) -> str | Refused:
+        """Return the kind of session that a plan buys."""
+        async with self._database.read() as session:
+            plan = await session.get(Plan, plan_id)
+        return no_such_plan(plan_id) if plan is None else plan.session_type
+
+
+def no_such_plan(plan_id: str) -> Refused:
+    """Refuse a plan that there is not."""
+    return Refused("unknown_plan", f"There is no plan {plan_id!r}; GET /api/plans lists them.")

@@ -11,7 +11,7 @@ from itertools import chain, islice
 
 from msgspec import Struct
 
-from dispatch.eligibility import Standing, may_get_broadcast
+from dispatch.eligibility import Standing, may_be_asked, may_get_broadcast
 from dispatch.request import OpenWindow
 from dispatch.stored import READ_REQUESTS, SQL, Named, StoredRequest
 from dispatch.views import offer_view, request_view, word
@@ -57,10 +57,11 @@ class _Mechanic:
     on_duty: bool
     active_request_id: str | None
     version: int
+    types_off: str
 
     @property
     def standing(self) -> Standing:
-        return Standing(self.on_duty, self.active_request_id is not None, self.version)
+        return Standing(self.on_duty, self.active_request_id is not None, self.version, self.types_off)
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def _offers(mechanics: Collection[_Mechanic], now_ms: int) -> Transaction[dict[s
     own = yield from OPEN_OFFERS_OF(mechanic_ids=[mechanic.id for mechanic in mechanics], now_ms=now_ms)
     broadcasts: list[_OpenOffer] = []
     excluded: list[_Pair] = []
-    if asked := [mechanic.id for mechanic in mechanics if may_get_broadcast(mechanic.standing)]:
+    if asked := [mechanic.id for mechanic in mechanics if may_be_asked(mechanic.standing)]:
         broadcasts = yield from OPEN_BROADCASTS(now_ms=now_ms, limit=BROADCASTS_MAX)
     if broadcasts:
         request_ids = [offer.id for offer in broadcasts]
@@ -242,7 +243,8 @@ def _offers(mechanics: Collection[_Mechanic], now_ms: int) -> Transaction[dict[s
 
     def broadcasts_for(mechanic: _Mechanic) -> Iterator[TimedOffer]:
         for offer in broadcasts:
-            if may_get_broadcast(mechanic.standing, is_excluded=(offer.id, mechanic.id) in not_again):
+            is_excluded = (offer.id, mechanic.id) in not_again
+            if may_get_broadcast(mechanic.standing, offer.session_type, is_excluded=is_excluded):
                 yield timed[offer.offer_id]
 
     return {

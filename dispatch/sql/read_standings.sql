@@ -1,6 +1,6 @@
--- Whether mechanics want to be asked, and what they are busy with.
+-- Whether mechanics want to be asked, for what, and what they are busy with.
 --
 -- :ids  mechanics; who is none is missing in the answer
-SELECT id, on_duty, active_request_id, facts_version FROM mechanics
+SELECT id, on_duty, active_request_id, facts_version, session_types_off FROM mechanics
 WHERE id = ANY (:ids)                              -- postgresql
 WHERE id IN (SELECT value FROM json_each(:ids))    -- sqlite

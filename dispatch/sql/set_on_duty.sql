@@ -5,4 +5,4 @@
 -- Locks  the mechanic's row
 UPDATE mechanics SET on_duty = :on_duty, facts_version = facts_version + 1
 WHERE id = :mechanic_id AND on_duty <> :on_duty
-RETURNING id, facts_version, on_duty, coalesce(active_request_id, '') <> '', has_push, last_seen_at_ms
+RETURNING id, facts_version, on_duty, coalesce(active_request_id, '') <> '', has_push, last_seen_at_ms, session_types_off

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 
 from http_api.auth import Identity, Tokens, origin_is_ours, token_of
 from http_api.rest.operation import Call, HeaderParameter, Operation, RawBody
-from http_api.rest.problems import PROBLEMS, problem
+from http_api.rest.problems import PROBLEMS, invalid, problem
 from infra.clock import Clock
 from models.ids import is_id
 from models.rest import FieldError
@@ -98,7 +98,7 @@ def _check_header(parameter: HeaderParameter | None, headers: Headers) -> None:
     if parameter is None or (value := headers.get(parameter.name)) is None:
         return
     if not re.fullmatch(parameter.pattern, value):
-        raise _Unfit(_invalid([FieldError(parameter.name, parameter.description)]))
+        raise _Unfit(invalid([FieldError(parameter.name, parameter.description)]))
 
 
 def _query(expected: type[Struct] | None, scope: Scope) -> Struct | None:
@@ -113,7 +113,7 @@ def _query(expected: type[Struct] | None, scope: Scope) -> Struct | None:
     try:
         return msgspec.convert(values, expected, strict=False)
     except msgspec.ValidationError as error:
-        raise _Unfit(_invalid([field_error(str(error))])) from error
+        raise _Unfit(invalid([field_error(str(error))])) from error
 
 
 @cache
@@ -131,7 +131,7 @@ def _decoded(raw: bytes, expected: type[Struct]) -> Struct:
             _refuse_nul(msgspec.to_builtins(body), "$")
     except msgspec.ValidationError as error:
         # The first member that does not fit ends the decoding; what comes after it must be JSON as well.
-        raise _Unfit(_invalid([field_error(str(error))]) if _is_json(raw) else _malformed()) from error
+        raise _Unfit(invalid([field_error(str(error))]) if _is_json(raw) else _malformed()) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _Unfit(_malformed()) from error
     return body
@@ -178,11 +178,6 @@ def _refuse_nul(value: object, where: str) -> None:
             _refuse_nul(member, f"{where}[{index}]")
 
 
-def _invalid(errors: list[FieldError]) -> Response:
-    detail = " ".join(f"{error.field}: {error.message}" for error in errors)
-    return problem("validation_failed", detail, errors=errors)
-
-
 _PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?", re.DOTALL)
 _MEMBER = re.compile(r"Object (?P<verdict>contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 _SENTENCES: list[tuple[re.Pattern[str], str]] = [
@@ -190,6 +185,7 @@ _SENTENCES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"Expected `str` of length >= (\d+)"), r"Needs at least \1 characters."),
     (re.compile(r"Expected `str` of length <= (\d+)"), r"Takes at most \1 characters."),
     (re.compile(r"Expected `str` matching regex .*", re.DOTALL), "Does not have the right form."),
+    (re.compile(r"Expected `array` of length >= 1"), "Must not be empty."),
     (re.compile(r"Expected `array` of length >= (\d+)"), r"Needs at least \1 entries."),
     (re.compile(r"Expected `array` of length <= (\d+)"), r"Takes at most \1 entries."),
     (re.compile(r"Expected `int` >= (\d+)"), r"Must be at least \1."),

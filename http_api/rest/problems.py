@@ -29,6 +29,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "idempotency_key_reused": (409, "The idempotency key was used for something else"),
     "no_subscription": (409, "No browser can be woken"),
     "offer_gone": (409, "The offer is gone"),
+    "plan_not_offered": (409, "The mechanic does not take this kind of session"),
     "too_many_favorites": (409, "Too many favourites"),
     "wrong_state": (409, "Not possible in this state"),
     "body_too_large": (413, "The body is too large"),
@@ -60,6 +61,12 @@ def problem(
         # RFC 9110 §15.5.2: a 401 must say how to authenticate.
         extra["WWW-Authenticate"] = "Bearer"
     return Response(msgspec.json.encode(body), status_code=status, media_type=MEDIA_TYPE, headers=extra)
+
+
+def invalid(errors: list[FieldError]) -> Response:
+    """Return the answer to what was sent and does not fit; ``errors`` name the members."""
+    detail = " ".join(f"{error.field}: {error.message}" for error in errors)
+    return problem("validation_failed", detail, errors=errors)
 
 
 def refusal(refused: Refused) -> Response:

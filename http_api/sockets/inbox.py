@@ -92,9 +92,14 @@ class Inbox:
                 await self._withdraw(delivery)
             case FrameToMechanic(mechanic_id, frame, told):
                 _frame_for(self._mechanics.of(mechanic_id), frame, told)
-            case StandingChanged(mechanic_id, on_duty, is_busy, version):
-                standing = Standing(on_duty, is_busy, version)
-                each_alone(WORK, self._mechanics.of(mechanic_id), lambda one: one.hear_standing(standing))
+            case StandingChanged(mechanic_id, on_duty, is_busy, version, types_off):
+                standing = Standing(on_duty, is_busy, version, types_off or "")
+                is_whole = types_off is not None
+
+                def hear(connection: MechanicConnection) -> None:
+                    connection.hear_standing(standing, is_whole=is_whole)
+
+                each_alone(WORK, self._mechanics.of(mechanic_id), hear)
             case _:
                 assert_never(delivery)
 

@@ -1,11 +1,11 @@
 """One socket of a mechanic: heartbeats, duty, offers and what they answer to them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Final, assert_never
 
-from dispatch.eligibility import Standing, may_get_broadcast
+from dispatch.eligibility import Standing, may_be_asked, may_get_broadcast, takes
 from dispatch.reading.reader import MechanicSnapshot, Reader, TimedOffer
 from dispatch.service import Dispatch
 from http_api.auth import Identity
@@ -129,18 +129,22 @@ class MechanicConnection(Connection):
             return "busy"
         return "available" if self.standing.on_duty else "off_duty"
 
-    def hear_standing(self, standing: Standing) -> None:
+    def hear_standing(self, standing: Standing, *, is_whole: bool = True) -> None:
         """Their standing has changed, here or anywhere: the next broadcast is judged by it.
 
-        What they are told of it comes in turn with this connection's own changes.
+        What they are told of it comes in turn with this connection's own changes. ``is_whole``: whether it says what they have
+        switched off, which a node of the version before does not know.
         """
         if 0 < standing.version < self.standing.version:
             # Told late, by a node that has taken it over.
             return
+        if not is_whole:
+            # Of no version, so that SQL is asked, and what is heard of the whole counts as news.
+            standing = replace(standing, version=0, types_off=self.standing.types_off)
         is_news = standing != self.standing
+        self._was_eligible &= may_be_asked(standing) and standing.types_off == self.standing.types_off
         self.standing = standing
         self._has_heard_standing = True
-        self._was_eligible &= may_get_broadcast(standing)
         # A job in hand may be about to say what it has read from SQL before this news.
         if (is_news or self.has_jobs) and self.is_open:
             self.enqueue(self._catch_up_standing, key="standing")
@@ -158,7 +162,7 @@ class MechanicConnection(Connection):
         """Send a broadcast, if they may get it. Judged after the welcome: while the snapshot is being read, nobody knows."""
         if self.hold(partial(self.show_broadcast, shown, frame, now_s, is_excluded=is_excluded)):
             return
-        if may_get_broadcast(self.standing, is_excluded=is_excluded):
+        if may_get_broadcast(self.standing, shown.offer.session_type, is_excluded=is_excluded):
             self.show(shown, frame, now_s)
 
     def withdraw(self, offer_id: str, frame: bytes) -> None:
@@ -178,6 +182,8 @@ class MechanicConnection(Connection):
             heard, read = self.standing, self._snapshot.standing
             if not self._has_heard_standing or 0 < heard.version <= read.version:
                 self.standing = read
+            elif not heard.version:
+                self.standing = replace(heard, types_off=read.types_off)
         return self._snapshot is not None
 
     def greet(self) -> None:
@@ -200,7 +206,7 @@ class MechanicConnection(Connection):
         )
         self._told_on_duty = self.standing.on_duty
         if snapshot.standing == self.standing:
-            self._was_eligible = may_get_broadcast(self.standing)
+            self._was_eligible = may_be_asked(self.standing)
         else:
             # The offers were chosen by what was true before.
             self.enqueue(self._catch_up_standing, key="standing")
@@ -287,14 +293,22 @@ class MechanicConnection(Connection):
         """
         if standing.version < self.standing.version:
             standing = self.standing
+        has_chosen_anew = standing.types_off != self.standing.types_off
         self.standing = standing
         if is_answer or standing.on_duty != self._told_on_duty:
             self._told_on_duty = standing.on_duty
             self.send(AvailabilityChanged(standing.on_duty, self.availability))
-        is_newly_eligible = may_get_broadcast(standing) and not self._was_eligible
+        is_newly_eligible = may_be_asked(standing) and (has_chosen_anew or not self._was_eligible)
         # Noted before the offers are read: a broadcast that opens meanwhile comes by the inbox.
-        self._was_eligible = may_get_broadcast(standing)
+        self._was_eligible = may_be_asked(standing)
+        self._withdraw_switched_off()
         return is_newly_eligible
+
+    def _withdraw_switched_off(self) -> None:
+        """Take back the broadcasts of kinds that they do not take any more; a priority offer stays, it is for them alone."""
+        for offer_id, shown in list((self._shown or {}).items()):
+            if not shown.is_priority and not takes(self.standing.types_off, shown.offer.session_type):
+                self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, WithdrawReason.DECLINED))))
 
     def _leave_unknown(self) -> None:
         self.close(close_codes.TOKEN_EXPIRED, "there is no such mechanic any more")

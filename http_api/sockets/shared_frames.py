@@ -41,6 +41,7 @@ class StatusFrames:
                 view.last_seen,
                 view.availability,
                 view.reachable,
+                view.session_types,
                 view.as_of,
                 view.version,
             )

@@ -105,8 +105,10 @@ class Memory:
         """Return when leases end, of mechanics and of nodes."""
         return [*self.node_ends_ms.values(), *(end for theirs in self.leases.values() for end in theirs.values())]
 
-    def available(self) -> set[str]:
-        return {mechanic_id for mechanic_id, status in self.statuses.items() if liveness.is_available(status)}
+    def available(self, session_type: str | None = None) -> set[str]:
+        return {
+            mechanic_id for mechanic_id, status in self.statuses.items() if liveness.is_available(status, session_type)
+        }
 
     def holders(self, mechanic_id: str) -> int:
         """Return how many nodes have a lease of theirs; one that has ended counts until it is swept."""

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from redis.asyncio import Redis
 
 from infra.redis_link import RedisLink, Script
+from models.session_types import SESSION_TYPES
 from models.settings import PresenceSettings
 from presence import leases
 from presence.leases import Leases, NodeRenewed, Renewed, parse
@@ -60,7 +61,7 @@ class Look:
     published: list[MechanicStatus]
     remembered: dict[str, Any]
     statuses: dict[str, MechanicStatus]
-    available_count: int
+    available_counts: dict[str | None, int]
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Stage:
             [parse(message) for message in published or ()],
             _remembered(kept),
             await some.read(MECHANICS, as_of_ms=as_of_ms),
-            await some.available_count(),
+            {kind: await some.available_count(kind) for kind in (None, *SESSION_TYPES)},
         )
 
     async def renew(self, node: str, heard_at_ms: dict[str, int]) -> list[Renewed]:
@@ -211,13 +212,20 @@ class ScriptsAndRules(RuleBasedStateMachine):
         ids=some,
         version=st.integers(1, 6),
         flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        types_off=st.sampled_from(["", "", "text", "diagnostic,video"]),
         seen_ago_ms=st.sampled_from([None, 0, 10_000, 100_000]),
     )
     def facts_arrive(
-        self, node: str, ids: list[str], version: int, flags: tuple[bool, bool, bool], seen_ago_ms: int | None
+        self,
+        node: str,
+        ids: list[str],
+        version: int,
+        flags: tuple[bool, bool, bool],
+        types_off: str,
+        seen_ago_ms: int | None,
     ) -> None:
         last_seen_ms = None if seen_ago_ms is None else self.now_ms - seen_ago_ms
-        facts = [Facts(mechanic, version, *flags, last_seen_ms) for mechanic in ids]
+        facts = [Facts(mechanic, version, *flags, last_seen_ms, types_off) for mechanic in ids]
         told = self.stage.now(self.stage.nodes[node].store_facts(facts))
         assert told == {one.mechanic_id: self.memory.store_facts(one, self.now_ms) for one in facts}
 
@@ -238,7 +246,7 @@ class ScriptsAndRules(RuleBasedStateMachine):
             "available": memory.available(),
         }
         assert look.statuses == {status.mechanic_id: status for status in memory.read(MECHANICS, self.now_ms)}
-        assert look.available_count == len(memory.available())
+        assert look.available_counts == {kind: len(memory.available(kind)) for kind in (None, *SESSION_TYPES)}
         announced = memory.take_announced()
         # Each mechanic's in order; who of several comes first does not matter.
         in_turn = lambda status: status.mechanic_id  # noqa: E731

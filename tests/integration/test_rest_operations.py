@@ -20,7 +20,9 @@ from tests.acceptance.clients import socket
 from tests.integration.rest_house import House, rest_house
 from tests.integration.test_push import Browser
 
-STATUS_MEMBERS = {"mechanic_id", "is_online", "last_seen", "availability", "reachable", "as_of", "version"}
+STATUS_MEMBERS = {
+    *("mechanic_id", "is_online", "last_seen", "availability", "reachable", "session_types", "as_of", "version"),
+}
 REQUEST_MEMBERS = {
     *("id", "version", "plan", "session_type", "routing_type", "status", "customer_name", "preferred_mechanic"),
     *(

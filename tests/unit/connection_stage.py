@@ -39,10 +39,12 @@ NOW = rfc3339(NOW_MS)
 EXPIRES_AT_S = NOW_MS // 1000 + 3600
 
 
-def an_offer(offer_id: str = "o1", kind: str = "broadcast", *, left_ms: int = 60_000) -> TimedOffer:
+def an_offer(
+    offer_id: str = "o1", kind: str = "broadcast", *, left_ms: int = 60_000, session_type: str = "text"
+) -> TimedOffer:
     expires_at_ms = NOW_MS + left_ms
     view = OfferView(
-        offer_id, f"r-{offer_id}", kind, "John Doe", "quick_chat", "text", 10, rfc3339(expires_at_ms), left_ms
+        offer_id, f"r-{offer_id}", kind, "John Doe", "quick_chat", session_type, 10, rfc3339(expires_at_ms), left_ms
     )
     return TimedOffer(view, expires_at_ms)
 
@@ -73,7 +75,7 @@ def an_update(request: RequestView | None = None) -> Raw:
 
 
 def a_status(mechanic_id: str, *, version: int = 1) -> StatusView:
-    return StatusView(mechanic_id, True, NOW, "available", "socket", NOW, version)
+    return StatusView(mechanic_id, True, NOW, "available", "socket", ["text", "video"], NOW, version)
 
 
 def client_frame(opcode: int, payload: bytes = b"", *, is_final: bool = True) -> bytes:
@@ -180,12 +182,13 @@ class StageDispatch:
 
     async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> Standing:
         await self._arrive("set_on_duty", mechanic_id, on_duty)
-        self.standings[mechanic_id] = Standing(on_duty, self.standings[mechanic_id].is_busy)
+        self.standings[mechanic_id] = replace(self.standings[mechanic_id], on_duty=on_duty)
         return self.standings[mechanic_id]
 
     async def offers_for(self, mechanic_id: str) -> list[TimedOffer]:
         await self._arrive("offers_for", mechanic_id)
-        return list(self.offers) if may_get_broadcast(self.standings[mechanic_id]) else []
+        standing = self.standings[mechanic_id]
+        return [one for one in self.offers if may_get_broadcast(standing, one.offer.session_type)]
 
     async def active_request_of(self, _mechanic_id: str) -> RequestView | None:
         return self.requests[0] if self.requests else None

@@ -9,7 +9,7 @@ from dispatch.deliveries import FrameToMechanic, StandingChanged, Withdraw
 from dispatch.eligibility import Standing
 from http_api.sockets import close_codes, stale
 from http_api.sockets.mechanic import MechanicConnection
-from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, a_request, an_offer, an_update, stage
+from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, Stage, a_request, an_offer, an_update, stage
 
 
 async def test_the_first_message_is_a_welcome_with_everything_that_is_true_now():
@@ -88,13 +88,13 @@ async def test_a_change_of_duty_that_was_heard_is_passed_on_as_it_was_heard_and_
     # What SQL says is not asked for: the news has a version.
     async with stage() as here:
         phone = await here.mechanic("mike")
-        await here.tell(StandingChanged("mike", on_duty=False, is_busy=False, version=7))
+        await here.tell(StandingChanged("mike", on_duty=False, is_busy=False, version=7, types_off=""))
         await here.settled()
         assert [heard["on_duty"] for heard in phone.hears()] == [False]
-        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=6))
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=6, types_off=""))
         await here.settled()
         assert phone.hears() == []
-        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=8))
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=8, types_off=""))
         await here.settled()
         assert [heard["on_duty"] for heard in phone.hears()] == [True]
 
@@ -106,7 +106,7 @@ async def test_an_older_standing_that_is_heard_during_the_handshake_does_not_bea
         phone = here.open_mechanic("mike")
         here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False, version=5)
         await here.settled()
-        await here.tell(StandingChanged("mike", on_duty=False, is_busy=False, version=3))
+        await here.tell(StandingChanged("mike", on_duty=False, is_busy=False, version=3, types_off=""))
         here.dispatch.snapshot_gate.set()
         await here.settled()
         (welcome,) = phone.hears()
@@ -230,6 +230,98 @@ async def test_busy_and_free_again_in_one_breath_misses_no_broadcast():
         await here.offer(an_offer("o1"))
         await here.tell(StandingChanged("mike", on_duty=True, is_busy=False))
         assert phone.hears_kinds() == ["offer"]
+
+
+# --- what they take ---------------------------------------------------------------------------------------------------
+
+
+async def test_switching_a_kind_off_withdraws_its_broadcasts_from_every_device_and_no_priority_offer():
+    async with stage() as here:
+        phone, tablet = await here.mechanic("mike"), await here.mechanic("mike")
+        other = await here.mechanic("jane")
+        await here.offer(an_offer("chat"))
+        await here.offer(an_offer("call", session_type="video"))
+        await here.offer(an_offer("own", "priority"), to="mike")
+        phone.hears(), tablet.hears(), other.hears()
+
+        await choose(here, "text", version=7)
+        gone = {"type": "offer_withdrawn", "offer_id": "chat", "reason": "declined"}
+        assert (phone.hears(), tablet.hears(), other.hears()) == ([gone], [gone], [])
+        await here.offer(an_offer("chat again"))
+        assert phone.hears() == []
+
+
+async def test_switching_a_kind_on_shows_its_open_broadcasts_and_none_twice():
+    async with stage() as here:
+        here.dispatch.standings["mike"] = Standing(True, False, version=6, types_off="text,video")
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("chat"))
+        await here.offer(an_offer("look", session_type="diagnostic"))
+        assert [heard["offer"]["offer_id"] for heard in phone.hears()] == ["look"]
+        await choose(here, "video", version=7)
+        assert [heard["offer"]["offer_id"] for heard in phone.hears()] == ["chat"]
+
+
+async def test_a_broadcast_that_was_read_before_its_kind_was_switched_off_is_withdrawn():
+    # Interleaving: open offers are read for who goes on duty -> text is switched off elsewhere -> they are shown.
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("chat"))
+        phone = await here.mechanic("mike", on_duty=False)
+        here.dispatch.gate = anyio.Event()
+        phone.says("set_availability", on_duty=True)
+        await here.settled()
+        await choose(here, "text", version=7)
+        here.dispatch.gate.set()
+        await here.settled()
+        shown = {heard["offer"]["offer_id"] for heard in phone.messages if heard["type"] == "offer"}
+        gone = {heard["offer_id"] for heard in phone.messages if heard["type"] == "offer_withdrawn"}
+        assert shown == gone
+
+
+async def test_what_is_switched_off_while_the_snapshot_is_read_is_withdrawn_after_the_welcome():
+    # Interleaving: SQL is read (takes all) -> text is switched off on another device -> the welcome is written.
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("chat"))
+        here.dispatch.snapshot_gate = anyio.Event()
+        phone = here.open_mechanic("mike")
+        await here.settled()
+        await choose(here, "text", version=7)
+        here.dispatch.snapshot_gate.set()
+        await here.settled()
+        assert phone.hears_kinds() == ["welcome", "offer_withdrawn"]
+
+
+async def test_a_standing_told_by_a_node_of_the_version_before_leaves_what_is_switched_off_as_sql_has_it():
+    async with stage() as here:
+        here.dispatch.standings["mike"] = Standing(True, False, version=7, types_off="text")
+        phone = await here.mechanic("mike")
+        here.dispatch.standings["mike"] = Standing(False, False, version=8, types_off="text")
+        await here.tell(StandingChanged("mike", on_duty=False, is_busy=False, version=8))
+        assert [heard["on_duty"] for heard in phone.hears()] == [False]
+        here.dispatch.standings["mike"] = Standing(True, False, version=9, types_off="text")
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=9))
+        assert [heard["on_duty"] for heard in phone.hears()] == [True]
+        await here.offer(an_offer("chat"))
+        await here.offer(an_offer("call", session_type="video"))
+        assert [heard["offer"]["offer_id"] for heard in phone.hears()] == ["call"]
+
+
+async def test_a_choice_told_after_a_later_change_by_a_node_of_the_version_before_still_counts():
+    # Interleaving: text is off, of version 8 -> an old node tells of version 9 first, without saying so -> version 8 is told.
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("chat"))
+        phone.hears()
+        here.dispatch.standings["mike"] = Standing(True, False, version=9, types_off="text")
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=9))
+        await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=8, types_off="text"))
+        assert phone.hears_kinds() == ["offer_withdrawn"]
+
+
+async def choose(here: Stage, types_off: str, *, version: int) -> None:
+    """Let a mechanic have switched off kinds of session, on another device."""
+    here.dispatch.standings["mike"] = Standing(True, False, version=version, types_off=types_off)
+    await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=version, types_off=types_off))
 
 
 # --- offers -----------------------------------------------------------------------------------------------------------

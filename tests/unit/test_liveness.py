@@ -17,8 +17,10 @@ NODE_LEASE_MS = 5_000
 NOW_MS = 1_795_000_000_000
 
 
-def facts(version: int = 1, *, on_duty: bool = True, is_busy: bool = False, has_push: bool = False) -> Facts:
-    return Facts("m", version, on_duty, is_busy, has_push, None)
+def facts(
+    version: int = 1, *, on_duty: bool = True, is_busy: bool = False, has_push: bool = False, types_off: str = ""
+) -> Facts:
+    return Facts("m", version, on_duty, is_busy, has_push, None, types_off)
 
 
 def status(*, online: bool = True, of: Facts | None = None) -> MechanicStatus:
@@ -76,9 +78,10 @@ def test_going_online_twice_is_one_change():
 def test_a_change_is_true_as_of_now_and_says_all_that_is_known():
     online, _ = liveness.with_online(status(online=False), online=True, now_ms=NOW_MS + 5)
     assert (online.is_online, online.as_of_ms) == (True, NOW_MS + 5)
-    news = facts(2, on_duty=False, is_busy=True, has_push=True)
+    news = facts(2, on_duty=False, is_busy=True, has_push=True, types_off="text")
     told, changed = liveness.with_facts(online, news, now_ms=NOW_MS + 9)
     assert (told.on_duty, told.is_busy, told.has_push, told.as_of_ms, changed) == (False, True, True, NOW_MS + 9, True)
+    assert told.types_off == "text"
     # What of an earlier instant is kept: who they are, and that they are here.
     assert (told.mechanic_id, told.is_online) == (online.mechanic_id, True)
 
@@ -91,6 +94,27 @@ def test_older_facts_never_overwrite_newer_ones():
 def test_facts_that_say_the_same_are_kept_but_not_announced():
     kept, changed = liveness.with_facts(status(), facts(2), now_ms=NOW_MS + 5)
     assert (kept.facts_version, kept.version, changed) == (2, NOW_MS, False)
+
+
+def test_facts_that_a_node_of_the_version_before_has_brought_without_what_is_switched_off_are_made_whole():
+    half, _ = liveness.with_facts(status(), facts(2), now_ms=NOW_MS)
+    whole, changed = liveness.with_facts(half, facts(2, types_off="text"), now_ms=NOW_MS + 5)
+    assert (whole.types_off, changed) == ("text", True)
+    assert liveness.with_facts(whole, facts(2, types_off="text"), now_ms=NOW_MS + 6) == (whole, False)
+    assert liveness.with_facts(whole, facts(1, types_off="video"), now_ms=NOW_MS + 6) == (whole, False)
+
+
+@pytest.mark.parametrize(
+    ("off", "shown"),
+    [
+        ("", ["diagnostic", "text", "video"]),
+        ("text", ["diagnostic", "video"]),
+        ("video,diagnostic", ["text"]),
+        ("phone_call", ["diagnostic", "text", "video"]),
+    ],
+)
+def test_a_status_shows_which_sessions_are_taken_always_in_the_same_order(off, shown):
+    assert liveness.view(status(of=facts(types_off=off))).session_types == shown
 
 
 def test_being_seen_again_is_no_change_and_never_goes_back():
@@ -133,6 +157,11 @@ def test_a_message_from_redis_is_read_as_it_was_written():
     read = parse("01ABC 1795000000001 1 0 1 1 7 1795000000000 1795000000002")
     assert read == MechanicStatus("01ABC", NOW_MS + 1, True, False, True, True, 7, NOW_MS, NOW_MS + 2)
     assert parse("01ABC 5 0 1 0 0 1 - 6").last_seen_ms is None
+
+
+def test_a_message_says_what_is_switched_off_last_and_one_of_the_version_before_that_nothing_is():
+    assert parse("01ABC 5 0 1 0 0 1 - 6 text,video").types_off == "text,video"
+    assert parse("01ABC 5 0 1 0 0 1 - 6").types_off == ""
 
 
 def test_a_mechanics_shard_is_the_same_in_every_process():

@@ -41,6 +41,8 @@ CONTRACT = {
     "GET /api/offers": "mechanic",
     "POST /api/offers/{id}/accept": "mechanic",
     "POST /api/offers/{id}/decline": "mechanic",
+    "GET /api/me/preferences": "mechanic",
+    "PUT /api/me/preferences": "mechanic",
     "GET /api/push/key": "customer mechanic",
     "GET /api/push/subscriptions": "customer mechanic",
     "POST /api/push/subscriptions": "customer mechanic",

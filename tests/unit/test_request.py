@@ -295,6 +295,17 @@ def test_a_late_accept_of_the_priority_offer_loses_to_whoever_was_faster():
     assert refused(taken, took(FAVORITE, "o1")) == OfferGone(detail="Another mechanic was faster.")
 
 
+def test_a_broadcast_of_a_kind_that_a_mechanic_has_switched_off_is_not_theirs_to_accept():
+    gone = refused(broadcasting(), MechanicAccepted(OTHER, "o2", NOW_MS, takes_it=False))
+    assert gone == OfferGone(detail="You have switched off sessions of this kind.")
+
+
+@pytest.mark.parametrize("before", [offered, broadcasting], ids=["in its window", "late"])
+def test_a_priority_offer_is_the_favorites_whatever_they_have_switched_off(before):
+    request, _ = after(before(), MechanicAccepted(FAVORITE, "o1", NOW_MS, takes_it=False))
+    assert (request.status, request.assigned_mechanic_id) == (RequestStatus.ACCEPTED, FAVORITE)
+
+
 def test_a_favorite_who_declined_is_not_in_the_broadcast_by_either_offer():
     request = broadcasting(FallbackReason.DECLINED)
     for offer_id in ("o1", "o2"):

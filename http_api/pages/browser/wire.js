@@ -25,6 +25,8 @@
 
 /** @typedef {"priority_broadcast" | "broadcast"} RoutingType */
 
+/** @typedef {"diagnostic" | "text" | "video"} SessionType */
+
 /** @typedef {"taken" | "expired" | "cancelled" | "skipped" | "declined"} WithdrawReason */
 
 /** RFC 3339 UTC @typedef {string} Timestamp */
@@ -112,13 +114,14 @@
  */
 
 /**
- * What is true of a mechanic at `as_of`. `last_seen` is `null` if never seen.
+ * What is true of a mechanic at `as_of`. `last_seen` is `null` if never seen; `session_types`: what they take.
  * @typedef {object} StatusView
  * @property {string} mechanic_id
  * @property {boolean} is_online
  * @property {Timestamp | null} last_seen
  * @property {Availability} availability
  * @property {Reachable} reachable
+ * @property {SessionType[]} session_types
  * @property {Timestamp} as_of
  * @property {number} version
  */
@@ -203,7 +206,7 @@
  */
 
 /**
- * The offer is no longer open to you.
+ * The offer is no longer open to you. `declined`: you said no to it, or have switched off sessions of its kind.
  * @typedef {object} OfferWithdrawn
  * @property {"offer_withdrawn"} type
  * @property {string} offer_id
@@ -260,6 +263,7 @@
  * @property {Timestamp | null} last_seen
  * @property {Availability} availability
  * @property {Reachable} reachable
+ * @property {SessionType[]} session_types
  * @property {Timestamp} as_of
  * @property {number} version
  */
@@ -385,6 +389,13 @@ export const CLOSE_CODES = {
 /**
  * @typedef {object} DeclineBody
  * @property {string | null} [reason]
+ */
+
+/**
+ * At least one kind of session, each once: whoever wants none goes off duty.
+ * @typedef {object} PreferencesBody
+ * @property {SessionType[]} session_types
+ * @property {boolean} push_broadcasts
  */
 
 /**
@@ -521,6 +532,13 @@ export const CLOSE_CODES = {
 /**
  * @typedef {object} Offers
  * @property {OfferView[]} offers
+ */
+
+/**
+ * `session_types`: what they take, always in the same order; `push_broadcasts`: whether open requests may wake them.
+ * @typedef {object} PreferencesView
+ * @property {SessionType[]} session_types
+ * @property {boolean} push_broadcasts
  */
 
 /**

@@ -37,6 +37,7 @@ def operations(plans: Plans, checkouts: Checkouts) -> list[Operation]:
             "unknown_plan",
             "preferred_mechanic_required",
             "mechanic_not_found",
+            "plan_not_offered",
             "free_session_used",
             "idempotency_key_reused",
             "stripe_unavailable",

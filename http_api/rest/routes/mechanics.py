@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from dispatch.money.plans import Plans
 from http_api.rest.operation import SIGNED_IN, Call, Operation, operation
 from models.outcomes import Refused
 from models.rest import AvailableCount, Statuses
@@ -15,7 +16,13 @@ class StatusQuery(Struct):
     ids: Annotated[list[Id], Meta(min_length=1, max_length=WATCH_MAX, description="Mechanics, separated by commas")]
 
 
-def operations(presence: Presence) -> list[Operation]:
+class AvailabilityQuery(Struct):
+    plan: Annotated[str, Meta(max_length=64, description="Only those who take sessions of this plan's kind")] | None = (
+        None
+    )
+
+
+def operations(presence: Presence, plans: Plans) -> list[Operation]:
     """Return this module's part of the table."""
 
     @operation(
@@ -36,12 +43,19 @@ def operations(presence: Presence) -> list[Operation]:
         "GET",
         "/api/mechanics/availability",
         roles=SIGNED_IN,
+        query=AvailabilityQuery,
         answers={200: AvailableCount},
-        problems=("unavailable",),
+        problems=("unknown_plan", "unavailable"),
     )
-    async def available_count(call: Call) -> AvailableCount:
+    async def available_count(call: Call) -> AvailableCount | Refused:
         """Count whom a broadcast would reach now: online, on duty and not in a session."""
-        return AvailableCount(await presence.available_count())
+        plan_id = call.query_as(AvailabilityQuery).plan
+        if plan_id is None:
+            return AvailableCount(await presence.available_count())
+        session_type = await plans.session_type_of(plan_id)
+        if isinstance(session_type, Refused):
+            return session_type
+        return AvailableCount(await presence.available_count(session_type))
 
     @operation(
         "GET",
