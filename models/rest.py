@@ -75,19 +75,35 @@ class PushTestBody(Struct, forbid_unknown_fields=True):
 
 
 class AccountView(Struct):
-    """``has_used_free_session`` is there for customers only."""
+    """``has_used_free_session`` is there for customers only; of the session only ``/api/me`` tells.
+
+    From ``session_renew_at`` on, half of its life is over and it is worth renewing.
+    """
 
     id: str
     role: Role
     name: str
     email: str
     has_used_free_session: bool | UnsetType = UNSET
+    session_expires_at: Timestamp | UnsetType = UNSET
+    session_renew_at: Timestamp | UnsetType = UNSET
 
 
 class SignedIn(Struct):
     account: AccountView
     token: str
     expires_at: Timestamp
+
+
+class Renewed(Struct):
+    """As after signing in; ``token`` is there for those who called with one.
+
+    A browser's stays in its cookie, where no script can read it.
+    """
+
+    account: AccountView
+    expires_at: Timestamp
+    token: str | UnsetType = UNSET
 
 
 class Ticket(Struct):

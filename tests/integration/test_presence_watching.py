@@ -93,7 +93,7 @@ async def test_what_happens_while_a_change_is_being_told_is_told_after_it_and_to
             def __call__(self, view: StatusView) -> None:
                 super().__call__(view)
                 if view.is_online and not len(self.words) > 2:
-                    b.presence._watches._hear(f"{mechanic} {view.version + 1} 0 1 0 0 1 - {a.clock.now_ms()}")
+                    b.presence._watches._hear(f"{mechanic} {view.version + 1} 0 1 0 0 1 - +{a.clock.now_ms()}")
                     b.presence._watches.drop(leaves)
 
         first = Eager()
@@ -130,7 +130,7 @@ async def test_more_changes_than_can_wait_end_in_what_is_true(
             a.presence.joined(mechanic)
             await eventually(lambda: a.is_online(mechanic), "online")
         for step in range(1, 6):
-            b.presence._watches._hear(f"{mechanic} {first + step} 1 0 0 0 1 - {a.clock.now_ms()}")
+            b.presence._watches._hear(f"{mechanic} {first + step} 1 0 0 0 1 - +{a.clock.now_ms()}")
         await eventually(lambda: sink.words[-1] == "available", "what is true is read and told")
         assert sink.words == ["offline", "off_duty", "off_duty", "available"]
 

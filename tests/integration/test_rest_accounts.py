@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from http_api.rest.login_limit import LoginLimit, TooMany
 from infra.redis_link import RedisLink
 from models.settings import DoorSettings, Settings
-from tests.acceptance.clients import Rest
+from tests.acceptance.clients import Rest, token_for
 from tests.integration.rest_house import COOKIE, PASSWORD, House, rest_house
 
 EVIL = "https://evil.example"
@@ -48,9 +49,10 @@ async def test_registering_makes_a_customer_who_is_signed_in_by_token_and_by_coo
         }
         assert set(signed_in) == {"account", "token", "expires_at"}
         assert signed_in["expires_at"].endswith(".000Z")
-        assert await browser.ok("GET", "/api/me") == account
         headers = {"Authorization": f"Bearer {signed_in['token']}"}
-        assert await app.ok("GET", "/api/me", headers=headers) == account
+        for me in (await browser.ok("GET", "/api/me"), await app.ok("GET", "/api/me", headers=headers)):
+            assert me.items() >= account.items()
+            assert me["session_expires_at"] == signed_in["expires_at"]
 
 
 async def test_an_address_is_taken_in_any_letter_case_and_also_by_two_side_by_side(house: House):
@@ -113,6 +115,50 @@ async def test_the_cookie_is_out_of_reach_for_scripts_and_foreign_pages_and_sign
         assert (answer.status_code, answer.content) == (204, b"")
         assert await rest.problem("GET", "/api/me") == (401, "unauthenticated")
         assert await rest.problem("POST", "/api/auth/logout") == (401, "unauthenticated")
+
+
+# --- staying signed in ------------------------------------------------------------------------------------------------
+
+
+async def test_a_browser_that_renews_gets_a_fresh_cookie_and_no_token_that_a_script_could_take_away(house: House):
+    old = token_for(house.customer, "customer", lifetime_s=60)
+    async with house.as_nobody(headers={"Origin": house.base_url}) as browser:
+        browser.cookies.set(COOKIE, old)
+        before = await browser.ok("GET", "/api/me")
+        answer = await browser.post("/api/auth/renew")
+        assert (answer.status_code, answer.json().keys()) == (200, {"account", "expires_at"})
+        name_and_value, *attributes = answer.headers["set-cookie"].split("; ")
+        assert name_and_value not in (f"{COOKIE}=", f"{COOKIE}={old}")
+        assert set(attributes) == {"Path=/", "Max-Age=604800", "HttpOnly", "SameSite=Lax"}
+        after = await browser.ok("GET", "/api/me", headers={"Cookie": name_and_value})
+        assert after["id"] == before["id"] == answer.json()["account"]["id"]
+        assert after["session_expires_at"] == answer.json()["expires_at"] > before["session_expires_at"]
+        # Half of seven days after it was made, half of its life is over.
+        assert _days_between(after["session_renew_at"], after["session_expires_at"]) == 3.5
+
+
+async def test_whoever_renews_with_a_token_gets_a_fresh_token_and_no_cookie(house: House):
+    headers = {"Authorization": f"Bearer {token_for(house.mechanic, 'mechanic', lifetime_s=60)}"}
+    async with house.as_nobody(headers=headers) as app:
+        answer = await app.post("/api/auth/renew")
+        assert (answer.status_code, answer.json().keys()) == (200, {"account", "token", "expires_at"})
+        assert "set-cookie" not in answer.headers
+        me = await app.ok("GET", "/api/me", headers={"Authorization": f"Bearer {answer.json()['token']}"})
+        assert (me["id"], me["session_expires_at"]) == (house.mechanic, answer.json()["expires_at"])
+
+
+async def test_nobody_renews_what_is_not_theirs_or_is_over(house: House):
+    over = {"Authorization": f"Bearer {token_for(house.mechanic, 'mechanic', lifetime_s=-1)}"}
+    gone = {"Authorization": f"Bearer {token_for('01AAAAAAAAAAAAAAAAAAAAAAAA', 'customer')}"}
+    async with house.as_nobody() as rest, house.with_cookie(house.customer, "customer", EVIL) as foreign:
+        assert await rest.problem("POST", "/api/auth/renew") == (401, "unauthenticated")
+        assert await rest.problem("POST", "/api/auth/renew", headers=over) == (401, "unauthenticated")
+        assert await rest.problem("POST", "/api/auth/renew", headers=gone) == (401, "unauthenticated")
+        assert await foreign.problem("POST", "/api/auth/renew") == (403, "foreign_origin")
+
+
+def _days_between(earlier: str, later: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds() / 86_400
 
 
 async def test_behind_https_the_cookie_is_secure_and_the_public_origin_is_ours(tmp_path: Path):

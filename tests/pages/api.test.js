@@ -57,7 +57,8 @@ const CALLS = [
   [() => api.addFavorite(ODD), "PUT /api/favorites/a%2Fb%20c", null],
   [() => api.removeFavorite(ODD), "DELETE /api/favorites/a%2Fb%20c", null],
   [() => api.getStatus(ODD, AbortSignal.timeout(9_000)), "GET /api/mechanics/a%2Fb%20c/status", null],
-  [api.getAvailability, "GET /api/mechanics/availability", null],
+  [() => api.getAvailability(null), "GET /api/mechanics/availability", null],
+  [() => api.getAvailability(ODD), "GET /api/mechanics/availability?plan=a%2Fb%20c", null],
   [api.getPlans, "GET /api/plans", null],
   [() => api.getCheckout(ODD), "GET /api/checkout/a%2Fb%20c", null],
   [() => api.getRequests(null), "GET /api/requests?limit=10", null],
@@ -219,6 +220,19 @@ test("what is loaded is where it belongs", async () => {
     [1, 1, ["r0", "r1", "r2"], null, 3],
   );
   assert.deepEqual(said, []);
+});
+
+test("those available are counted for the request that is broadcast, else for the chosen plan", async () => {
+  const { store, load } = page();
+  expect("GET /api/mechanics/availability?plan=quick_chat", { status: 200, body: { available_count: 3 } });
+  store.dispatch({ type: "plan_chosen", plan: "quick_chat" });
+  await load.availableCount();
+  assert.equal(store.state.available_count, 3);
+  const request = aRequest({ status: "broadcasting", plan: "expert_video" });
+  expect("GET /api/mechanics/availability?plan=expert_video", { status: 200, body: { available_count: 1 } });
+  store.dispatch({ type: "request_loaded", request, received_ms: 0 });
+  await load.availableCount();
+  assert.equal(store.state.available_count, 1);
 });
 
 test("what cannot be loaded is said where it is missing, and otherwise only in the console", async () => {

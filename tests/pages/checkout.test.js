@@ -9,7 +9,7 @@ import { createCheckout } from "../../http_api/pages/browser/checkout.js";
 import { createLoader } from "../../http_api/pages/browser/loading.js";
 import { createStore } from "../../http_api/pages/browser/store.js";
 import { beforeEach, test } from "./harness.js";
-import { AT, aPlan, aRequest } from "./samples.js";
+import { AT, aFavorite, aPlan, aRequest, aStatus } from "./samples.js";
 import { asked, base, expect, refusal } from "./server.js";
 
 /**
@@ -184,6 +184,21 @@ for (const [code, problem] of [
     await until(() => store.state.booking.plan === "quick_chat");
   });
 }
+
+test("plan_not_offered: what the favorite takes is asked for anew, and another plan proposed", async () => {
+  const { store, checkout } = page();
+  const plans = [aPlan({ id: "quick_chat", session_type: "text", price_cents: 999 }), aPlan()];
+  store.dispatch({ type: "plans_loaded", plans });
+  const favorite = { id: "m1", name: "Mike's Garage" };
+  store.dispatch({ type: "booking_chosen", routing_type: "priority_broadcast", favorite });
+  store.dispatch({ type: "plan_chosen", plan: "expert_video" });
+  toCheckout(refusal("plan_not_offered"));
+  const status = aStatus({ session_types: ["text"] });
+  expect("GET /api/favorites", { status: 200, body: { favorites: [aFavorite({ status })] } });
+  await checkout.pay();
+  assert.match(store.state.checkout.problem ?? "", /does not take this kind of session any more/);
+  await until(() => store.state.booking.plan === "quick_chat");
+});
 
 for (const code of ["mechanic_not_found", "preferred_mechanic_required"]) {
   test(`${code}: whoever cannot be booked is not asked for again`, async () => {

@@ -67,6 +67,7 @@ export function aStatus(is = {}) {
     last_seen: AT,
     availability: "available",
     reachable: "socket",
+    session_types: ["diagnostic", "text", "video"],
     as_of: AT,
     version: 1,
     ...is,

@@ -130,8 +130,8 @@ test("a favourite that is removed stays in its place, to be taken back", () => {
 
 // ---- booking ------------------------------------------------------------------------------------------------------
 
-const QUICK = aPlan({ id: "quick_chat", price_cents: 999 });
-const FREE = aPlan({ id: "free_diagnostic", price_cents: 0, eligible: false });
+const QUICK = aPlan({ id: "quick_chat", price_cents: 999, session_type: "text" });
+const FREE = aPlan({ id: "free_diagnostic", price_cents: 0, session_type: "diagnostic", eligible: false });
 
 /** @param {State["booking"]["plan"]} plan */
 const withPlan = (plan) =>
@@ -166,6 +166,38 @@ test("a new choice takes away what was wrong with the last one", () => {
   assert.deepEqual([planned.booking.plan, planned.checkout], ["quick_chat", fresh]);
   const chosen = after([{ type: "booking_chosen", routing_type: "priority_broadcast", favorite: MIKE }], troubled);
   assert.deepEqual([chosen.booking.favorite, chosen.checkout], [MIKE, fresh]);
+});
+
+/** @type {Message} */
+const MIKE_CHATS = { type: "status_fetched", status: aStatus({ session_types: ["diagnostic", "text"] }) };
+
+test("a plan that the chosen favorite does not take gives way to the nearest that is no dearer", () => {
+  const known = after([{ type: "plans_loaded", plans: [{ ...FREE, eligible: true }, QUICK, aPlan()] }, MIKE_CHATS]);
+  assert.equal(known.booking.plan, "expert_video");
+  const chosen = after([{ type: "booking_chosen", routing_type: "priority_broadcast", favorite: MIKE }], known);
+  assert.equal(chosen.booking.plan, "quick_chat");
+  // With anybody else, everything can be had again.
+  const cleared = after([{ type: "booking_chosen", routing_type: "broadcast", favorite: null }], chosen);
+  assert.equal(after([{ type: "plan_chosen", plan: "expert_video" }], cleared).booking.plan, "expert_video");
+});
+
+test("a favorite who switches the chosen plan's kind off while it is being looked at takes it from the choice", () => {
+  const looking = after([
+    { type: "plans_loaded", plans: [QUICK, aPlan()] },
+    { type: "booking_chosen", routing_type: "priority_broadcast", favorite: MIKE },
+  ]);
+  assert.equal(looking.booking.plan, "expert_video");
+  assert.equal(after([MIKE_CHATS], looking).booking.plan, "quick_chat");
+  const none = aStatus({ session_types: ["diagnostic"], version: 2 });
+  assert.equal(after([{ type: "status_fetched", status: none }], looking).booking.plan, null);
+});
+
+test("what other mechanics take is of no concern to the choice", () => {
+  const looking = after([
+    { type: "plans_loaded", plans: [QUICK, aPlan()] },
+    { type: "booking_chosen", routing_type: "priority_broadcast", favorite: { id: "m2", name: "Jane" } },
+  ]);
+  assert.equal(after([MIKE_CHATS], looking).booking, looking.booking);
 });
 
 test("plans that leave the choice as it is do not make a new one of it, to be remembered anew", () => {
@@ -283,6 +315,8 @@ test("a prompt moves by itself, with what went wrong", () => {
 test("a page begins with nothing known and nothing under way", () => {
   assert.deepEqual(initialState, {
     me: undefined,
+    session: null,
+    ended: null,
     connection: "closed",
     config: null,
     favorites: null,

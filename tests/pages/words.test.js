@@ -27,6 +27,16 @@ says("money", [
   ["the currency may be written small", words.money(999, "eur"), "€9.99"],
 ]);
 
+const CHATS = aStatus({ session_types: ["diagnostic", "text"] });
+
+says("what a favorite takes", [
+  ["what they have not switched off", words.takesPlan(CHATS, aPlan({ session_type: "text" })), true],
+  ["not what they have", words.takesPlan(CHATS, aPlan({ session_type: "video" })), false],
+  ["a kind that there is no switch for", words.takesPlan(CHATS, aPlan({ session_type: "phone_call" })), true],
+  ["anything, while nobody knows", words.takesPlan(undefined, aPlan({ session_type: "video" })), true],
+  ["why not", words.notTakenText("Mike", aPlan({ session_type: "video" })), "Mike does not take video sessions."],
+]);
+
 says("a span", [
   ["seconds", words.span(30), "30 s"],
   ["a fraction, to one place", words.span(1.25), "1.3 s"],

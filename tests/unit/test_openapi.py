@@ -18,6 +18,7 @@ from models.settings import Settings
 CONTRACT = {
     "POST /api/auth/register": "anyone",
     "POST /api/auth/login": "anyone",
+    "POST /api/auth/renew": "admin customer mechanic",
     "POST /api/auth/logout": "admin customer mechanic",
     "GET /api/me": "admin customer mechanic",
     "GET /api/config": "anyone",

@@ -2,6 +2,7 @@
 
 import { ApiError, getConfig, getMe, login, logout, messageOf, register } from "./api.js";
 import { tell } from "./announcer.js";
+import { keptSession, whyEnded } from "./session.js";
 import { carryOut } from "./verbs.js";
 
 /**
@@ -24,7 +25,10 @@ export async function recognise(store, onWaiting) {
       return;
     } catch (error) {
       if (error instanceof ApiError && !error.mayRetry) {
-        store.dispatch({ type: "signed_out" });
+        const ended = whyEnded(keptSession.recall());
+        // Said once: whoever opens the page again knows.
+        keptSession.keep(null);
+        store.dispatch({ type: "signed_out", ended });
         return;
       }
       onWaiting(messageOf(error));
@@ -47,7 +51,7 @@ export async function loadConfig(store) {
 }
 
 /**
- * Let the form sign people in.
+ * Let the form sign people in, and say why they have to.
  * @param {SignIn} form
  * @param {Store} store
  */
@@ -56,6 +60,7 @@ export function handleSignIn(form, store) {
     "sign-in": (credentials) => enter(() => login(credentials)),
     register: (account) => enter(() => register(account)),
   });
+  store.subscribe((state) => (form.ended = state.ended));
 
   /** @param {() => Promise<unknown>} knock */
   async function enter(knock) {

@@ -4,7 +4,7 @@ import { hearServerTime } from "./clock.js";
 
 /**
  * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FieldError, FreeCheckout,
- *   LoginBody, Plans, Problem, PublicConfig, RegisterBody, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
+ *   LoginBody, Plans, Problem, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
  *   StripeCheckout} from "./wire.js"
  */
 
@@ -136,6 +136,8 @@ export const login = (credentials) => call("POST", "/api/auth/login", { body: cr
  * @returns {Promise<SignedIn>}
  */
 export const register = (account) => call("POST", "/api/auth/register", { body: account });
+/** @returns {Promise<Renewed>} */
+export const renew = () => call("POST", "/api/auth/renew");
 /** @returns {Promise<null>} */
 export const logout = () => call("POST", "/api/auth/logout");
 
@@ -159,8 +161,12 @@ export const removeFavorite = (mechanic_id) => call("DELETE", `/api/favorites/${
  */
 export const getStatus = (mechanic_id, signal) =>
   call("GET", `/api/mechanics/${encoded(mechanic_id)}/status`, { signal });
-/** @returns {Promise<AvailableCount>} */
-export const getAvailability = () => call("GET", "/api/mechanics/availability");
+/**
+ * @param {string | null} plan  null: of any kind
+ * @returns {Promise<AvailableCount>}
+ */
+export const getAvailability = (plan) =>
+  call("GET", `/api/mechanics/availability${plan ? `?plan=${encoded(plan)}` : ""}`);
 /** @returns {Promise<Plans>} */
 export const getPlans = () => call("GET", "/api/plans");
 

@@ -66,6 +66,10 @@ export function createCheckout(store, load, onBooked) {
       case "free_session_used":
         void load.plans();
         return "You have already used your free diagnostic. Please choose another plan.";
+      case "plan_not_offered":
+        // Their status says what they take; with it the plans are marked.
+        void load.favorites();
+        return "Your favorite does not take this kind of session any more. Please choose another plan.";
       case "unknown_plan":
         void load.plans();
         return "This plan is no longer offered. Please choose another.";

@@ -20,6 +20,7 @@ import { createLoader } from "./loading.js";
 import { isOpen, newestFirst } from "./requests.js";
 import { TrackerList } from "./request-tracker.js";
 import { SessionLauncher } from "./session-launcher.js";
+import { keepSignedIn, resume } from "./session.js";
 import { SignIn } from "./sign-in.js";
 import { LiveSocket } from "./socket.js";
 import { createStore } from "./store.js";
@@ -67,7 +68,7 @@ const socket = new LiveSocket("/ws/customer", {
     }
   },
   state: (state) => store.dispatch({ type: "connection_changed", state }),
-  signedOut: () => store.dispatch({ type: "signed_out" }),
+  signedOut: () => void resume(socket, load),
   refused: () => void load.stillSignedIn(),
 });
 
@@ -92,6 +93,7 @@ function render(state) {
   page.favorites.update({ favorites: state.favorites, problem: state.favorites_problem, statuses: state.statuses });
   page.launcher.update({
     preferredMechanicName: state.booking.favorite?.name ?? null,
+    preferredStatus: state.booking.favorite ? state.statuses[state.booking.favorite.id] : undefined,
     routingType: state.booking.routing_type,
     availableMechanics: state.available_count,
     plans: state.plans,
@@ -167,6 +169,7 @@ function react(state, before) {
   if (state.me?.role !== "customer") return;
   if (state.favorites !== before.favorites) watchFavorites(state);
   if (state.booking !== before.booking) bookingMemory.keep(state.me.id, state.booking);
+  if (state.booking.plan !== before.booking.plan) void load.availableCount();
   for (const request of Object.values(state.requests)) {
     const old = before.requests[request.id];
     // At every snapshot that leaves it out, not only the first: the last question may have gone unanswered.
@@ -413,6 +416,7 @@ store.subscribe((state, before) => {
   react(state, before);
 });
 handleSignIn(page.signIn, store);
+keepSignedIn(store);
 render(store.state);
 void loadConfig(store);
 void recognise(store, (problem) => (page.bootText.textContent = problem));

@@ -2,17 +2,22 @@
 
 import { ApiError, getAvailability, getFavorites, getMe, getPlans, getRequest, getRequests, messageOf } from "./api.js";
 
+import { newestFirst } from "./requests.js";
+import { whyEnded } from "./session.js";
+
 /** @import {Store} from "./store.js" */
 
 /** @param {Store} store */
 export function createLoader(store) {
+  let counts = 0;
+
   /**
    * True if the failure is that nobody is signed in any more; then the page goes to the sign-in.
    * @param {unknown} error
    */
   function signedOutBy(error) {
     if (!(error instanceof ApiError) || error.status !== 401) return false;
-    store.dispatch({ type: "signed_out" });
+    store.dispatch({ type: "signed_out", ended: whyEnded(store.state.session) });
     return true;
   }
 
@@ -28,13 +33,17 @@ export function createLoader(store) {
   return {
     signedOutBy,
 
-    /** Notice that the session has ended, where only REST can tell. */
+    /**
+     * Notice that the session has ended, where only REST can tell.
+     * @returns {Promise<boolean>}  true as long as nobody has said that it has
+     */
     async stillSignedIn() {
       try {
         await getMe();
       } catch (error) {
-        signedOutBy(error);
+        return !signedOutBy(error);
       }
+      return true;
     },
 
     async favorites() {
@@ -75,9 +84,15 @@ export function createLoader(store) {
       }
     },
 
+    /** Of those who take what is being asked for, or would be: the request that is broadcast, else the chosen plan. */
     async availableCount() {
+      const { requests, booking } = store.state;
+      const asked = newestFirst(Object.values(requests)).find(({ status }) => status === "broadcasting");
+      const turn = (counts += 1);
       try {
-        store.dispatch({ type: "availability_counted", ...(await getAvailability()) });
+        const counted = await getAvailability(asked?.plan ?? booking.plan);
+        // Of another plan, and overtaken by the answer that counts.
+        if (turn === counts) store.dispatch({ type: "availability_counted", ...counted });
       } catch (error) {
         missed("The number of available mechanics", error);
       }

@@ -15,6 +15,7 @@ import { OfferList } from "./offer-list.js";
 import { PageHeader } from "./page-header.js";
 import { RecentRequests } from "./recent-requests.js";
 import { isOpen, newestFirst } from "./requests.js";
+import { keepSignedIn, resume } from "./session.js";
 import { SignIn } from "./sign-in.js";
 import { LiveSocket } from "./socket.js";
 import { createStore } from "./store.js";
@@ -57,7 +58,7 @@ const socket = new LiveSocket("/ws/mechanic", {
     if (message.type === "welcome") message.offers.forEach((offer) => acknowledge(offer.offer_id));
   },
   state: (state) => store.dispatch({ type: "connection_changed", state }),
-  signedOut: () => store.dispatch({ type: "signed_out" }),
+  signedOut: () => void resume(socket, load),
   refused: () => void load.stillSignedIn(),
 });
 
@@ -277,6 +278,7 @@ store.subscribe((state, before) => {
   react(state, before);
 });
 handleSignIn(page.signIn, store);
+keepSignedIn(store);
 render(store.state);
 void loadConfig(store);
 void recognise(store, (problem) => (page.bootText.textContent = problem));

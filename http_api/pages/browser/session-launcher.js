@@ -1,10 +1,10 @@
 /** SessionLauncher: for whom, which plan, and on to the checkout. */
 
 import { Part, bringIntoView, glyph, h, keyed, setAttribute, setText } from "./elements.js";
-import { availableText, money, planLength } from "./words.js";
+import { availableText, money, notTakenText, planLength, shortName, takesPlan } from "./words.js";
 
 /**
- * @import {PlanView, RoutingType} from "./wire.js"
+ * @import {PlanView, RoutingType, StatusView} from "./wire.js"
  * @import {CheckoutProgress} from "./store.js"
  */
 
@@ -31,20 +31,22 @@ class PlanOption extends Part {
     this.#radio.addEventListener("change", () => this.say("plan-chosen", this.#radio.value));
   }
 
-  /** @param {{plan: PlanView, chosen: boolean, locked: boolean}} props */
-  update({ plan, chosen, locked }) {
+  /** @param {{plan: PlanView, chosen: boolean, locked: boolean, not_taken_by: string | null}} props */
+  update({ plan, chosen, locked, not_taken_by }) {
     setAttribute(this, "data-plan-id", plan.id);
     this.#radio.value = plan.id;
     this.#radio.checked = chosen;
-    this.#radio.disabled = !plan.eligible || locked;
-    setAttribute(this, "data-unavailable", !plan.eligible);
+    const possible = plan.eligible && not_taken_by === null;
+    this.#radio.disabled = !possible || locked;
+    setAttribute(this, "data-unavailable", !possible);
     setText(this.#name, plan.name);
     const free = plan.price_cents === 0;
     setText(this.#dash, free ? "" : " - ");
     setText(this.#price, free ? "" : money(plan.price_cents, plan.currency));
     setAttribute(this.#price, "data-free", free);
     setText(this.#length, plan.first_time_only ? `(First-time only) ${planLength(plan)}` : `(${planLength(plan)})`);
-    setText(this.#reason, plan.eligible ? "" : "You have already used your free diagnostic.");
+    const not_taken = not_taken_by === null ? "" : notTakenText(not_taken_by, plan);
+    setText(this.#reason, plan.eligible ? not_taken : "You have already used your free diagnostic.");
   }
 }
 customElements.define("plan-option", PlanOption);
@@ -118,6 +120,7 @@ export class SessionLauncher extends Part {
    * The props of the flow, and how far the checkout is.
    * @param {object} props
    * @param {string | null} props.preferredMechanicName  null: nobody in particular
+   * @param {StatusView | undefined} props.preferredStatus  which sessions they take, if that is known
    * @param {RoutingType} props.routingType
    * @param {number | null} props.availableMechanics
    * @param {readonly PlanView[] | null} props.plans
@@ -125,7 +128,16 @@ export class SessionLauncher extends Part {
    * @param {string | null} props.chosen
    * @param {CheckoutProgress} props.checkout
    */
-  update({ preferredMechanicName, routingType, availableMechanics, plans, plans_problem, chosen, checkout }) {
+  update({
+    preferredMechanicName,
+    preferredStatus,
+    routingType,
+    availableMechanics,
+    plans,
+    plans_problem,
+    chosen,
+    checkout,
+  }) {
     const priority = routingType === "priority_broadcast" && preferredMechanicName !== null;
     this.#banner.hidden = !priority;
     setText(this.#bannerText, `Booking with ${preferredMechanicName} (Priority)`);
@@ -134,6 +146,7 @@ export class SessionLauncher extends Part {
     const count = availableMechanics === null ? "" : ` ${availableText(availableMechanics)}.`;
     setText(this.#anyone, `Any available mechanic: the first to accept takes your session.${count}`);
 
+    const name = priority ? shortName(preferredMechanicName) : null;
     const busy = checkout.phase !== "idle";
     this.#skeleton.hidden = plans !== null || plans_problem !== null;
     this.#fieldset.hidden = plans === null;
@@ -144,11 +157,15 @@ export class SessionLauncher extends Part {
       [...(plans ?? [])],
       (plan) => plan.id,
       () => new PlanOption(),
-      (option, plan) => option.update({ plan, chosen: plan.id === chosen, locked: busy }),
+      (option, plan) => {
+        const not_taken_by = name && !takesPlan(preferredStatus, plan) ? name : null;
+        option.update({ plan, chosen: plan.id === chosen, locked: busy, not_taken_by });
+      },
     );
 
     const plan = plans?.find((one) => one.id === chosen);
-    setText(this.#summary, plan ? summaryText(plan) : "\u00a0");
+    const nothing = plans && name ? `${name} takes none of these sessions now. Clear the choice to book any mechanic.` : "\u00a0";
+    setText(this.#summary, plan ? summaryText(plan) : nothing);
     this.#checkout.disabled = !plan;
     // Not `disabled` while it works: that would throw the keyboard's focus away. The page ignores further clicks.
     setAttribute(this.#checkout, "aria-disabled", busy ? "true" : null);

@@ -2,9 +2,16 @@
 
 import { Part, glyph, h, setAttribute, setText } from "./elements.js";
 
+/** @import {Ended} from "./session.js" */
 /** @typedef {{field: "name" | "email" | "password" | null, text: string}} FormProblem */
 
 const PASSWORD_MIN = 8;
+
+/** @type {Record<Ended, string>} */
+const ENDED = {
+  expired: "Your session has expired. Please sign in again.",
+  elsewhere: "You have been signed out, in another window or on another device. Please sign in again.",
+};
 
 const CUSTOMER_PITCH = {
   claim: "Back on the road with a mechanic you already trust.",
@@ -40,6 +47,7 @@ export class SignIn extends Part {
   #swap = h("button", { type: "button", class: "link" });
   #swapText = h("span", {});
   #demo = h("p", { class: "notice", hidden: true });
+  #ended = h("p", { class: "notice", role: "status", hidden: true, "data-testid": "sign-in-ended" });
 
   build() {
     const form = h(
@@ -67,7 +75,7 @@ export class SignIn extends Part {
           h("p", { class: "door-claim" }, aside.claim),
           points(aside.points),
         ),
-        h("div", { class: "door-form" }, this.#title, this.#demo, form, swap),
+        h("div", { class: "door-form" }, this.#title, this.#ended, this.#demo, form, swap),
       ),
     );
     form.addEventListener("submit", (event) => {
@@ -91,6 +99,15 @@ export class SignIn extends Part {
   set busy(busy) {
     this.#busy = busy;
     this.#draw();
+  }
+
+  /**
+   * Why the form is there, for somebody who was signed in.
+   * @param {Ended | null} why
+   */
+  set ended(why) {
+    setText(this.#ended, why ? ENDED[why] : "");
+    this.#ended.hidden = why === null;
   }
 
   /**

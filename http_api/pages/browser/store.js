@@ -6,10 +6,13 @@
  */
 
 import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } from "./requests.js";
+import { sessionOf } from "./session.js";
+import { takesPlan } from "./words.js";
 
 /**
  * @import {AccountView, CustomerWelcome, ErrorMessage, FavoriteView, MechanicWelcome, Person, PlanView, PublicConfig,
  *   RequestView, RoutingType, StatusView, ToCustomer, ToMechanic, WithdrawReason} from "./wire.js"
+ * @import {Ended, Session} from "./session.js"
  * @import {ConnectionState, Received} from "./socket.js"
  * @import {TrackedOffer, TrackedRequest} from "./requests.js"
  */
@@ -30,6 +33,8 @@ import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } fr
 /**
  * @typedef {object} State
  * @property {AccountView | null | undefined} me  undefined: not asked yet; null: signed out
+ * @property {Session | null} session  null: nobody is signed in, or the server does not say how long
+ * @property {Ended | null} ended  why somebody has to sign in again
  * @property {ConnectionState} connection
  * @property {PublicConfig | null} config
  * @property {readonly ShownFavorite[] | null} favorites  null: not loaded yet
@@ -56,7 +61,8 @@ import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } fr
 
 /**
  * @typedef {{type: "signed_in", me: AccountView}
- *   | {type: "signed_out"}
+ *   | {type: "session_renewed", session: Session | null}
+ *   | {type: "signed_out", ended?: Ended | null}
  *   | {type: "connection_changed", state: ConnectionState}
  *   | {type: "config_loaded", config: PublicConfig}
  *   | {type: "favorites_loaded", favorites: FavoriteView[]}
@@ -92,6 +98,8 @@ import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } fr
 /** @type {Readonly<State>} */
 export const initialState = {
   me: undefined,
+  session: null,
+  ended: null,
   connection: "closed",
   config: null,
   favorites: null,
@@ -124,10 +132,12 @@ export const initialState = {
 export function reduce(state, message) {
   switch (message.type) {
     case "signed_in":
-      return { ...state, me: message.me };
+      return { ...state, me: message.me, session: sessionOf(message.me), ended: null };
+    case "session_renewed":
+      return state.me ? { ...state, session: message.session } : state;
     case "signed_out":
-      // Nothing of one account may be seen by the next; what is public stays.
-      return { ...initialState, me: null, config: state.config };
+      // Nothing of one account may be seen by the next; what is public stays. What was told first is why.
+      return { ...initialState, me: null, config: state.config, ended: message.ended ?? (state.me ? null : state.ended) };
     case "connection_changed":
       return state.connection === message.state ? state : { ...state, connection: message.state };
     case "config_loaded":
@@ -177,11 +187,11 @@ export function reduce(state, message) {
     case "plans_failed":
       return { ...state, plans_problem: message.problem };
     case "booking_chosen":
-      return {
+      return withValidPlan({
         ...state,
         booking: { ...state.booking, routing_type: message.routing_type, favorite: message.favorite },
         checkout: { phase: "idle", problem: null },
-      };
+      });
     case "booking_restored":
       return withValidPlan({ ...state, booking: message.booking });
     case "plan_chosen":
@@ -342,7 +352,8 @@ function withStatus(state, status) {
   const old = state.statuses[status.mechanic_id];
   if (old && (old.version > status.version || (old.version === status.version && old.as_of > status.as_of)))
     return state;
-  return { ...state, statuses: { ...state.statuses, [status.mechanic_id]: status } };
+  const next = { ...state, statuses: { ...state.statuses, [status.mechanic_id]: status } };
+  return status.mechanic_id === state.booking.favorite?.id ? withValidPlan(next) : next;
 }
 
 /**
@@ -376,16 +387,29 @@ function withModalKnown(state, mechanic_id) {
 const DEFAULT_PLAN = "expert_video";
 
 /**
- * Keep the chosen plan if it can be had, else propose one.
+ * Keep the chosen plan if it can be had, also with the chosen favourite, else propose one.
  * @param {State} state
  * @returns {State}
  */
 function withValidPlan(state) {
   if (!state.plans) return state;
-  const eligible = state.plans.filter((plan) => plan.eligible);
-  const wanted = [state.booking.plan, DEFAULT_PLAN].find((id) => eligible.some((plan) => plan.id === id));
-  const plan = wanted ?? eligible[0]?.id ?? null;
-  return plan === state.booking.plan ? state : { ...state, booking: { ...state.booking, plan } };
+  const { favorite, plan: chosen } = state.booking;
+  const status = favorite ? state.statuses[favorite.id] : undefined;
+  const possible = state.plans.filter((plan) => plan.eligible && takesPlan(status, plan));
+  const wanted = [chosen, DEFAULT_PLAN].find((id) => possible.some((plan) => plan.id === id));
+  const plan = wanted ?? nearest(possible, state.plans.find(({ id }) => id === (chosen ?? DEFAULT_PLAN)))?.id ?? null;
+  return plan === chosen ? state : { ...state, booking: { ...state.booking, plan } };
+}
+
+/**
+ * What costs most of what is not dearer than what was wanted: nobody is to pay more than they chose to without noticing.
+ * @param {readonly PlanView[]} plans
+ * @param {PlanView | undefined} wanted  undefined: no plan that there is
+ */
+function nearest(plans, wanted) {
+  if (!wanted) return plans[0];
+  const by_price = [...plans].sort((a, b) => a.price_cents - b.price_cents);
+  return by_price.findLast((plan) => plan.price_cents <= wanted.price_cents) ?? by_price[0];
 }
 
 /**

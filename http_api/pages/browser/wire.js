@@ -425,13 +425,17 @@ export const CLOSE_CODES = {
  */
 
 /**
- * `has_used_free_session` is there for customers only.
+ * `has_used_free_session` is there for customers only; of the session only `/api/me` tells.
+ *
+ * From `session_renew_at` on, half of its life is over and it is worth renewing.
  * @typedef {object} AccountView
  * @property {string} id
  * @property {Role} role
  * @property {string} name
  * @property {string} email
  * @property {boolean} [has_used_free_session]
+ * @property {Timestamp} [session_expires_at]
+ * @property {Timestamp} [session_renew_at]
  */
 
 /**
@@ -439,6 +443,16 @@ export const CLOSE_CODES = {
  * @property {AccountView} account
  * @property {string} token
  * @property {Timestamp} expires_at
+ */
+
+/**
+ * As after signing in; `token` is there for those who called with one.
+ *
+ * A browser's stays in its cookie, where no script can read it.
+ * @typedef {object} Renewed
+ * @property {AccountView} account
+ * @property {Timestamp} expires_at
+ * @property {string} [token]
  */
 
 /**

@@ -4,7 +4,7 @@
 
 /**
  * @import {Availability, FallbackReason, PlanView, ProviderType, PublicConfig, Reachable, RequestStatus, RequestView,
- *   StatusView, TimelineEntryView, WithdrawReason} from "./wire.js"
+ *   SessionType, StatusView, TimelineEntryView, WithdrawReason} from "./wire.js"
  */
 
 const LOCALE = "en-US";
@@ -149,6 +149,27 @@ export function availableText(count) {
 
 /** @param {{duration_min: number, session_type: string}} plan */
 export const planLength = (plan) => `${plan.duration_min} min ${plan.session_type.replaceAll("_", " ")}`;
+
+/** The kinds of session that a mechanic may switch off. @type {readonly string[]} */
+const SESSION_TYPES = /** @type {const} @satisfies {readonly SessionType[]} */ (["diagnostic", "text", "video"]);
+
+/**
+ * Whether a mechanic takes what the plan buys; while their status is not known, it is not said that they do not.
+ * @param {StatusView | null | undefined} status
+ * @param {{session_type: string}} plan
+ */
+export const takesPlan = (status, { session_type }) =>
+  !status?.session_types ||
+  !SESSION_TYPES.includes(session_type) ||
+  status.session_types.some((taken) => taken === session_type);
+
+/**
+ * Why a plan cannot be chosen with a favourite.
+ * @param {string} name
+ * @param {{session_type: string}} plan
+ */
+export const notTakenText = (name, { session_type }) =>
+  `${name} does not take ${session_type.replaceAll("_", " ")} sessions.`;
 
 /**
  * The name of a plan, or its id made readable while the plans are not known.

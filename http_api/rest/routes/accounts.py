@@ -9,7 +9,7 @@ from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, 
 from http_api.rest.problems import problem
 from infra.clock import Clock
 from models.outcomes import Refused
-from models.rest import AccountView, LoginBody, PublicConfig, RegisterBody, SignedIn
+from models.rest import AccountView, LoginBody, PublicConfig, RegisterBody, Renewed, SignedIn
 from models.settings import DoorSettings
 from models.tables import Account
 from models.timestamps import rfc3339
@@ -64,6 +64,26 @@ def operations(
             return Refused("bad_credentials", "The e-mail address or the password is wrong.")
         return signed_in(call, account, status=200)
 
+    @operation("POST", "/api/auth/renew", roles=SIGNED_IN, answers={200: Renewed}, problems=("unavailable",))
+    async def renew(call: Call) -> Renewed | Answer | Refused:
+        """Stay signed in: get a fresh token for the same account, before the present one expires.
+
+        Whoever calls with a token gets the token, a browser the cookie `pitlane_session`. The present token stays good until it
+        expires. A socket that it has opened is closed then (4401); whoever connects again with the fresh one gets a snapshot, and
+        has missed nothing.
+        """
+        account = await accounts.find(call.account_id)
+        if account is None:
+            return Refused("unauthenticated", "This account is gone.")
+        now_s = clock.now_ms() // 1000
+        token, expires_at_s = tokens.issue(account.id, account.role, now_s=now_s)
+        renewed = Renewed(_view(account), rfc3339(expires_at_s * 1000))
+        if call.identity.via == "cookie":
+            cookie = session_cookie(token, expires_at_s - now_s, settings)
+            return Answer(200, renewed, {"Set-Cookie": cookie})
+        renewed.token = token
+        return renewed
+
     @operation("POST", "/api/auth/logout", roles=SIGNED_IN, answers={204: None})
     async def logout(_call: Call) -> Answer:
         """Clear the session cookie."""
@@ -71,9 +91,14 @@ def operations(
 
     @operation("GET", "/api/me", roles=SIGNED_IN, answers={200: AccountView}, problems=("unavailable",))
     async def me(call: Call) -> AccountView | Refused:
-        """Say whose token this is."""
+        """Say whose token this is, until when it is good, and from when on it is worth renewing."""
         account = await accounts.find(call.account_id)
-        return Refused("unauthenticated", "This account is gone.") if account is None else _view(account)
+        if account is None:
+            return Refused("unauthenticated", "This account is gone.")
+        view, expires_at_s = _view(account), call.identity.expires_at_s
+        view.session_expires_at = rfc3339(expires_at_s * 1000)
+        view.session_renew_at = rfc3339((expires_at_s - settings.token_lifetime_s // 2) * 1000)
+        return view
 
     @operation("GET", "/api/config", roles=ANYONE, answers={200: PublicConfig})
     async def config(_call: Call) -> PublicConfig:
@@ -95,7 +120,7 @@ def operations(
             headers["Set-Cookie"] = session_cookie(token, expires_at_s - now_s, settings)
         return Answer(status, SignedIn(_view(account), token, rfc3339(expires_at_s * 1000)), headers)
 
-    return [register, login, logout, me, config]
+    return [register, login, renew, logout, me, config]
 
 
 def _view(account: Account) -> AccountView:
