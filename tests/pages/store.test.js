@@ -339,6 +339,8 @@ test("a page begins with nothing known and nothing under way", () => {
     on_duty: null,
     duty_wanted: null,
     offers: {},
+    screen: "offers",
+    alerts: { sound: true, vibration: true, awake: false },
   });
 });
 

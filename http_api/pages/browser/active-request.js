@@ -2,6 +2,7 @@
 
 import { Part, h, setAttribute, setText } from "./elements.js";
 import { RequestTimeline } from "./request-timeline.js";
+import { keepFocus } from "./steady.js";
 import { planLength, planName } from "./words.js";
 
 /**
@@ -19,9 +20,9 @@ export class ActiveRequest extends Part {
   #customer = h("h3", {});
   #state = h("p", { class: "active-state" });
   #what = h("p", { class: "offer-what" });
-  #start = h("button", { type: "button", class: "primary", "data-testid": "start" });
-  #complete = h("button", { type: "button", class: "primary", "data-testid": "complete" });
-  #release = h("button", { type: "button", class: "secondary", "data-testid": "release" });
+  #start = button("primary", "start");
+  #complete = button("primary", "complete");
+  #release = button("secondary", "release");
   #problem = h("p", { class: "tracker-problem", role: "alert" });
   #timeline = new RequestTimeline();
   #card = h("article", { class: "panel active" });
@@ -47,13 +48,25 @@ export class ActiveRequest extends Part {
   }
 
   /**
-   * @param {object} props
-   * @param {TrackedRequest | null} props.request
-   * @param {readonly PlanView[] | null} props.plans
-   * @param {string | undefined} props.acting
-   * @param {string | undefined} props.problem
+   * @typedef {object} ActiveProps
+   * @property {TrackedRequest | null} request
+   * @property {readonly PlanView[] | null} plans
+   * @property {string | undefined} acting
+   * @property {string | undefined} problem
    */
-  update({ request, plans, acting, problem }) {
+
+  /** @param {ActiveProps} props */
+  update(props) {
+    // Start gives way to Complete; whoever pressed it reads on at the card and not at the other button.
+    keepFocus(
+      this,
+      () => this.#update(props),
+      () => (props.request ? this.#card : null),
+    );
+  }
+
+  /** @param {ActiveProps} props */
+  #update({ request, plans, acting, problem }) {
     this.hidden = !request;
     if (!request) return;
     const plan = plans?.find((one) => one.id === request.plan);
@@ -81,3 +94,11 @@ export class ActiveRequest extends Part {
   }
 }
 customElements.define("active-request", ActiveRequest);
+
+/**
+ * @param {string} look
+ * @param {string} name
+ */
+function button(look, name) {
+  return h("button", { type: "button", class: look, "data-testid": name, "data-steady": true });
+}

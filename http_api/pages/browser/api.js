@@ -188,6 +188,19 @@ export const makeCheckout = (choice, idempotency_key) =>
 export const getCheckout = (checkout_id) => call("GET", `/api/checkout/${encoded(checkout_id)}`);
 
 /**
+ * Decline while the page goes away: the browser brings it to the server also when nothing of the page is left.
+ * @param {string} offer_id
+ * @param {string | null} reason
+ */
+export function declineInPassing(offer_id, reason) {
+  const body = JSON.stringify(reason ? { reason } : {});
+  const headers = { "content-type": "application/json" };
+  const sent = fetch(`/api/offers/${encoded(offer_id)}/decline`, { method: "POST", keepalive: true, headers, body });
+  // Nobody is here to be told; if the page is, after all, the offer comes back with the next word of the server.
+  sent.catch((error) => console.warn("A decline may not have arrived:", error));
+}
+
+/**
  * @param {string | null} cursor  null: the newest
  * @returns {Promise<Requests>}
  */

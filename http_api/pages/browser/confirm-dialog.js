@@ -6,8 +6,14 @@ import { Part, h, setText } from "./elements.js";
 export class ConfirmDialog extends Part {
   #title = h("h2", { id: "confirm-title" });
   #text = h("p", { id: "confirm-text" });
-  #yes = h("button", { type: "button", class: "danger wide", "data-testid": "confirm-yes" });
-  #no = h("button", { type: "button", class: "secondary wide", autofocus: true, "data-testid": "confirm-no" });
+  #yes = h("button", { type: "button", class: "danger wide", "data-testid": "confirm-yes", "data-steady": true });
+  #no = h("button", {
+    type: "button",
+    class: "secondary wide",
+    autofocus: true,
+    "data-testid": "confirm-no",
+    "data-steady": true,
+  });
   #dialog = h("dialog", {
     class: "modal",
     "aria-labelledby": "confirm-title",

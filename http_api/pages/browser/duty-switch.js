@@ -85,6 +85,6 @@ function words({ live, on_duty, in_session }) {
         : "You go off duty when this session is done.",
     ];
   if (on_duty)
-    return ["On duty", "Customers see you as available. New offers appear below. Closing this page makes you offline."];
-  return ["Off duty", "You get no general offers. Customers who picked you as a favorite can still ask for you."];
+    return ["On duty", "Customers see you as available."];
+  return ["Off duty", "Only customers who picked you as a favorite can ask for you."];
 }

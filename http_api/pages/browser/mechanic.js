@@ -1,43 +1,51 @@
 /**
- * The mechanic's page: duty, offers, the active session. Like the customer's, it owns the state and carries out what
+ * The mechanic's app: duty, offers, the active session. Like the customer's page, it owns the state and carries out what
  * the elements ask for.
  */
 
 import * as api from "./api.js";
 import { handleSignIn, loadConfig, recognise, signOut } from "./account.js";
 import { ActiveRequest } from "./active-request.js";
+import { keepAlertSettings, readAlertSettings } from "./alert-settings.js";
+import { AlertSwitches } from "./alert-switches.js";
+import { Alerts } from "./alerts.js";
 import { announce, tell } from "./announcer.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
 import { DutySwitch } from "./duty-switch.js";
-import { found } from "./elements.js";
+import { found, setText } from "./elements.js";
 import { createLoader } from "./loading.js";
+import { ANSWER_TIMEOUT_MS, createAnswers } from "./offer-answers.js";
 import { OfferList } from "./offer-list.js";
+import { byUrgency } from "./offer-order.js";
 import { PageHeader } from "./page-header.js";
 import { RecentRequests } from "./recent-requests.js";
-import { isOpen, newestFirst } from "./requests.js";
+import { assignedTo, isOpen, newestFirst } from "./requests.js";
+import { tellSeen } from "./seen-offers.js";
 import { keepSignedIn, resume } from "./session.js";
 import { SignIn } from "./sign-in.js";
 import { LiveSocket } from "./socket.js";
+import { keepFocus, keepSteady } from "./steady.js";
 import { createStore } from "./store.js";
+import { TabBar, offerOf, screenOf } from "./tab-bar.js";
 import { carryOut } from "./verbs.js";
-import { planName, withdrawnText } from "./words.js";
+import { acceptReason, appTitle, offerText, situationText, withdrawnText } from "./words.js";
 
 /**
  * @import {State} from "./store.js"
- * @import {TrackedOffer, TrackedRequest} from "./requests.js"
+ * @import {TrackedOffer} from "./requests.js"
  */
 
 const { ApiError, messageOf } = api;
 /** How long a withdrawn offer stays to say why. */
 const GOODBYE_MS = 5_000;
-/** How long an answer to an offer may take before the mechanic may try again. */
-const ANSWER_TIMEOUT_MS = 8_000;
 const TITLE = document.title;
 
 const store = createStore();
 const load = createLoader(store);
 const page = {
   header: found("page-header", PageHeader),
+  situation: found("#situation", HTMLElement),
+  main: found("main", HTMLElement),
   boot: found("#boot", HTMLElement),
   bootText: found("#boot-text", HTMLElement),
   signIn: found("sign-in", SignIn),
@@ -47,8 +55,11 @@ const page = {
   active: found("active-request", ActiveRequest),
   offers: found("offer-list", OfferList),
   recents: found("recent-requests", RecentRequests),
+  alerts: found("alert-switches", AlertSwitches),
+  tabs: found("tab-bar", TabBar),
   confirm: found("confirm-dialog", ConfirmDialog),
 };
+const screens = /** @type {HTMLElement[]} */ ([...page.bay.querySelectorAll("[data-screen]")]);
 
 const socket = new LiveSocket("/ws/mechanic", {
   message(message) {
@@ -56,6 +67,7 @@ const socket = new LiveSocket("/ws/mechanic", {
     // Every time, also for an offer we have: it came again because our first word did not arrive.
     if (message.type === "offer") acknowledge(message.offer.offer_id);
     if (message.type === "welcome") message.offers.forEach((offer) => acknowledge(offer.offer_id));
+    tellSeenAgain();
   },
   state: (state) => store.dispatch({ type: "connection_changed", state }),
   signedOut: () => void resume(socket, load),
@@ -64,6 +76,17 @@ const socket = new LiveSocket("/ws/mechanic", {
 
 /** @param {string} offer_id */
 const acknowledge = (offer_id) => socket.send({ type: "offer_ack", offer_id });
+const tellSeenAgain = tellSeen(page.offers.cards, (offer_id) => socket.send({ type: "offer_ack", offer_id, seen: true }));
+
+const alerts = new Alerts(readAlertSettings());
+const answers = createAnswers(
+  store,
+  (answer) => socket.send(answer),
+  () => {
+    const now = situation(store.state);
+    return { accept: acceptReason(now), decline: acceptReason({ ...now, in_session: false }) };
+  },
+);
 
 // ---- what to show -------------------------------------------------------------------------------------------------
 
@@ -74,29 +97,50 @@ function render(state) {
   page.signIn.hidden = state.me !== null;
   page.signIn.demo = state.config?.demo ?? false;
   page.otherRole.hidden = !state.me || mechanic;
-  page.bay.hidden = !mechanic;
+  page.bay.hidden = page.tabs.hidden = !mechanic;
   page.header.update(state);
-  const live = state.connection === "live";
+  const offers = mechanic ? Object.values(state.offers).sort(byUrgency) : [];
+  const open = offers.filter((offer) => !offer.ended);
+  document.title = appTitle(TITLE, open);
+  alerts.badge(open.length);
+  alerts.onDuty = mechanic && state.on_duty === true;
   if (!mechanic) {
-    document.title = TITLE;
+    setText(page.situation, "");
     return;
   }
 
+  for (const screen of screens) screen.hidden = screen.dataset["screen"] !== state.screen;
+  page.tabs.update({ screen: state.screen, offers: open.length });
   const active = activeRequest(state);
-  page.duty.update({ ...state, in_session: active !== null });
+  const now = situation(state);
+  const reason = acceptReason(now);
+  page.duty.update({ ...state, in_session: now.in_session });
   page.active.update({
     request: active,
     plans: state.plans,
     acting: active ? state.acting[active.id] : undefined,
     problem: active ? state.problems[active.id] : undefined,
   });
-  const offers = Object.values(state.offers).sort(byUrgency);
   page.offers.update(
-    offers.map((offer) => ({ offer, plans: state.plans, config: state.config, live })),
-    { on_duty: state.on_duty, in_session: active !== null },
+    offers.map((offer) => ({
+      offer,
+      plans: state.plans,
+      config: state.config,
+      may_accept: !reason,
+      may_decline: now.live,
+    })),
+    { on_duty: state.on_duty, in_session: now.in_session, reason },
   );
-  const open = offers.filter((offer) => !offer.ended).length;
-  document.title = open ? `(${open}) ${open === 1 ? "Offer" : "Offers"} - ${TITLE}` : TITLE;
+  setText(
+    page.situation,
+    situationText({
+      live: now.live,
+      on_duty: state.on_duty,
+      customer_name: active?.customer_name ?? null,
+      offers: open.length,
+    }),
+  );
+  page.alerts.update(state.alerts);
   page.recents.update(
     newestFirst(Object.values(state.requests))
       .filter((request) => request !== active && !isOpen(request))
@@ -105,28 +149,13 @@ function render(state) {
   );
 }
 
-/**
- * Those who asked for this mechanic first, then whoever runs out soonest.
- * @param {TrackedOffer} a
- * @param {TrackedOffer} b
- */
-function byUrgency(a, b) {
-  if (a.kind !== b.kind) return a.kind === "priority" ? -1 : 1;
-  return a.deadline_ms - b.deadline_ms || (a.offer_id < b.offer_id ? -1 : 1);
-}
+/** @param {State} state */
+const activeRequest = (state) => assignedTo(state.me?.id, state.requests);
+/** @param {State} state */
+const situation = (state) => ({ live: state.connection === "live", in_session: activeRequest(state) !== null });
 
-/**
- * @param {State} state
- * @returns {TrackedRequest | null}
- */
-function activeRequest(state) {
-  const mine = Object.values(state.requests).filter(
-    (request) =>
-      (request.status === "accepted" || request.status === "in_progress") &&
-      (request.assigned_mechanic?.id ?? state.me?.id) === state.me?.id,
-  );
-  return newestFirst(mine)[0] ?? null;
-}
+/** Where to read on when what had the focus is gone, and nothing nearer took it. */
+const placeFor = () => (page.bay.hidden || store.state.screen !== "offers" ? page.main : page.offers.heading);
 
 // ---- what follows from a change -----------------------------------------------------------------------------------
 
@@ -136,11 +165,18 @@ function activeRequest(state) {
  */
 function react(state, before) {
   if (state.me !== before.me) meChanged(state);
-  if (state.me?.role !== "mechanic") return;
+  if (state.me?.role !== "mechanic") {
+    alerts.hush();
+    return;
+  }
   for (const offer of Object.values(state.offers)) {
     const old = before.offers[offer.offer_id];
-    if (!old) announceOffer(state, offer);
+    if (!old) offerCame(state, offer);
     if (offer.ended && !old?.ended) leaveSoon(offer, offer.problem ?? withdrawnText(offer.ended));
+  }
+  for (const offer_id of Object.keys(before.offers)) {
+    const offer = state.offers[offer_id];
+    if (!offer || offer.ended || offer.declining) alerts.hush(offer_id);
   }
   for (const request of Object.values(state.requests)) {
     const old = before.requests[request.id];
@@ -150,7 +186,7 @@ function react(state, before) {
   }
   const active = activeRequest(state);
   if (active && activeRequest(before)?.id !== active.id && before.on_duty !== null) {
-    announce(`You have ${active.customer_name}'s session.`);
+    tell(`You have ${active.customer_name}'s session.`);
     page.active.focusCard();
   }
 }
@@ -159,13 +195,9 @@ function react(state, before) {
  * @param {State} state
  * @param {TrackedOffer} offer
  */
-function announceOffer(state, offer) {
-  const what = planName(state.plans, offer.plan);
-  announce(
-    offer.kind === "priority"
-      ? `Priority offer: ${offer.customer_name} asked for you. ${what}.`
-      : `New offer: ${what} for ${offer.customer_name}.`,
-  );
+function offerCame(state, offer) {
+  tell(offerText(offer, state.plans));
+  alerts.call(offer.offer_id, offer.kind);
 }
 
 /**
@@ -191,6 +223,16 @@ function meChanged(state) {
   void load.requests();
 }
 
+/** The address names a screen, or an offer that a notification was about. */
+function follow() {
+  store.dispatch({ type: "screen_shown", screen: screenOf(location.hash) });
+  const offer_id = offerOf(location.hash);
+  if (offer_id === null) return;
+  history.replaceState(null, "", "#offers");
+  // Drawn by then, if it is known at all.
+  queueMicrotask(() => page.offers.showOffer(offer_id));
+}
+
 // ---- actions ------------------------------------------------------------------------------------------------------
 
 /** @param {boolean} on_duty */
@@ -202,32 +244,6 @@ function setDuty(on_duty) {
     store.dispatch({ type: "duty_wanted", on_duty: null });
     tell("The server has not answered yet. Please try again.");
   }, ANSWER_TIMEOUT_MS);
-}
-
-/** One per offer: a second try must not be cut short by the first one's timer. @type {Map<string, ReturnType<typeof setTimeout>>} */
-const answerTimers = new Map();
-
-/**
- * @param {string} offer_id
- * @param {"accept" | "decline"} answer
- */
-function answerOffer(offer_id, answer) {
-  const offer = store.state.offers[offer_id];
-  if (!offer || offer.pending || offer.ended) return;
-  if (!socket.send({ type: answer, offer_id })) return;
-  store.dispatch({ type: "offer_answered", offer_id, answer });
-  clearTimeout(answerTimers.get(offer_id));
-  answerTimers.set(
-    offer_id,
-    setTimeout(() => {
-      answerTimers.delete(offer_id);
-      store.dispatch({
-        type: "offer_unanswered",
-        offer_id,
-        problem: "No answer from the server yet. Please try again.",
-      });
-    }, ANSWER_TIMEOUT_MS),
-  );
 }
 
 /**
@@ -250,6 +266,17 @@ async function act(request_id, action) {
 }
 
 /** @param {string} request_id */
+async function complete(request_id) {
+  const sure = await page.confirm.ask({
+    title: "Complete this session?",
+    text: "It then counts as done, for you and for the customer.",
+    yes: "Yes, it is done",
+    no: "Not yet",
+  });
+  if (sure) await act(request_id, "complete");
+}
+
+/** @param {string} request_id */
 async function release(request_id) {
   const sure = await page.confirm.ask({
     title: "Give this request back?",
@@ -260,25 +287,47 @@ async function release(request_id) {
   if (sure) await act(request_id, "release");
 }
 
+/** @param {{name: keyof State["alerts"], on: boolean}} choice */
+function setAlert({ name, on }) {
+  const settings = { ...store.state.alerts, [name]: on };
+  keepAlertSettings(settings);
+  alerts.settings = settings;
+  store.dispatch({ type: "alerts_set", alerts: settings });
+}
+
 // ---- wiring -------------------------------------------------------------------------------------------------------
 
 carryOut(document, {
-  "sign-out": () => signOut(store),
+  "sign-out": () => {
+    answers.settle();
+    return signOut(store);
+  },
   "set-duty": setDuty,
-  "accept-offer": (offer_id) => answerOffer(offer_id, "accept"),
-  "decline-offer": (offer_id) => answerOffer(offer_id, "decline"),
+  "accept-offer": answers.accept,
+  "decline-offer": answers.decline,
+  "undo-decline": answers.undo,
   "start-request": (request_id) => act(request_id, "start"),
-  "complete-request": (request_id) => act(request_id, "complete"),
+  "complete-request": complete,
   "release-request": release,
   "load-more": () => load.requests(store.state.next_cursor),
+  "set-alert": setAlert,
+  "try-alert": () => alerts.sound("priority"),
 });
 
+keepSteady(document.body);
+window.addEventListener("hashchange", follow);
+window.addEventListener("pagehide", answers.settle);
+// A phone that is put away may never say that it closes the page.
+document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && answers.settle());
+
 store.subscribe((state, before) => {
-  render(state);
+  keepFocus(document.body, () => render(state), placeFor);
   react(state, before);
 });
 handleSignIn(page.signIn, store);
 keepSignedIn(store);
+store.dispatch({ type: "alerts_set", alerts: readAlertSettings() });
+follow();
 render(store.state);
 void loadConfig(store);
 void recognise(store, (problem) => (page.bootText.textContent = problem));

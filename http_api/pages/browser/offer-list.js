@@ -1,107 +1,36 @@
-/** Open offers, the priority ones first, each with the time that remains and two answers. */
+/** Open offers. Those who asked for this mechanic come first; but nothing moves under a hand. */
 
-import { msLeft, onTick } from "./clock.js";
-import { CountdownRing } from "./countdown-ring.js";
 import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
-import { countdown, planLength, planName, withdrawnText } from "./words.js";
+import { OfferCard } from "./offer-card.js";
+import { steadyOrder } from "./offer-order.js";
+import { NearHand, keepFocus } from "./steady.js";
+
+/** @import {OfferProps} from "./offer-card.js" */
 
 /**
- * @import {PublicConfig, PlanView} from "./wire.js"
- * @import {TrackedOffer} from "./requests.js"
+ * @typedef {object} Situation
+ * @property {boolean | null} on_duty
+ * @property {boolean} in_session
+ * @property {string} reason  why offers cannot be accepted now; empty if they can
  */
-
-/**
- * @typedef {object} OfferProps
- * @property {TrackedOffer} offer
- * @property {readonly PlanView[] | null} plans
- * @property {PublicConfig | null} config
- * @property {boolean} live  answers can be sent
- */
-
-/**
- * @fires accept-offer  offer id
- * @fires decline-offer  offer id
- */
-class OfferCard extends Part {
-  #id = "";
-  #deadline_ms = 0;
-  #kind = h("p", { class: "offer-kind" });
-  #kindText = h("span", {});
-  #customer = h("h3", {});
-  #what = h("p", { class: "offer-what" });
-  #ring = new CountdownRing();
-  #left = h("span", { class: "sr-only" });
-  #accept = h("button", { type: "button", class: "primary", "data-testid": "accept" });
-  #decline = h("button", { type: "button", class: "secondary", "data-testid": "decline" });
-  #actions = h("div", { class: "offer-actions" }, this.#accept, this.#decline);
-  #note = h("p", { class: "offer-note", "data-testid": "offer-note" });
-
-  build() {
-    setAttribute(this, "data-testid", "offer-card");
-    setAttribute(this, "role", "listitem");
-    this.#kind.append(glyph("heart"), this.#kindText);
-    this.append(
-      h(
-        "div",
-        { class: "offer-top" },
-        h("div", { class: "offer-words" }, this.#kind, this.#customer, this.#what, this.#left),
-        this.#ring,
-      ),
-      this.#note,
-      this.#actions,
-    );
-    this.#accept.addEventListener("click", () => this.say("accept-offer", this.#id));
-    this.#decline.addEventListener("click", () => this.say("decline-offer", this.#id));
-  }
-
-  /** @param {AbortSignal} signal */
-  connected(signal) {
-    onTick(signal, () => this.#drawLeft());
-  }
-
-  /** @param {OfferProps} props */
-  update({ offer, plans, config, live }) {
-    this.#id = offer.offer_id;
-    this.#deadline_ms = offer.deadline_ms;
-    setAttribute(this, "data-offer-id", offer.offer_id);
-    setAttribute(this, "data-kind", offer.kind);
-    setAttribute(this, "data-ended", offer.ended);
-    const priority = offer.kind === "priority";
-    setText(this.#kindText, priority ? `Priority - ${offer.customer_name} asked for you` : "Open to every mechanic");
-    setText(this.#customer, offer.customer_name);
-    setText(this.#what, `${planName(plans, offer.plan)} · ${planLength(offer)}`);
-    const window_s = priority ? config?.priority_window_s : config?.broadcast_window_s;
-    this.#ring.hidden = offer.ended !== null;
-    this.#ring.update(offer.deadline_ms, window_s ? window_s * 1000 : offer.expires_in_ms);
-    this.#drawLeft();
-
-    const busy = offer.pending !== null || !live;
-    this.#actions.hidden = offer.ended !== null;
-    for (const button of [this.#accept, this.#decline]) setAttribute(button, "aria-disabled", busy ? "true" : null);
-    setText(this.#accept, offer.pending === "accept" ? "Accepting…" : "Accept");
-    setText(this.#decline, offer.pending === "decline" ? "Declining…" : "Decline");
-    const note = offer.ended ? (offer.problem ?? withdrawnText(offer.ended)) : offer.problem;
-    this.#note.hidden = !note;
-    setText(this.#note, note ?? "");
-  }
-
-  #drawLeft() {
-    const left_ms = msLeft(this.#deadline_ms);
-    // Minutes only, for those who listen: every second would be a new text for them to stumble over.
-    setText(
-      this.#left,
-      left_ms > 60_000 ? `About ${Math.round(left_ms / 60_000)} min left` : `${countdown(left_ms)} left`,
-    );
-  }
-}
-customElements.define("offer-card", OfferCard);
 
 export class OfferList extends Part {
+  /** In the right order. @type {readonly OfferProps[]} */
+  #offers = [];
+  /** What is on the screen, in its order; also what has gone and only waits for the hand to leave. @type {Map<string, OfferProps>} */
+  #shown = new Map();
+  /** Ids that came while a hand was near. @type {Set<string>} */
+  #late = new Set();
+  /** @type {NearHand | null} */
+  #hand = null;
   #list = h("div", { class: "offers", role: "list" });
   #empty = h("div", { class: "empty" });
   #emptyTitle = h("p", { class: "empty-title" });
   #emptyText = h("p", {});
   #count = h("span", { class: "count" });
+  #heading = h("h2", { id: "offers-title", tabindex: "-1" }, "Offers ", this.#count);
+  #news = h("button", { type: "button", class: "primary small", "data-testid": "new-offers" });
+  #reason = h("p", { id: "offers-reason", class: "offers-reason", "data-testid": "offers-reason" });
 
   build() {
     this.#empty.append(glyph("bell"), this.#emptyTitle, this.#emptyText);
@@ -109,23 +38,30 @@ export class OfferList extends Part {
       h(
         "section",
         { "aria-labelledby": "offers-title" },
-        h("h2", { id: "offers-title" }, "Offers ", this.#count),
+        h("div", { class: "offers-head" }, this.#heading, this.#news),
+        this.#reason,
         this.#empty,
         this.#list,
       ),
     );
+    this.#news.addEventListener("click", () => this.showNews());
+  }
+
+  /** @param {AbortSignal} signal */
+  connected(signal) {
+    this.#hand = new NearHand(this.#list, this, signal, () => this.#draw(false));
   }
 
   /**
-   * @param {OfferProps[]} offers
-   * @param {{on_duty: boolean | null, in_session: boolean}} situation
+   * @param {readonly OfferProps[]} offers  in the right order
+   * @param {Situation} situation
    */
-  update(offers, { on_duty, in_session }) {
+  update(offers, { on_duty, in_session, reason }) {
     const open = offers.filter(({ offer }) => !offer.ended).length;
     this.#count.hidden = open === 0;
     setText(this.#count, String(open));
-    this.#empty.hidden = offers.length > 0;
-    this.#list.hidden = offers.length === 0;
+    this.#reason.hidden = !reason || open === 0;
+    setText(this.#reason, reason);
     setText(
       this.#emptyTitle,
       in_session ? "You are in a session" : on_duty === false ? "You are off duty" : "Waiting for offers",
@@ -136,15 +72,79 @@ export class OfferList extends Part {
         ? "Offers come again when it is completed."
         : on_duty === false
           ? "Go on duty to get offers from everyone."
-          : "Keep this page open. Offers appear by themselves, and the first to accept gets the session.",
+          : "Offers appear by themselves. The first to accept gets the session.",
     );
-    keyed(
+    this.#offers = offers;
+    this.#draw(this.#hand?.isNear ?? false);
+  }
+
+  /** Put everything where it belongs, and go to what has come while nothing could move. */
+  showNews() {
+    const first = this.#offers.find(({ offer }) => this.#late.has(offer.offer_id));
+    this.#draw(false);
+    if (first) this.showOffer(first.offer.offer_id);
+    else this.heading.focus({ preventScroll: true });
+  }
+
+  /**
+   * Bring one offer before the eyes; false if it is not here.
+   * @param {string} offer_id
+   */
+  showOffer(offer_id) {
+    const card = this.#card(offer_id);
+    card?.scrollIntoView({ block: "center" });
+    card?.focus({ preventScroll: true });
+    return card !== null;
+  }
+
+  /** Where to read on when a card has gone. */
+  get heading() {
+    return this.#heading;
+  }
+
+  /** The cards, for whoever watches what is seen. */
+  get cards() {
+    return this.#list;
+  }
+
+  /** @param {string} offer_id */
+  #card(offer_id) {
+    return /** @type {HTMLElement | null} */ (this.#list.querySelector(`[data-offer-id="${CSS.escape(offer_id)}"]`));
+  }
+
+  /** @param {boolean} hand_near */
+  #draw(hand_near) {
+    const now = new Map(this.#offers.map((props) => [props.offer.offer_id, props]));
+    const order = steadyOrder([...this.#shown.keys()], [...now.keys()], hand_near);
+    if (!hand_near) this.#late.clear();
+    else for (const id of now.keys()) if (!this.#shown.has(id)) this.#late.add(id);
+    this.#shown = new Map(order.map((id) => [id, now.get(id) ?? gone(/** @type {OfferProps} */ (this.#shown.get(id)))]));
+    const place = [...this.#list.children].findIndex((card) => card.contains(document.activeElement));
+    keepFocus(
       this.#list,
-      offers,
-      ({ offer }) => offer.offer_id,
-      () => new OfferCard(),
-      (card, props) => card.update(props),
+      () =>
+        keyed(
+          this.#list,
+          [...this.#shown.values()],
+          ({ offer }) => offer.offer_id,
+          () => new OfferCard(),
+          (card, props) => card.update(props),
+        ),
+      () => /** @type {HTMLElement | undefined} */ (this.#list.children[place] ?? this.#list.lastElementChild) ?? this.#heading,
     );
+    this.#empty.hidden = this.#shown.size > 0;
+    this.#list.hidden = this.#shown.size === 0;
+    const news = [...this.#late].filter((id) => now.get(id)?.offer.ended === null).length;
+    // Its place is kept: it must not push away what it speaks of.
+    setAttribute(this.#news, "data-empty", news === 0);
+    setText(this.#news, news === 1 ? "1 new offer" : `${news} new offers`);
   }
 }
 customElements.define("offer-list", OfferList);
+
+/**
+ * What has left the page's state, as it stays until nothing is near it.
+ * @param {OfferProps} props
+ * @returns {OfferProps}
+ */
+const gone = ({ offer, ...props }) => ({ ...props, offer: { ...offer, ended: offer.ended ?? "answered" } });

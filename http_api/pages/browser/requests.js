@@ -62,6 +62,20 @@ export function withSnapshot(known, requests, received_ms) {
 }
 
 /**
+ * The request that a mechanic is busy with.
+ * @param {string | undefined} mechanic_id
+ * @param {Readonly<Record<string, TrackedRequest>>} requests
+ * @returns {TrackedRequest | null}
+ */
+export function assignedTo(mechanic_id, requests) {
+  const theirs = Object.values(requests).filter(
+    ({ status, assigned_mechanic }) =>
+      (status === "accepted" || status === "in_progress") && (assigned_mechanic?.id ?? mechanic_id) === mechanic_id,
+  );
+  return newestFirst(theirs)[0] ?? null;
+}
+
+/**
  * Newest first: ids sort by creation time.
  * @template {{id: string}} Item
  * @param {Item[]} items
@@ -69,10 +83,11 @@ export function withSnapshot(known, requests, received_ms) {
 export const newestFirst = (items) => [...items].sort((a, b) => (a.id < b.id ? 1 : -1));
 
 /**
- * An offer on the mechanic's page. `pending` while our answer is on its way; `problem` what the server said to it;
- * `ended` why the offer is gone, while the card still says so.
- * @typedef {OfferView & {deadline_ms: number, pending: "accept" | "decline" | null, problem: string | null,
- *   ended: WithdrawReason | "offer_gone" | null}} TrackedOffer
+ * An offer on the mechanic's page. `declining` while a decline may still be taken back, and why it was given; `pending` while
+ * our answer is on its way; `problem` what the server said to it; `ended` why the offer is gone, while the card still says so.
+ * @typedef {OfferView & {deadline_ms: number, declining: {reason: string | null} | null,
+ *   pending: "accept" | "decline" | null, problem: string | null,
+ *   ended: WithdrawReason | "offer_gone" | "answered" | null}} TrackedOffer
  */
 
 /**
@@ -86,7 +101,7 @@ export function withOffer(known, offer, received_ms) {
   const deadline_ms = received_ms + offer.expires_in_ms;
   const card = old
     ? { ...old, ...offer, deadline_ms: Math.min(old.deadline_ms, deadline_ms), ended: null }
-    : { ...offer, deadline_ms, pending: null, problem: null, ended: null };
+    : { ...offer, deadline_ms, declining: null, pending: null, problem: null, ended: null };
   return { ...known, [offer.offer_id]: card };
 }
 

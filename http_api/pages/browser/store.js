@@ -5,6 +5,7 @@
  * tense (`favorites_loaded`). An unknown message changes nothing. An older `version` never overwrites a newer one.
  */
 
+import { settingsFrom } from "./alert-settings.js";
 import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } from "./requests.js";
 import { sessionOf } from "./session.js";
 import { takesPlan } from "./words.js";
@@ -12,8 +13,10 @@ import { takesPlan } from "./words.js";
 /**
  * @import {AccountView, CustomerWelcome, ErrorMessage, FavoriteView, MechanicWelcome, Person, PlanView, PublicConfig,
  *   RequestView, RoutingType, StatusView, ToCustomer, ToMechanic, WithdrawReason} from "./wire.js"
+ * @import {AlertSettings} from "./alert-settings.js"
  * @import {Ended, Session} from "./session.js"
  * @import {ConnectionState, Received} from "./socket.js"
+ * @import {Screen} from "./tab-bar.js"
  * @import {TrackedOffer, TrackedRequest} from "./requests.js"
  */
 
@@ -57,6 +60,8 @@ import { takesPlan } from "./words.js";
  * @property {boolean | null} on_duty  null: not known yet
  * @property {boolean | null} duty_wanted  what the switch was set to, until the server answers
  * @property {Readonly<Record<string, TrackedOffer>>} offers
+ * @property {Screen} screen  of the mechanic's app
+ * @property {AlertSettings} alerts
  */
 
 /**
@@ -88,6 +93,10 @@ import { takesPlan } from "./words.js";
  *   | {type: "action_answered", request_id: string, problem?: string | null}
  *   | {type: "prompt_moved", request_id: string, phase: "adding" | "asking" | "gone", problem?: string | null}
  *   | {type: "duty_wanted", on_duty: boolean | null}
+ *   | {type: "screen_shown", screen: Screen}
+ *   | {type: "alerts_set", alerts: AlertSettings}
+ *   | {type: "decline_begun", offer_id: string, reason: string | null}
+ *   | {type: "decline_undone", offer_id: string}
  *   | {type: "offer_answered", offer_id: string, answer: "accept" | "decline"}
  *   | {type: "offer_unanswered", offer_id: string, problem: string}
  *   | {type: "offer_left", offer_id: string}} LocalMessage
@@ -122,6 +131,8 @@ export const initialState = {
   on_duty: null,
   duty_wanted: null,
   offers: {},
+  screen: "offers",
+  alerts: settingsFrom(null),
 };
 
 /**
@@ -136,8 +147,14 @@ export function reduce(state, message) {
     case "session_renewed":
       return state.me ? { ...state, session: message.session } : state;
     case "signed_out":
-      // Nothing of one account may be seen by the next; what is public stays. What was told first is why.
-      return { ...initialState, me: null, config: state.config, ended: message.ended ?? (state.me ? null : state.ended) };
+      // Nothing of one account may be seen by the next; what is public, and what is this device's, stays. What was told first is why.
+      return {
+        ...initialState,
+        me: null,
+        config: state.config,
+        alerts: state.alerts,
+        ended: message.ended ?? (state.me ? null : state.ended),
+      };
     case "connection_changed":
       return state.connection === message.state ? state : { ...state, connection: message.state };
     case "config_loaded":
@@ -252,6 +269,10 @@ export function reduce(state, message) {
       return { ...state, on_duty: message.on_duty, duty_wanted: null };
     case "duty_wanted":
       return { ...state, duty_wanted: message.on_duty };
+    case "screen_shown":
+      return state.screen === message.screen ? state : { ...state, screen: message.screen };
+    case "alerts_set":
+      return { ...state, alerts: message.alerts };
     case "offer":
       return { ...state, offers: withOffer(state.offers, message.offer, message.received_ms) };
     case "offer_accepted":
@@ -262,14 +283,32 @@ export function reduce(state, message) {
       );
     case "offer_withdrawn":
       return withWithdrawal(state, message.offer_id, message.reason);
+    case "decline_begun":
+      return {
+        ...state,
+        offers: changeOffer(state.offers, message.offer_id, { declining: { reason: message.reason }, problem: null }),
+      };
+    case "decline_undone":
+      return { ...state, offers: changeOffer(state.offers, message.offer_id, { declining: null }) };
     case "offer_answered":
       return {
         ...state,
-        offers: changeOffer(state.offers, message.offer_id, { pending: message.answer, problem: null }),
+        offers: changeOffer(state.offers, message.offer_id, {
+          declining: null,
+          pending: message.answer,
+          problem: null,
+        }),
       };
     case "offer_unanswered":
       return state.offers[message.offer_id]?.pending
-        ? { ...state, offers: changeOffer(state.offers, message.offer_id, { pending: null, problem: message.problem }) }
+        ? {
+            ...state,
+            offers: changeOffer(state.offers, message.offer_id, {
+              declining: null,
+              pending: null,
+              problem: message.problem,
+            }),
+          }
         : state;
     case "offer_left":
       return { ...state, offers: without(state.offers, message.offer_id) };
@@ -438,7 +477,8 @@ function withPrompt(state, request_id, mechanic) {
 function withWithdrawal(state, offer_id, reason) {
   // Our own decline needs no explanation.
   if (reason === "declined") return { ...state, offers: without(state.offers, offer_id) };
-  return { ...state, offers: changeOffer(state.offers, offer_id, { pending: null, problem: null, ended: reason }) };
+  const change = { declining: null, pending: null, problem: null, ended: reason };
+  return { ...state, offers: changeOffer(state.offers, offer_id, change) };
 }
 
 /**
@@ -460,7 +500,7 @@ function withoutRequest(offers, request_id) {
 function withRefusal(state, { code, message, ref }) {
   const next = state.duty_wanted === null ? state : { ...state, duty_wanted: null };
   if (!ref) return next;
-  const change = { pending: null, problem: message };
+  const change = { declining: null, pending: null, problem: message };
   return {
     ...next,
     offers: changeOffer(next.offers, ref, code === "offer_gone" ? { ...change, ended: code } : change),

@@ -1,6 +1,9 @@
 /** What the elements say to whoever holds the state: bubbling events, named by what the visitor wants. */
 
-/** @import {LoginBody, Person, RegisterBody} from "./wire.js" */
+/**
+ * @import {AlertSettings} from "./alert-settings.js"
+ * @import {LoginBody, Person, RegisterBody} from "./wire.js"
+ */
 
 /**
  * Each verb with what it is about; null: the page knows.
@@ -31,7 +34,10 @@
  *   "reload-plans": null,
  *   "set-duty": boolean,
  *   "accept-offer": string,
- *   "decline-offer": string,
+ *   "decline-offer": {offer_id: string, reason: string | null},
+ *   "undo-decline": string,
+ *   "set-alert": {name: keyof AlertSettings, on: boolean},
+ *   "try-alert": null,
  *   "start-request": string,
  *   "complete-request": string,
  *   "release-request": string,

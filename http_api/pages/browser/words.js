@@ -3,7 +3,7 @@
  */
 
 /**
- * @import {Availability, FallbackReason, PlanView, ProviderType, PublicConfig, Reachable, RequestStatus, RequestView,
+ * @import {Availability, FallbackReason, OfferKind, PlanView, ProviderType, PublicConfig, Reachable, RequestStatus, RequestView,
  *   SessionType, StatusView, TimelineEntryView, WithdrawReason} from "./wire.js"
  */
 
@@ -253,8 +253,9 @@ export function customerStory(request, { preferred, config, status, available_co
  */
 function waitingDetail(request, preferred, status, config) {
   const then = "If there is no answer in time, we'll find you another mechanic.";
-  if (request.timeline.some(({ event }) => event === "delivered"))
-    return `Your request has reached ${preferred}. ${then}`;
+  const has = (/** @type {string} */ event) => request.timeline.some((entry) => entry.event === event);
+  if (has("seen")) return `${preferred} has seen your request. ${then}`;
+  if (has("delivered")) return `Your request has reached ${preferred}. ${then}`;
   if (status?.reachable === "none") {
     const window = config ? ` within ${span(config.priority_window_s)}` : "";
     return `${preferred} cannot be reached right now, but will see your request if they open the app${window}.`;
@@ -328,8 +329,10 @@ export function timelineText(entry, request, side) {
       return `Offered to ${who ?? favorite} first`;
     case "delivered":
       return `Reached ${who ?? favorite}`;
+    case "seen":
+      return `Seen by ${who ?? favorite}`;
     case "declined":
-      return `${who ?? favorite} declined`;
+      return `${who ?? favorite} declined${entry.reason ? `: “${entry.reason}”` : ""}`;
     case "expired":
       return `No answer from ${favorite} in time`;
     case "skipped":
@@ -359,12 +362,15 @@ export function timelineText(entry, request, side) {
   }
 }
 
+/** What a mechanic may say to a decline, for the customer to read. @type {readonly string[]} */
+export const DECLINE_REASONS = ["Busy right now", "Not my field", "Done for today"];
+
 /**
  * Why an offer left the mechanic's list.
- * @param {WithdrawReason | "offer_gone"} reason
+ * @param {WithdrawReason | "offer_gone" | "answered"} reason
  */
 export function withdrawnText(reason) {
-  /** @type {Record<WithdrawReason | "offer_gone", string>} */
+  /** @type {Record<WithdrawReason | "offer_gone" | "answered", string>} */
   const texts = {
     taken: "Another mechanic was faster.",
     expired: "The time for this offer ran out.",
@@ -372,6 +378,57 @@ export function withdrawnText(reason) {
     skipped: "The customer chose not to wait.",
     declined: "Declined.",
     offer_gone: "This offer is gone.",
+    answered: "Answered.",
   };
   return texts[reason] ?? "This offer was withdrawn.";
+}
+
+/**
+ * An offer in a sentence, for whoever only listens or only glances.
+ * @param {{kind: OfferKind, customer_name: string, plan: string}} offer
+ * @param {readonly PlanView[] | null} plans
+ */
+export function offerText({ kind, customer_name, plan }, plans) {
+  const what = planName(plans, plan);
+  return kind === "priority"
+    ? `Priority offer: ${customer_name} asked for you. ${what}.`
+    : `New offer: ${what} for ${customer_name}.`;
+}
+
+/**
+ * The title of the app's page: what waits comes first, where a narrow tab still shows it.
+ * @param {string} title
+ * @param {readonly {kind: OfferKind, customer_name: string}[]} offers  those that are open, in the right order
+ */
+export function appTitle(title, offers) {
+  const [first] = offers;
+  if (!first) return title;
+  const what = first.kind === "priority" ? `${first.customer_name} asks for you` : offers.length === 1 ? "Offer" : "Offers";
+  return `(${offers.length}) ${what} - ${title}`;
+}
+
+/**
+ * Why no offer can be accepted now; empty if it can.
+ * @param {{live: boolean, in_session: boolean}} now
+ */
+export function acceptReason({ live, in_session }) {
+  if (in_session) return "You are in a session. Complete it, or give it back, to accept another offer.";
+  return live ? "" : "No connection just now, so no answer can be sent. We keep trying.";
+}
+
+/**
+ * The mechanic's day in a line.
+ * @param {object} now
+ * @param {boolean} now.live
+ * @param {boolean | null} now.on_duty
+ * @param {string | null} now.customer_name  of the session, if there is one
+ * @param {number} now.offers  how many are open
+ */
+export function situationText({ live, on_duty, customer_name, offers }) {
+  if (on_duty === null) return "Connecting…";
+  if (!live) return "No connection: offers cannot reach you here";
+  const rest = offers === 0 ? "" : offers === 1 ? " · 1 offer" : ` · ${offers} offers`;
+  if (customer_name !== null) return `In a session with ${customer_name}${rest}`;
+  if (rest) return `${on_duty ? "On duty" : "Off duty"}${rest}`;
+  return on_duty ? "On duty · waiting for offers" : "Off duty";
 }

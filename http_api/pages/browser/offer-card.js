@@ -1,0 +1,170 @@
+/** One offer: what, for whom, how long it stays, and two answers. Large for those who asked for this mechanic. */
+
+import { msLeft, onTick } from "./clock.js";
+import { CountdownRing } from "./countdown-ring.js";
+import { Part, glyph, h, setAttribute, setText } from "./elements.js";
+import { keepFocus } from "./steady.js";
+import { DECLINE_REASONS, countdown, money, planLength, planName, withdrawnText } from "./words.js";
+
+/**
+ * @import {PublicConfig, PlanView} from "./wire.js"
+ * @import {TrackedOffer} from "./requests.js"
+ */
+
+/**
+ * @typedef {object} OfferProps
+ * @property {TrackedOffer} offer
+ * @property {readonly PlanView[] | null} plans
+ * @property {PublicConfig | null} config
+ * @property {boolean} may_accept
+ * @property {boolean} may_decline
+ */
+
+/**
+ * @fires accept-offer  offer id
+ * @fires decline-offer  `{offer_id, reason}`
+ * @fires undo-decline  offer id
+ */
+export class OfferCard extends Part {
+  #id = "";
+  #deadline_ms = 0;
+  #kind = h("p", { class: "offer-kind" });
+  #kindText = h("span", {});
+  #title = h("h3", {});
+  #price = h("span", { class: "offer-price", "data-testid": "offer-price" });
+  #who = h("span", { class: "offer-who" });
+  #ring = new CountdownRing();
+  #left = h("span", { class: "offer-left", "aria-hidden": "true" });
+  #leftSaid = h("span", { class: "sr-only" });
+  #accept = button("primary", "accept");
+  #decline = button("secondary", "decline");
+  #actions = h("div", { class: "offer-actions" }, this.#accept, this.#decline);
+  #undo = button("secondary", "undo-decline");
+  #reasons = h("div", { class: "reasons", role: "group", "aria-label": "Why? You need not say" });
+  #declined = h(
+    "div",
+    { class: "offer-declined", "data-testid": "declined" },
+    h("p", {}, "Declined. Tell the customer why, if you like:"),
+    this.#reasons,
+    this.#undo,
+  );
+  #note = h("p", { class: "offer-note", "data-testid": "offer-note" });
+
+  build() {
+    setAttribute(this, "data-testid", "offer-card");
+    setAttribute(this, "role", "listitem");
+    setAttribute(this, "tabindex", "-1");
+    setAttribute(this.#accept, "aria-describedby", "offers-reason");
+    setText(this.#undo, "Undo");
+    this.#kind.append(glyph("heart"), this.#kindText);
+    for (const reason of DECLINE_REASONS) {
+      const choice = h("button", { type: "button", class: "secondary small", "data-steady": true }, reason);
+      choice.addEventListener("click", () => this.say("decline-offer", { offer_id: this.#id, reason }));
+      this.#reasons.append(choice);
+    }
+    this.append(
+      h(
+        "div",
+        { class: "offer-top" },
+        h(
+          "div",
+          { class: "offer-words" },
+          this.#kind,
+          this.#title,
+          h("p", { class: "offer-what" }, this.#price, this.#who, this.#left, this.#leftSaid),
+        ),
+        this.#ring,
+      ),
+      this.#note,
+      this.#actions,
+      this.#declined,
+    );
+    this.#accept.addEventListener("click", () => this.say("accept-offer", this.#id));
+    this.#decline.addEventListener("click", () => this.say("decline-offer", { offer_id: this.#id, reason: null }));
+    this.#undo.addEventListener("click", () => this.say("undo-decline", this.#id));
+  }
+
+  /** @param {AbortSignal} signal */
+  connected(signal) {
+    onTick(signal, () => this.#drawLeft());
+  }
+
+  /** @param {OfferProps} props */
+  update(props) {
+    // What answers is replaced by what takes the answer back, and the other way round.
+    keepFocus(
+      this,
+      () => this.#update(props),
+      () => (this.#declined.hidden ? (this.#actions.hidden ? this : this.#decline) : this.#undo),
+    );
+  }
+
+  /** @param {OfferProps} props */
+  #update({ offer, plans, config, may_accept, may_decline }) {
+    this.#id = offer.offer_id;
+    this.#deadline_ms = offer.deadline_ms;
+    const priority = offer.kind === "priority";
+    setAttribute(this, "data-offer-id", offer.offer_id);
+    setAttribute(this, "data-request-id", offer.request_id);
+    setAttribute(this, "data-kind", offer.kind);
+    setAttribute(this, "data-ended", offer.ended);
+    setAttribute(this, "data-declining", offer.declining !== null);
+    this.#kind.hidden = !priority;
+    setText(this.#kindText, "Priority: asked for you");
+    const what = `${planName(plans, offer.plan)} · ${planLength(offer)}`;
+    setText(this.#title, priority ? offer.customer_name : what);
+    setText(this.#who, priority ? what : offer.customer_name);
+    setText(this.#price, priceText(offer, plans));
+    this.#price.hidden = !this.#price.textContent;
+    const window_s = priority ? config?.priority_window_s : config?.broadcast_window_s;
+    const is_open = offer.ended === null;
+    this.#ring.hidden = !priority || !is_open;
+    this.#left.hidden = priority || !is_open;
+    this.#leftSaid.hidden = !is_open;
+    this.#ring.update(offer.deadline_ms, window_s ? window_s * 1000 : offer.expires_in_ms);
+    this.#drawLeft();
+
+    const is_declining = offer.declining !== null && is_open;
+    this.#actions.hidden = !is_open || is_declining;
+    this.#declined.hidden = !is_declining;
+    setAttribute(this.#accept, "aria-disabled", offer.pending || !may_accept ? "true" : null);
+    setAttribute(this.#decline, "aria-disabled", offer.pending || !may_decline ? "true" : null);
+    setText(this.#accept, offer.pending === "accept" ? "Accepting…" : "Accept");
+    setText(this.#decline, offer.pending === "decline" ? "Declining…" : "Decline");
+    for (const choice of this.#reasons.children)
+      setAttribute(choice, "aria-pressed", String(choice.textContent === offer.declining?.reason));
+    const note = offer.ended ? (offer.problem ?? withdrawnText(offer.ended)) : offer.problem;
+    this.#note.hidden = !note;
+    setText(this.#note, note ?? "");
+  }
+
+  #drawLeft() {
+    const left_ms = msLeft(this.#deadline_ms);
+    setText(this.#left, `${countdown(left_ms)} left`);
+    setAttribute(this.#left, "data-soon", left_ms < 60_000);
+    // Minutes only, for those who listen: every second would be a new text for them to stumble over.
+    setText(
+      this.#leftSaid,
+      left_ms > 60_000 ? `About ${Math.round(left_ms / 60_000)} min left` : "Less than a minute left",
+    );
+  }
+}
+customElements.define("offer-card", OfferCard);
+
+/**
+ * @param {string} look
+ * @param {string} name
+ */
+function button(look, name) {
+  return h("button", { type: "button", class: look, "data-testid": name, "data-steady": true });
+}
+
+/**
+ * @param {TrackedOffer} offer
+ * @param {readonly PlanView[] | null} plans
+ */
+function priceText(offer, plans) {
+  const plan = plans?.find(({ id }) => id === offer.plan);
+  if (!plan) return "";
+  return plan.price_cents ? money(plan.price_cents, plan.currency) : "Free";
+}
