@@ -1,9 +1,12 @@
 """SQL on both kinds: the schema's history, transactions that are all or nothing, and what cannot be."""
 
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
+import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -12,7 +15,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlmodel import SQLModel, col, select
 
 from infra import migrations
-from infra.database import Database
+from infra.database import POSTGRES_SETTINGS, Database
+from infra.statements import Statement
 from models import tables
 from models.errors import DatabaseUnavailable
 from models.words import OfferKind, RequestStatus, Role
@@ -279,6 +283,51 @@ async def test_a_connection_that_is_cut_is_unavailable_once_and_then_replaced(po
             await session.exec(text("SELECT 1"))
     await database.ping()
     await closed(database, other)
+
+
+@pytest.mark.parametrize("sqlstate", ["25006", "25P03", "40001", "53300", "55P03", "57014", "57P03", "58030"])
+async def test_what_an_operator_or_a_failover_does_to_postgresql_is_the_worlds_fault(postgres_url: str, sqlstate: str):
+    database = Database(f"{postgres_url}/postgres")
+    with pytest.raises(DatabaseUnavailable):
+        async with database.write() as session:
+            await session.exec(text(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{sqlstate}'; END $$"))
+    await database.ping()
+    await closed(database)
+
+
+@pytest.mark.parametrize("sqlstate", ["22012", "23505", "42601"])
+async def test_what_is_wrong_with_our_statements_is_not_told_as_an_outage(postgres_url: str, sqlstate: str):
+    database = Database(f"{postgres_url}/postgres")
+    with pytest.raises(DBAPIError):
+        async with database.write() as session:
+            await session.exec(text(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{sqlstate}'; END $$"))
+    await closed(database)
+
+
+async def test_a_driver_that_has_lost_its_thread_is_the_worlds_fault(database: Database):
+    # asyncpg raises this when a connection breaks off amid an answer; it is no subclass of its other errors.
+    with pytest.raises(DatabaseUnavailable):
+        async with database.write():
+            raise asyncpg.InternalClientError("got result for unknown protocol state 3")
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    setting: str
+
+
+async def test_a_node_that_is_cut_off_amid_a_transaction_holds_no_lock_for_hours(postgres_url: str, tmp_path: Path):
+    # The kernel would keep the connection, and PostgreSQL the locks with it, until somebody notices.
+    database = Database(f"{postgres_url}/postgres")
+    path = tmp_path / "settings.sql"
+    path.write_text("SELECT name, setting FROM pg_settings WHERE source = 'client'")
+    async with database.read() as session:
+        by_session = {name: setting for name, setting in await session.exec(text(path.read_text()))}
+    by_statement = {row.name: row.setting for row in await database.query(Statement(path, Setting)())}
+    for found in (by_session, by_statement):
+        assert POSTGRES_SETTINGS.items() <= found.items()
+    await closed(database)
 
 
 async def test_a_deadlock_is_the_worlds_fault_and_one_of_the_two_goes_on(postgres_url: str, postgres_template: str):

@@ -286,6 +286,26 @@ async def test_redis_has_forgotten_the_deadlines_only_when_it_has(database_url, 
                 tasks.cancel_scope.cancel()
 
 
+async def test_a_redis_that_came_back_with_an_older_memory_is_reminded(database_url, tmp_path):
+    # It remembers when its memory began, and not what came after the snapshot on its disk: the broken bus is all that tells.
+    with redis_server(tmp_path / "redis") as server:
+        async with (
+            running_world(database_url, server.url) as world,
+            running_node(world, without=("dispatch",)) as a,
+        ):
+            async with anyio.create_task_group() as tasks:
+                heard: list[None] = []
+
+                async def listen() -> None:
+                    heard.append(await a.deadlines.forgotten())
+
+                tasks.start_soon(listen)
+                server.kill()
+                server.restart()
+                await eventually(lambda: heard, "it is looked after")
+                tasks.cancel_scope.cancel()
+
+
 async def test_a_window_that_could_not_be_ended_is_tried_again_when_the_claim_ends(database_url, redis_url):
     async with (
         running_world(database_url, redis_url) as world,

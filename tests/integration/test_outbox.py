@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from dispatch import deliveries
+from dispatch import outbox as outbox_module
 from dispatch.notices import Notice
 from dispatch.outbox import TELL_BATCH, Message, Outbox
 from infra.database import within
@@ -22,6 +23,7 @@ from tests.parts import PATIENT, Node, World, body, eventually, running_node, ru
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
 BRISK = replace(PATIENT, outbox_lease_ms=400)
+LATE = -1
 
 
 class Numbered(Notice, frozen=True):
@@ -29,6 +31,9 @@ class Numbered(Notice, frozen=True):
 
     kind: ClassVar[str] = "test"
     n: int
+
+    def told_late(self) -> "Numbered":
+        return Numbered(LATE) if self.n == 1 else self
 
 
 class Ear:
@@ -78,6 +83,24 @@ async def test_what_was_posted_is_told_in_order_and_then_forgotten(database_url,
         assert ear.heard == list(range(150))
         assert await is_told(world)
         assert outbox.depth == 0
+
+
+@pytest.mark.parametrize(("fresh_s", "heard"), [(60.0, [1]), (0.0, [LATE])], ids=["at once", "late"])
+async def test_what_is_told_late_leaves_out_what_may_have_changed(database_url, redis_url, monkeypatch, fresh_s, heard):
+    # Redis stood still between the commit and now: what was true then may have been taken or declined.
+    monkeypatch.setattr(outbox_module, "FRESH_S", fresh_s)
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, without=("outbox",)) as node,
+    ):
+        ear = Ear()
+        outbox = outbox_of(node, ear, outbox_lease_ms=60_000)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outbox.run)
+            outbox.post((await write(node, outbox, 2))[1:])
+            await outbox.drained()
+            tasks.cancel_scope.cancel()
+        assert ear.heard == heard
 
 
 async def test_a_transaction_that_is_rolled_back_tells_nothing(database_url, redis_url):

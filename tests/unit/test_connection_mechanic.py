@@ -5,9 +5,10 @@ from time import monotonic
 import anyio
 import pytest
 
-from dispatch.deliveries import FrameToMechanic, StandingChanged, Withdraw
+from dispatch.deliveries import FrameToMechanic, OfferTo, StandingChanged, Withdraw
 from dispatch.eligibility import Standing
 from http_api.sockets import close_codes, stale
+from http_api.sockets.inbox import LATE_AFTER_MS
 from http_api.sockets.mechanic import MechanicConnection
 from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, Stage, a_request, an_offer, an_update, stage
 
@@ -364,6 +365,17 @@ async def test_an_offer_told_after_its_withdrawal_is_not_shown():
         await here.tell(Withdraw("o1", "taken"))
         await here.offer(an_offer("o1"))
         assert phone.hears() == []
+
+
+async def test_an_offer_that_was_held_up_on_its_way_is_looked_up_instead_of_shown():
+    # A node that stood still tells a broadcast that was taken meanwhile, and its withdrawal went past in a gap.
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        here.dispatch.offers = [an_offer("still-open")]
+        late = an_offer("taken-meanwhile")
+        await here.tell(OfferTo(late.offer, late.expires_at_ms, None, [], NOW_MS - LATE_AFTER_MS - 1))
+        await here.until(lambda: phone.messages)
+        assert [message["offer"]["offer_id"] for message in phone.hears()] == ["still-open"]
 
 
 async def test_an_offer_is_sent_again_until_acknowledged_with_the_time_that_is_left():
