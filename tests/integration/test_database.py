@@ -323,7 +323,7 @@ async def test_a_node_that_is_cut_off_amid_a_transaction_holds_no_lock_for_hours
     path = tmp_path / "settings.sql"
     path.write_text("SELECT name, setting FROM pg_settings WHERE source = 'client'")
     async with database.read() as session:
-        by_session = {name: setting for name, setting in await session.exec(text(path.read_text()))}
+        by_session = {row.name: row.setting for row in await session.exec(text(path.read_text()))}
     by_statement = {row.name: row.setting for row in await database.query(Statement(path, Setting)())}
     for found in (by_session, by_statement):
         assert POSTGRES_SETTINGS.items() <= found.items()

@@ -292,18 +292,18 @@ async def test_a_redis_that_came_back_with_an_older_memory_is_reminded(database_
         async with (
             running_world(database_url, server.url) as world,
             running_node(world, without=("dispatch",)) as a,
+            anyio.create_task_group() as tasks,
         ):
-            async with anyio.create_task_group() as tasks:
-                heard: list[None] = []
+            heard: list[None] = []
 
-                async def listen() -> None:
-                    heard.append(await a.deadlines.forgotten())
+            async def listen() -> None:
+                heard.append(await a.deadlines.forgotten())
 
-                tasks.start_soon(listen)
-                server.kill()
-                server.restart()
-                await eventually(lambda: heard, "it is looked after")
-                tasks.cancel_scope.cancel()
+            tasks.start_soon(listen)
+            server.kill()
+            server.restart()
+            await eventually(lambda: heard, "it is looked after")
+            tasks.cancel_scope.cancel()
 
 
 async def test_a_window_that_could_not_be_ended_is_tried_again_when_the_claim_ends(database_url, redis_url):
