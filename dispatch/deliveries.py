@@ -55,6 +55,9 @@ class Withdraw(Struct, tag="withdraw"):
     ``only_mechanic_id``: just that mechanic's sockets (they declined a broadcast that stays open for others). ``was_for_id``: whom
     alone it was for, so that nobody looks for it on ten thousand other sockets; ``None`` if it was for everybody, or from a node of
     a version that does not say.
+
+    ``by_mechanic_id`` has taken or declined it, on the socket ``by_connection_id`` (``None``: over REST). To their other sockets it
+    is their own doing.
     """
 
     offer_id: str
@@ -62,6 +65,8 @@ class Withdraw(Struct, tag="withdraw"):
     except_connection_id: str | None = None
     only_mechanic_id: str | None = None
     was_for_id: str | None = None
+    by_mechanic_id: str | None = None
+    by_connection_id: str | None = None
 
 
 class StandingChanged(Struct, tag="facts"):

@@ -43,6 +43,7 @@ from dispatch.stored import SQL, Line, StoredRequest
 from dispatch.views import names_in
 from infra.statements import Nothing, Statement, Transaction
 from models.ids import new_id
+from models.words import WithdrawReason
 from presence.liveness import Facts
 
 NOT_WRITTEN_YET = 2**62
@@ -66,10 +67,14 @@ class MechanicBusy(Exception):
 class Cause:
     """Whose doing a transition is, for those who are told."""
 
+    mechanic_id: str | None = None
+    """Who accepts or declines; ``None``: anybody else, or time."""
     connection_id: str | None = None
-    """The socket that gets the answer directly."""
+    """The socket that they do so on."""
     offer_id: str | None = None
-    """The offer that it has named: of that one it needs no withdrawal. A late tap names another than the one that it takes."""
+    """The offer that it has named: the socket that takes it gets the answer directly, and no withdrawal of it. A late tap names
+    another than the one that it takes.
+    """
     names: Mapping[str, str] = field(default_factory=dict)
     """Of mechanics who have not been named in the request before, by id."""
 
@@ -115,11 +120,15 @@ class Effects:
                     windows.append(window)
                 case CloseOffer(offer_id, reason):
                     self._closed.append({"id": offer_id, "at_ms": self.now_ms, "reason": reason})
-                    answered_id = self.cause.connection_id if self.cause.offer_id == offer_id else None
+                    cause = self.cause
+                    is_answer = reason is WithdrawReason.TAKEN and cause.offer_id == offer_id
+                    answered_id = cause.connection_id if is_answer else None
                     was_for_id = before.offer_mechanic_id if before.offer_id == offer_id else None
-                    self._tell(OfferClosed(offer_id, reason, answered_id, was_for_id))
+                    self._tell(
+                        OfferClosed(offer_id, reason, answered_id, was_for_id, cause.mechanic_id, cause.connection_id)
+                    )
                 case WithdrawFrom(offer_id, mechanic_id):
-                    self._tell(OfferWithdrawnFrom(offer_id, mechanic_id))
+                    self._tell(OfferWithdrawnFrom(offer_id, mechanic_id, self.cause.connection_id))
                 case Exclude(mechanic_id, because):
                     self._excluded.append({"request_id": after.id, "mechanic_id": mechanic_id, "because": because})
                 case Assign(mechanic_id):

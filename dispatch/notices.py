@@ -51,7 +51,8 @@ class OfferOpened(Notice, frozen=True):
 class OfferClosed(Notice, frozen=True):
     """An offer is gone. ``except_connection_id``: the socket that took it and gets the answer directly.
 
-    ``mechanic_id``: whom alone it was for; ``None`` if it was for everybody, or from a version that does not say.
+    ``mechanic_id``: whom alone it was for; ``None`` if it was for everybody, or from a version that does not say. The last two: see
+    ``deliveries.Withdraw``.
     """
 
     kind: ClassVar[str] = "offer_closed"
@@ -59,14 +60,17 @@ class OfferClosed(Notice, frozen=True):
     reason: WithdrawReason
     except_connection_id: str | None = None
     mechanic_id: str | None = None
+    by_mechanic_id: str | None = None
+    by_connection_id: str | None = None
 
 
 class OfferWithdrawnFrom(Notice, frozen=True):
-    """An offer stays open for others, but this mechanic has declined it."""
+    """An offer stays open for others, but this mechanic has declined it, on the socket ``by_connection_id`` if on any."""
 
     kind: ClassVar[str] = "offer_withdrawn"
     offer_id: str
     mechanic_id: str
+    by_connection_id: str | None = None
 
 
 class Seen(Struct, frozen=True):
@@ -99,6 +103,10 @@ class RequestChanged(Notice, frozen=True):
     request_id: str
     tell: tuple[str, ...] = ()
     seen: Seen | None = None
+
+    def told_late(self) -> Self:
+        """Return it without how the request stood, if that says that its mechanic is no favourite: they may be one by now."""
+        return replace(self, seen=None) if self.seen is not None and self.seen.view.favorite_prompt is True else self
 
 
 class FavoriteToPrompt(Notice, frozen=True):

@@ -156,7 +156,7 @@ class Dispatch:
     ) -> RequestView | Refused:
         """Take the request. Repeating it after having won answers the same again.
 
-        ``received_at_ms`` is when the accept reached a server; ``connection_id`` the socket that gets the answer.
+        ``received_at_ms`` is when the accept reached a server; ``connection_id`` the socket that accepts and gets the answer.
         """
         event = MechanicAccepted(mechanic_id, offer_id, received_at_ms)
         async with self._turn(offer_id):
@@ -172,16 +172,22 @@ class Dispatch:
         is_theirs = stored.assigned_mechanic_id == mechanic_id and stored.status in IN_SESSION
         return self._view(stored) if is_theirs or outcome.refusal is None else outcome.refusal
 
-    async def decline(self, mechanic_id: str, offer_id: str, reason: str | None = None) -> Refused | None:
-        """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing."""
+    async def decline(
+        self, mechanic_id: str, offer_id: str, reason: str | None = None, *, connection_id: str | None = None
+    ) -> Refused | None:
+        """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing.
+
+        ``reason`` is kept in the story with a declined priority offer, for operators: its customer is told that the mechanic has
+        declined, and not why. ``connection_id`` is the socket that declines.
+        """
         # An app that leaves its field empty gives no reason; one of characters that nobody can see is a mistake.
         if reason is not None and (reason := reason.strip() or None):
             reason = cleaned(reason, keeps_lines=True)
             if not reason:
-                return Refused(
-                    "validation_failed", "The reason has no character that can be seen; leave it out instead."
-                )
-        outcome = await self._on_offer(mechanic_id, offer_id, MechanicDeclined(mechanic_id, offer_id, reason))
+                detail = "The reason has no character that can be seen; leave it out instead."
+                return Refused("validation_failed", detail, member="reason")
+        event = MechanicDeclined(mechanic_id, offer_id, reason)
+        outcome = await self._on_offer(mechanic_id, offer_id, event, connection_id=connection_id)
         if not isinstance(outcome, Stepped):
             return outcome
         return None if mechanic_id in outcome.stored.excluded else outcome.refusal
@@ -282,7 +288,7 @@ class Dispatch:
                 return NotFound(detail="There is no such offer for you.")
             offer = locked[0]
             [stored] = yield from READ_REQUESTS(ids=[offer.request_id])
-            cause = Cause(connection_id, offer_id, {mechanic_id: offer.asking_name})
+            cause = Cause(mechanic_id, connection_id, offer_id, {mechanic_id: offer.asking_name})
             heard = event
             if isinstance(event, MechanicAccepted):
                 heard = replace(event, takes_it=takes(offer.asking_types_off, stored.session_type))

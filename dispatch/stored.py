@@ -73,6 +73,8 @@ class StoredRequest(Struct, frozen=True):
     plan_cents: int
     """Zero: it was free."""
     currency: str
+    note: str | None
+    """What the customer wrote about it."""
     payment_intent_id: str | None
     """``None``: nothing was charged."""
     refund_status: str | None

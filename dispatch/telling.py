@@ -83,11 +83,24 @@ class Telling:
         await self._publish(
             [
                 *(
-                    deliveries.Withdraw(one.offer_id, one.reason, one.except_connection_id, was_for_id=one.mechanic_id)
+                    deliveries.Withdraw(
+                        one.offer_id,
+                        one.reason,
+                        one.except_connection_id,
+                        was_for_id=one.mechanic_id,
+                        by_mechanic_id=one.by_mechanic_id,
+                        by_connection_id=one.by_connection_id,
+                    )
                     for one in closed
                 ),
                 *(
-                    deliveries.Withdraw(one.offer_id, WithdrawReason.DECLINED, only_mechanic_id=one.mechanic_id)
+                    deliveries.Withdraw(
+                        one.offer_id,
+                        WithdrawReason.DECLINED,
+                        only_mechanic_id=one.mechanic_id,
+                        by_mechanic_id=one.mechanic_id,
+                        by_connection_id=one.by_connection_id,
+                    )
                     for one in withdrawn
                 ),
                 *offers,

@@ -29,10 +29,20 @@ class Offered(Protocol):
     def session_type(self) -> str: ...
     @property
     def duration_min(self) -> int: ...
+    @property
+    def note(self) -> str | None: ...
+    @property
+    def plan_cents(self) -> int: ...
+    @property
+    def currency(self) -> str: ...
 
 
-def request_view(row: StoredRequest, *, now_ms: int) -> RequestView:
-    """Return the request as its customer and its mechanic see it."""
+def request_view(row: StoredRequest, *, now_ms: int, for_operators: bool = False) -> RequestView:
+    """Return the request as its customer and its mechanic see it, or as operators do.
+
+    Why a mechanic declined is for operators alone: what is written in haste can hurt, and the customer needs to know only that they
+    did.
+    """
     deadline = None
     if row.offer_id is not None and row.offer_expires_at_ms is not None:
         deadline = OfferDeadline(
@@ -43,7 +53,7 @@ def request_view(row: StoredRequest, *, now_ms: int) -> RequestView:
         )
     refund = None
     if row.refund_status is not None and row.refund_cents is not None:
-        refund = RefundState(status=cast(RefundStatus, row.refund_status), amount_cents=row.refund_cents)
+        refund = RefundState(cast(RefundStatus, row.refund_status), row.refund_cents, row.currency)
     story = sorted(row.story, key=lambda line: line.id)
     return RequestView(
         id=row.id,
@@ -61,7 +71,11 @@ def request_view(row: StoredRequest, *, now_ms: int) -> RequestView:
         accepted_at=rfc3339_or_none(row.accepted_at_ms),
         completed_at=rfc3339_or_none(row.completed_at_ms),
         refund=refund,
-        timeline=[_line(line) for line in story[-TIMELINE_LEN_MAX:]],
+        timeline=[_line(line, for_operators=for_operators) for line in story[-TIMELINE_LEN_MAX:]],
+        note=row.note,
+        price_cents=row.plan_cents,
+        currency=row.currency,
+        favorite_prompt=row.status == RequestStatus.COMPLETED and not row.is_assigned_favorite,
     )
 
 
@@ -77,6 +91,9 @@ def offer_view(row: Offered, window: OpenWindow, *, now_ms: int) -> OfferView:
         duration_min=row.duration_min,
         expires_at=rfc3339(window.expires_at_ms),
         expires_in_ms=max(0, window.expires_at_ms - now_ms),
+        note=row.note,
+        price_cents=row.plan_cents,
+        currency=row.currency,
     )
 
 
@@ -87,13 +104,14 @@ def names_in(row: StoredRequest) -> dict[str, str]:
     return {mechanic_id: name for mechanic_id, name in pairs if mechanic_id is not None and name is not None}
 
 
-def _line(line: Line) -> TimelineEntryView:
+def _line(line: Line, *, for_operators: bool) -> TimelineEntryView:
+    shows_reason = for_operators or line.event != "declined"
     return TimelineEntryView(
         at=rfc3339(line.at_ms),
         event=line.event,
         mechanic_id=line.details.get("mechanic_id", UNSET),
         mechanic_name=line.mechanic_name or UNSET,
-        reason=line.details.get("reason", UNSET),
+        reason=line.details.get("reason", UNSET) if shows_reason else UNSET,
         amount_cents=line.details.get("amount_cents", UNSET),
         cause=line.details.get("cause", UNSET),
     )

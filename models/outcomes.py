@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Refused:
-    """Why something was not done. ``code`` is stable (contract); ``detail`` is one sentence for a person."""
+    """Why something was not done. ``code`` is stable (contract); ``detail`` is one sentence for a person.
+
+    ``member``: of what was asked, the one that does not fit.
+    """
 
     code: str
     detail: str
+    member: str | None = None
 
 
 @dataclass(frozen=True)

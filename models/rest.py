@@ -13,6 +13,7 @@ from models.words import CheckoutStatus, ProviderType, RefundStatus, Role, Routi
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
 Password = Annotated[str, Meta(min_length=8, max_length=256)]
+NOTE_LEN_MAX = 500
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -30,9 +31,12 @@ class LoginBody(Struct, forbid_unknown_fields=True):
 
 
 class CheckoutBody(Struct, forbid_unknown_fields=True):
+    """``note``: what it is about, such as the car and its trouble. Mechanics read it before they accept."""
+
     plan: Annotated[str, Meta(max_length=64)]
     routing_type: RoutingType
     preferred_mechanic_id: Id | None = None
+    note: Annotated[str, Meta(max_length=NOTE_LEN_MAX)] | None = None
 
 
 class DeclineBody(Struct, forbid_unknown_fields=True):

@@ -96,6 +96,7 @@ class DoorSettings:
     secure_cookie: bool
     heartbeat_interval_ms: int
     presence_timeout_ms: int
+    disconnect_grace_ms: int
     priority_window_ms: int
     broadcast_window_ms: int
     is_demo: bool = False
@@ -283,6 +284,7 @@ class Settings(BaseSettings):
             secure_cookie=origin.scheme == "https",
             heartbeat_interval_ms=_ms(self.heartbeat_interval_s),
             presence_timeout_ms=_ms(self.presence_timeout_s),
+            disconnect_grace_ms=_ms(self.disconnect_grace_s),
             priority_window_ms=_ms(self.priority_window_s),
             broadcast_window_ms=_ms(self.broadcast_window_s),
             is_demo=is_demo,

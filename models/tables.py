@@ -175,6 +175,8 @@ class Checkout(SQLModel, table=True):
     idempotency_key: str | None = None
     idempotency_hash: str | None = None
     created_at_ms: int = instant()
+    note: str | None = Field(default=None, sa_type=Text)
+    """What the customer wrote about it, for the mechanics who may take the request."""
 
 
 class SessionRequest(SQLModel, table=True):

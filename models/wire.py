@@ -55,6 +55,7 @@ class RefundState(Struct):
 
     status: RefundStatus
     amount_cents: int
+    currency: str | UnsetType = UNSET
 
 
 class TimelineEntryView(Struct):
@@ -70,7 +71,12 @@ class TimelineEntryView(Struct):
 
 
 class RequestView(Struct):
-    """A session request. ``version`` only grows: an older one never overwrites a newer."""
+    """A session request. ``version`` only grows: an older one never overwrites a newer.
+
+    ``note`` is what the customer wrote about it. ``price_cents`` is the price of what was bought, whatever was paid of it.
+    ``favorite_prompt``: it is completed, and its mechanic not yet a favourite of the customer's. Only what a node of an earlier
+    version has told lacks the last members.
+    """
 
     id: str
     version: int
@@ -88,10 +94,18 @@ class RequestView(Struct):
     completed_at: Timestamp | None
     refund: RefundState | None
     timeline: list[TimelineEntryView]
+    note: str | None = None
+    price_cents: int | UnsetType = UNSET
+    currency: str | UnsetType = UNSET
+    favorite_prompt: bool | UnsetType = UNSET
 
 
 class OfferView(Struct):
-    """An offer as the mechanic sees it; ``offer_id`` is the key, it may arrive more than once."""
+    """An offer as the mechanic sees it; ``offer_id`` is the key, it may arrive more than once.
+
+    ``note`` is what the customer wrote about it; ``price_cents`` the price of what they bought. Only what a node of an earlier
+    version has told lacks the price.
+    """
 
     offer_id: str
     request_id: str
@@ -102,6 +116,9 @@ class OfferView(Struct):
     duration_min: int
     expires_at: Timestamp
     expires_in_ms: int
+    note: str | None = None
+    price_cents: int | UnsetType = UNSET
+    currency: str | UnsetType = UNSET
 
 
 class StatusView(Struct):
@@ -157,13 +174,18 @@ MechanicMessage = Heartbeat | SetAvailability | OfferAck | Accept | Decline
 
 
 class MechanicWelcome(Struct, tag_field="type", tag="welcome"):
-    """The snapshot after every (re)connect."""
+    """The snapshot after every (re)connect.
+
+    Whoever sends nothing for ``presence_timeout_s`` counts as gone; ``disconnect_grace_s`` is how long a lost socket is kept quiet.
+    """
 
     protocol: int
     mechanic_id: str
     connection_id: str
     server_time: Timestamp
     heartbeat_interval_s: float
+    presence_timeout_s: float
+    disconnect_grace_s: float
     on_duty: bool
     offers: list[OfferView]
     request: RequestView | None
@@ -194,10 +216,14 @@ class OfferAccepted(Struct, tag_field="type", tag="offer_accepted"):
 
 
 class OfferWithdrawn(Struct, tag_field="type", tag="offer_withdrawn"):
-    """The offer is no longer open to you. ``declined``: you said no to it, or have switched off sessions of its kind."""
+    """The offer is no longer open to you. ``declined``: you said no to it, or have switched off sessions of its kind.
+
+    ``by_you``: you have taken or declined it, on another device.
+    """
 
     offer_id: str
     reason: WithdrawReason
+    by_you: bool | UnsetType = UNSET
 
 
 class RequestUpdate(Struct, tag_field="type", tag="request_update"):
@@ -248,12 +274,14 @@ CustomerMessage = Heartbeat | Watch | Unwatch
 
 
 class CustomerWelcome(Struct, tag_field="type", tag="welcome"):
-    """The snapshot after every (re)connect; ``requests`` are the open ones."""
+    """The snapshot after every (re)connect; ``requests`` are the open ones, the two times as in the mechanic's."""
 
     protocol: int
     account_id: str
     server_time: Timestamp
     heartbeat_interval_s: float
+    presence_timeout_s: float
+    disconnect_grace_s: float
     requests: list[RequestView]
 
 

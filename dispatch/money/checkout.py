@@ -7,6 +7,7 @@ import hashlib
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
@@ -25,8 +26,9 @@ from models import tables
 from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
 from models.ids import new_id
 from models.outcomes import NotFound, Refused
-from models.rest import CheckoutBody, CheckoutState, FreeCheckout, StripeCheckout
+from models.rest import NOTE_LEN_MAX, CheckoutBody, CheckoutState, FreeCheckout, StripeCheckout
 from models.settings import StripeSettings
+from models.text import cleaned
 from models.timestamps import rfc3339
 
 IDEMPOTENCY_TRIES_MAX = 3
@@ -62,7 +64,11 @@ class Checkouts:
 
         Raises ``StripeUnavailable`` within the settings' bound; nothing is left half-made.
         """
-        fingerprint = hashlib.sha256(msgspec.json.encode(body)).hexdigest()
+        note = _kept_note(body.note)
+        if isinstance(note, Refused):
+            return note
+        body = replace(body, note=note)
+        fingerprint = _fingerprint(body)
         for _ in range(IDEMPOTENCY_TRIES_MAX):
             existing = await self._existing(customer_id, idempotency_key)
             if existing is not None:
@@ -151,6 +157,7 @@ class Checkouts:
             preferred_mechanic_id=body.preferred_mechanic_id,
             expires_at_ms=now_ms + self._settings.session_lifetime_ms,
             created_at_ms=now_ms,
+            note=body.note,
         )
 
     async def _answer(self, checkout: tables.Checkout) -> StripeCheckout | FreeCheckout:
@@ -234,3 +241,28 @@ class Checkouts:
             "cancel_url": f"{self._base_url}/?checkout={checkout.id}&cancelled=1",
             "expires_at": checkout.expires_at_ms // 1000,
         }
+
+
+def _kept_note(written: str | None) -> str | Refused | None:
+    """Return a note as it is kept; ``None`` if there is none."""
+    if not written:
+        return None
+    note = cleaned(written, keeps_lines=True)
+    if not note:
+        detail = "The note has no character that can be seen; leave it out instead."
+        return Refused("validation_failed", detail, member="note")
+    if len(note) > NOTE_LEN_MAX:
+        # Composed (NFC), some characters become two.
+        return Refused("validation_failed", f"Takes at most {NOTE_LEN_MAX} characters.", member="note")
+    return note
+
+
+def _fingerprint(body: CheckoutBody) -> str:
+    """Return what tells a repeated checkout from another one under the same idempotency key.
+
+    Without a note it is the one of the version that knew none: a checkout may be repeated after an upgrade.
+    """
+    members = msgspec.to_builtins(body)
+    if body.note is None:
+        del members["note"]
+    return hashlib.sha256(msgspec.json.encode(members)).hexdigest()

@@ -89,7 +89,7 @@ class OpsReader:
 
         async def show(together: Sequence[str]) -> None:
             for row in await within(session, READ_REQUESTS(ids=list(together))):
-                views[row.id] = request_view(row, now_ms=self._clock.now_ms())
+                views[row.id] = request_view(row, now_ms=self._clock.now_ms(), for_operators=True)
 
         async def leave_out(request_id: str, error: Exception) -> None:
             note_failure("ops_snapshot", error, request_id=request_id)

@@ -73,6 +73,9 @@ class _OpenOffer:
     plan_id: str
     session_type: str
     duration_min: int
+    note: str | None
+    plan_cents: int
+    currency: str
     offer_id: str
     kind: str
     mechanic_id: str | None

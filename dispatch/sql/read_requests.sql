@@ -13,7 +13,7 @@ SELECT
   r.routing_type, r.preferred_mechanic_id, preferred.name, r.assigned_mechanic_id, assigned.name, r.status, r.fallback_reason,
   r.priority_offer_id, r.created_at_ms, r.accepted_at_ms, r.started_at_ms, r.completed_at_ms, r.settled_at_ms,
   o.id, o.kind, o.mechanic_id, o.opened_at_ms, o.expires_at_ms,
-  c.price_cents, c.currency, c.payment_intent_id, refund.status, refund.amount_cents,
+  c.price_cents, c.currency, c.note, c.payment_intent_id, refund.status, refund.amount_cents,
   EXISTS (SELECT 1 FROM favorites f WHERE f.customer_id = r.customer_id AND f.mechanic_id = r.assigned_mechanic_id),
   (
     SELECT coalesce(json_agg(e.mechanic_id), '[]')                                               -- postgresql

@@ -71,8 +71,9 @@ def invalid(errors: list[FieldError]) -> Response:
 
 def refusal(refused: Refused) -> Response:
     """Return the answer for an expected outcome that is not success."""
+    errors = None if refused.member is None else [FieldError(refused.member, refused.detail)]
     headers = {"Retry-After": str(refused.retry_after_s)} if isinstance(refused, TooMany) else None
-    return problem(refused.code, refused.detail, headers=headers)
+    return problem(refused.code, refused.detail, errors=errors, headers=headers)
 
 
 def failure(error: Exception, *, where: str) -> Response:

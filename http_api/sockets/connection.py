@@ -62,6 +62,8 @@ class SocketTimes:
 
     heartbeat_interval_s: float
     timeout_s: float
+    grace_s: float
+    """How long a socket that is gone is kept quiet, for the one that replaces it."""
 
     @property
     def ping_after_s(self) -> float:

@@ -96,9 +96,18 @@ class CustomerConnection(Connection):
     def greet(self) -> None:
         """Send the snapshot: their open requests."""
         requests, self._requests = self._requests, None
-        now = rfc3339(self._node.clock.now_ms())
-        interval_s = self._node.times.heartbeat_interval_s
-        self.send(CustomerWelcome(wire.PROTOCOL, self.account_id, now, interval_s, requests or []))
+        times = self._node.times
+        self.send(
+            CustomerWelcome(
+                protocol=wire.PROTOCOL,
+                account_id=self.account_id,
+                server_time=rfc3339(self._node.clock.now_ms()),
+                heartbeat_interval_s=times.heartbeat_interval_s,
+                presence_timeout_s=times.timeout_s,
+                disconnect_grace_s=times.grace_s,
+                requests=requests or [],
+            )
+        )
 
     async def refresh(self) -> None:
         """Their requests; statuses are healed by ``presence``."""

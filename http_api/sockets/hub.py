@@ -68,7 +68,11 @@ class Hub:
         self._bus = bus
         self._channel = channel
         self._handshakes = handshakes
-        self.times = SocketTimes(settings.heartbeat_interval_ms / 1000, settings.presence_timeout_ms / 1000)
+        self.times = SocketTimes(
+            heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
+            timeout_s=settings.presence_timeout_ms / 1000,
+            grace_s=settings.disconnect_grace_ms / 1000,
+        )
         self.limits = SocketLimits.of(settings)
         self.counters = SocketCounters()
         self.mechanics: ConnectionTable[MechanicConnection] = ConnectionTable()

@@ -127,18 +127,22 @@ class Inbox:
         await in_slices(WORK, self._mechanics.all(), show)
 
     async def _withdraw(self, delivery: Withdraw) -> None:
-        offer_id = delivery.offer_id
-        frame = frame_text(wire.encode(OfferWithdrawn(offer_id, delivery.reason)))
-        if delivery.only_mechanic_id is not None:
-            self._offers.declined(offer_id, delivery.only_mechanic_id)
-            each_alone(WORK, self._mechanics.of(delivery.only_mechanic_id), lambda one: one.withdraw(offer_id, frame))
-            return
-        self._offers.withdrawn(offer_id)
+        offer_id, reason = delivery.offer_id, delivery.reason
+        frame = frame_text(wire.encode(OfferWithdrawn(offer_id, reason)))
+        frame_by_you = frame_text(wire.encode(OfferWithdrawn(offer_id, reason, by_you=True)))
 
         def withdraw(connection: MechanicConnection) -> None:
-            if connection.connection_id != delivery.except_connection_id:
-                connection.withdraw(offer_id, frame)
+            if connection.connection_id == delivery.except_connection_id:
+                return
+            is_by_them = connection.account_id == delivery.by_mechanic_id
+            is_by_another = is_by_them and connection.connection_id != delivery.by_connection_id
+            connection.withdraw(offer_id, frame_by_you if is_by_another else frame)
 
+        if delivery.only_mechanic_id is not None:
+            self._offers.declined(offer_id, delivery.only_mechanic_id)
+            each_alone(WORK, self._mechanics.of(delivery.only_mechanic_id), withdraw)
+            return
+        self._offers.withdrawn(offer_id)
         if delivery.was_for_id is not None:
             each_alone(WORK, self._mechanics.of(delivery.was_for_id), withdraw)
         else:

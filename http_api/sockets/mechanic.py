@@ -192,16 +192,19 @@ class MechanicConnection(Connection):
         assert snapshot is not None, "prepare comes first"
         now_s, now_ms = monotonic(), self._node.clock.now_ms()
         fresh = [shown for one in snapshot.offers if (shown := self._entry_of(one)) and self._remember(shown, now_s)]
+        times = self._node.times
         self.send(
             MechanicWelcome(
-                wire.PROTOCOL,
-                self.account_id,
-                self.connection_id,
-                rfc3339(now_ms),
-                self._node.times.heartbeat_interval_s,
-                self.standing.on_duty,
-                [shown.view(now_ms) for shown in fresh],
-                snapshot.request,
+                protocol=wire.PROTOCOL,
+                mechanic_id=self.account_id,
+                connection_id=self.connection_id,
+                server_time=rfc3339(now_ms),
+                heartbeat_interval_s=times.heartbeat_interval_s,
+                presence_timeout_s=times.timeout_s,
+                disconnect_grace_s=times.grace_s,
+                on_duty=self.standing.on_duty,
+                offers=[shown.view(now_ms) for shown in fresh],
+                request=snapshot.request,
             )
         )
         self._told_on_duty = self.standing.on_duty
@@ -223,9 +226,7 @@ class MechanicConnection(Connection):
         now_ms = self._node.clock.now_ms()
         for offer_id, shown in before.items():
             if offer_id not in still_open:
-                # Nobody can tell any more which it was: past its deadline it has expired, else most likely somebody has it.
-                reason = WithdrawReason.EXPIRED if now_ms >= shown.expires_at_ms else WithdrawReason.TAKEN
-                self.withdraw(offer_id, frame_text(wire.encode(OfferWithdrawn(offer_id, reason))))
+                self.withdraw(offer_id, frame_text(wire.encode(_missed_withdrawal(shown, snapshot, now_ms))))
         self._show_all(snapshot.offers)
         if is_newly_eligible:
             # What was broadcast while the snapshot was being read was not for them, as far as was known then.
@@ -245,7 +246,9 @@ class MechanicConnection(Connection):
             self.send(OfferAccepted(offer_id, outcome))
 
     async def _decline(self, offer_id: str, reason: str | None) -> None:
-        outcome = await self._parts.dispatch.decline(self.account_id, offer_id, reason)
+        outcome = await self._parts.dispatch.decline(
+            self.account_id, offer_id, reason, connection_id=self.connection_id
+        )
         if isinstance(outcome, Refused):
             self._refuse(outcome, offer_id)
 
@@ -359,3 +362,15 @@ class MechanicConnection(Connection):
         if not self._shown:
             self._shown = None
         return True
+
+
+def _missed_withdrawal(
+    shown: ShownOffer[MechanicConnection], snapshot: MechanicSnapshot, now_ms: int
+) -> OfferWithdrawn:
+    """Return what a socket is told of an offer whose withdrawal it may have missed, as far as anybody can still tell."""
+    offer = shown.offer
+    if snapshot.request is not None and snapshot.request.id == offer.request_id:
+        return OfferWithdrawn(offer.offer_id, WithdrawReason.TAKEN, by_you=True)
+    # Past its deadline it has expired, else most likely somebody has it.
+    is_over = now_ms >= shown.expires_at_ms
+    return OfferWithdrawn(offer.offer_id, WithdrawReason.EXPIRED if is_over else WithdrawReason.TAKEN)

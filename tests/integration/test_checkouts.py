@@ -1,5 +1,6 @@
 """What a customer wants to buy: our prices, one page at a time, and nothing half-made."""
 
+import hashlib
 from dataclasses import replace
 from functools import partial
 
@@ -76,6 +77,33 @@ async def test_the_same_idempotency_key_answers_the_same_and_another_body_is_ref
         # A key is the customer's own.
         assert (await checkout(a, other, idempotency_key="k")).checkout_id != first.checkout_id
         assert len(await world.rows(tables.Checkout, customer_id=customer_id)) == 1
+
+
+def noted_body(note: str | None) -> CheckoutBody:
+    return CheckoutBody("quick_chat", "broadcast", note=note)
+
+
+async def test_another_note_is_another_checkout_and_none_is_what_it_was_before_there_were_notes(
+    database_url, redis_url, tmp_path
+):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        first = await checkout(a, customer_id, idempotency_key="k")
+        row = await world.row(tables.Checkout, first.checkout_id)
+        as_yesterday = b'{"plan":"quick_chat","routing_type":"broadcast","preferred_mechanic_id":null}'
+        assert row.idempotency_hash == hashlib.sha256(as_yesterday).hexdigest()
+        for note in (None, ""):
+            same = await a.checkouts.start(customer_id, noted_body(note), idempotency_key="k")
+            assert same == first
+        noted = await a.checkouts.start(customer_id, noted_body("Golf 7"), idempotency_key="n")
+        assert isinstance(noted, StripeCheckout)
+        for key, note in (("k", "Golf 7"), ("n", "Golf 8"), ("n", None)):
+            reused = await a.checkouts.start(customer_id, noted_body(note), idempotency_key=key)
+            assert isinstance(reused, Refused)
+            assert reused.code == "idempotency_key_reused"
+        # What is kept is compared, not how it was written.
+        again = await a.checkouts.start(customer_id, noted_body(" Golf\u200b 7 "), idempotency_key="n")
+        assert again == noted
 
 
 @pytest.mark.parametrize("plan", ["quick_chat", "free_diagnostic"])

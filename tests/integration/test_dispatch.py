@@ -331,7 +331,9 @@ async def test_a_session_is_started_and_completed_by_its_mechanic_alone_and_the_
         assert (done.status, done.assigned_mechanic.id) == ("completed", mechanic_id)
         assert await a.reader.active_requests([mechanic_id]) == {}
         prompt = await eventually(
-            lambda: [to for to in a.heard_of(deliveries.FrameToCustomer) if b'"favorite_prompt"' in bytes(to.frame)],
+            lambda: [
+                to for to in a.heard_of(deliveries.FrameToCustomer) if b'"type":"favorite_prompt"' in bytes(to.frame)
+            ],
             "the prompt",
         )
         assert prompt[0].account_id == customer_id

@@ -167,7 +167,8 @@ async def test_nobody_is_asked_late_for_a_favorite_whom_they_have_already(databa
         await eventually(lambda: is_told(world), "nothing is left to tell")
         told = [one.frame for one in alive.heard_of(deliveries.FrameToCustomer)]
         assert any(b"request_update" in bytes(frame) for frame in told)
-        assert not any(b"favorite_prompt" in bytes(frame) for frame in told)
+        assert not any(b'"favorite_prompt":true' in bytes(frame) for frame in told)
+        assert not any(b'"type":"favorite_prompt"' in bytes(frame) for frame in told)
 
 
 @pytest.mark.parametrize(

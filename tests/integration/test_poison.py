@@ -366,7 +366,8 @@ async def test_a_reason_in_which_nothing_can_be_seen_is_refused_and_costs_the_cu
         )
         request = await node.dispatch.cancel(customer_id, answer.request.id)
         assert not isinstance(request, Refused)
-        assert [line.reason for line in request.timeline if line.event == "declined"] == ["no time"]
+        (declined,) = await world.rows(tables.TimelineEntry, request_id=request.id, event="declined")
+        assert declined.details == {"mechanic_id": favorite, "reason": "no time"}
 
 
 @pytest.mark.bugs_planted

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from http_api.auth import Identity, Tickets
 from infra.redis_link import RedisLink
 from models.ids import new_id
-from tests.acceptance.clients import socket
+from tests.acceptance.clients import pay, socket
 from tests.integration.rest_house import House, rest_house
 from tests.integration.test_push import Browser
 
@@ -34,11 +34,15 @@ REQUEST_MEMBERS = {
         "completed_at",
         "refund",
         "timeline",
+        "note",
+        "price_cents",
+        "currency",
+        "favorite_prompt",
     ),
 }
 OFFER_MEMBERS = {
     *("offer_id", "request_id", "kind", "customer_name", "plan", "session_type", "duration_min", "expires_at"),
-    "expires_in_ms",
+    *("expires_in_ms", "note", "price_cents", "currency"),
 }
 NO_SUCH_ID = "01AAAAAAAAAAAAAAAAAAAAAAAA"
 
@@ -196,6 +200,50 @@ async def test_a_checkout_leads_to_the_payment_page_and_stays_the_same_under_one
         assert await rest.ok("GET", path) == {"checkout_id": checkout["checkout_id"], "status": "open"}
         assert await other.problem("GET", path) == (404, "not_found")
         assert await rest.problem("GET", f"/api/checkout/{NO_SUCH_ID}") == (404, "not_found")
+
+
+@pytest.mark.parametrize("plan", ["free_diagnostic", "quick_chat"])
+async def test_a_note_travels_from_the_checkout_to_the_request_and_to_the_offer_before_it_is_accepted(
+    house: House, plan: str
+):
+    customer_id, mechanic_id = await house.add("customer", f"note-{plan}"), await house.add("mechanic", f"reads-{plan}")
+    note = "Golf 7, 2014\nrattles when cold"
+    body = {"plan": plan, "routing_type": "broadcast", "note": f"  {note.replace(chr(10), chr(13) + chr(10))}\u200b\n"}
+    async with house.as_(customer_id, "customer") as rest, house.as_(mechanic_id, "mechanic") as app:
+        checkout = await rest.ok("POST", "/api/checkout", status=201, json=body)
+        if plan == "free_diagnostic":
+            request = checkout["request"]
+        else:
+            await pay(checkout["url"])
+            state = await rest.ok("GET", f"/api/checkout/{checkout['checkout_id']}")
+            request = await rest.ok("GET", f"/api/requests/{state['request_id']}")
+        price_cents = 0 if plan == "free_diagnostic" else 999
+        expected = {"note": note, "price_cents": price_cents, "currency": "usd"}
+        assert request.items() >= expected.items()
+        offers = (await app.ok("GET", "/api/offers"))["offers"]
+        assert next(one for one in offers if one["request_id"] == request["id"]).items() >= expected.items()
+        async with socket(house.base_url, "mechanic", mechanic_id) as phone:
+            shown = phone.received[0]["offers"]
+            assert next(one for one in shown if one["request_id"] == request["id"]).items() >= expected.items()
+        await rest.ok("POST", f"/api/requests/{request['id']}/cancel")
+
+
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        ("x" * 501, "Takes at most 500 characters."),
+        # NFC makes two characters of each.
+        ("\u0958" * 251, "Takes at most 500 characters."),
+        ("\u200b\u202e", "The note has no character that can be seen; leave it out instead."),
+        (" \n", "The note has no character that can be seen; leave it out instead."),
+        (7, "Must be str, not int."),
+    ],
+)
+async def test_a_note_that_is_too_long_or_shows_nothing_is_refused_by_its_name(house: House, note: Any, message: str):
+    body = {"plan": "quick_chat", "routing_type": "broadcast", "note": note}
+    async with house.as_customer() as rest:
+        answer = await rest.post("/api/checkout", json=body)
+        assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": "note", "message": message}])
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "a b", "caf\u00e9"])
@@ -571,3 +619,86 @@ async def test_a_favourite_added_and_removed_side_by_side_breaks_nothing(house: 
         answers = await asyncio.gather(*(rest.request(("PUT", "DELETE")[n % 2], path) for n in range(40)))
         assert {answer.status_code for answer in answers} <= {200, 201, 204}
         await rest.ok("DELETE", path, status=204)
+
+
+# --- one mechanic, several devices ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["priority", "broadcast"])
+@pytest.mark.parametrize("answer", ["accept", "decline"])
+@pytest.mark.parametrize("over", ["socket", "rest"])
+async def test_what_a_mechanic_answers_on_one_device_is_withdrawn_on_the_other_as_their_own_doing(
+    house: House, kind: str, answer: str, over: str
+):
+    mechanic_id = await house.add("mechanic", f"devices-{kind}-{answer}-{over}")
+    async with (
+        socket(house.base_url, "mechanic", mechanic_id) as phone,
+        socket(house.base_url, "mechanic", mechanic_id) as tablet,
+        house.as_(mechanic_id, "mechanic") as rest,
+    ):
+        routing = {"routing_type": "priority_broadcast", "preferred_mechanic_id": mechanic_id}
+        request = await house.paid_request(house.customer, **(routing if kind == "priority" else {}))
+        offer_id = request["offer"]["id"]
+        for device in (phone, tablet):
+            await device.expect("offer", offer__offer_id=offer_id, offer__kind=kind)
+        if over == "socket":
+            await phone.send(answer, offer_id=offer_id)
+        else:
+            await rest.ok("POST", f"/api/offers/{offer_id}/{answer}", status=200 if answer == "accept" else 204)
+        reason = {"accept": "taken", "decline": "declined"}[answer]
+        withdrawn = {"type": "offer_withdrawn", "offer_id": offer_id, "reason": reason}
+        assert await tablet.expect("offer_withdrawn", offer_id=offer_id) == withdrawn | {"by_you": True}
+        if over == "rest":
+            assert await phone.expect("offer_withdrawn", offer_id=offer_id) == withdrawn | {"by_you": True}
+        elif answer == "accept":
+            await phone.expect("offer_accepted", offer_id=offer_id)
+        else:
+            # The device itself needs no telling whose doing it was.
+            assert await phone.expect("offer_withdrawn", offer_id=offer_id) == withdrawn
+        async with house.as_customer() as customer:
+            await customer.ok("POST", f"/api/requests/{request['id']}/cancel")
+
+
+async def test_what_another_mechanic_takes_is_nobodys_own_doing(house: House):
+    slow, fast = await house.add("mechanic", "slow-thumb"), await house.add("mechanic", "fast-thumb")
+    async with socket(house.base_url, "mechanic", slow) as app, house.as_(fast, "mechanic") as rest:
+        request = await house.paid_request(house.customer)
+        offer_id = request["offer"]["id"]
+        await app.expect("offer", offer__offer_id=offer_id)
+        await rest.ok("POST", f"/api/offers/{offer_id}/accept")
+        withdrawn = await app.expect("offer_withdrawn", offer_id=offer_id)
+        assert withdrawn == {"type": "offer_withdrawn", "offer_id": offer_id, "reason": "taken"}
+        async with house.as_customer() as customer:
+            await customer.ok("POST", f"/api/requests/{request['id']}/cancel")
+
+
+async def test_both_welcomes_say_how_long_silence_and_a_lost_socket_are_borne(house: House):
+    for kind, account_id in (("mechanic", house.mechanic), ("customer", house.customer)):
+        async with socket(house.base_url, kind, account_id) as app:
+            welcome = app.received[0]
+            assert (welcome["presence_timeout_s"], welcome["disconnect_grace_s"]) == (45, 3)
+
+
+async def test_why_a_favourite_declined_is_told_to_operators_and_not_to_the_customer(house: House):
+    routing = {"routing_type": "priority_broadcast", "preferred_mechanic_id": house.workshop}
+    request = await house.paid_request(house.customer, **routing)
+    async with (
+        house.as_(house.workshop, "mechanic") as rest,
+        house.as_customer() as customer,
+        house.as_admin() as admin,
+        socket(house.base_url, "customer", house.customer) as page,
+    ):
+        body = {"reason": "never again\u202e with this one"}
+        await rest.ok("POST", f"/api/offers/{request['offer']['id']}/decline", status=204, json=body)
+        told = await page.expect("request_update", request__id=request["id"], request__status="broadcasting")
+        read = await customer.ok("GET", f"/api/requests/{request['id']}")
+        snapshot = await admin.ok("GET", "/api/ops/snapshot")
+        shown = next(one for one in snapshot["open_requests"] if one["id"] == request["id"])
+        (to_page,), (to_customer,), (to_admin,) = (
+            [line for line in view["timeline"] if line["event"] == "declined"]
+            for view in (told["request"], read, shown)
+        )
+        assert to_admin == to_customer | {"reason": "never again with this one"}
+        assert to_page == to_customer
+        assert to_customer["mechanic_id"] == house.workshop
+        await customer.ok("POST", f"/api/requests/{request['id']}/cancel")

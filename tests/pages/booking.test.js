@@ -11,12 +11,13 @@ import { beforeEach, test } from "./harness.js";
  */
 
 /** @type {Booking} */
-const ANYONE = { routing_type: "broadcast", favorite: null, plan: null };
+const ANYONE = { routing_type: "broadcast", favorite: null, plan: null, note: "" };
 /** @type {Booking} */
 const MIKE = {
   routing_type: "priority_broadcast",
   favorite: { id: "m1", name: "Mike's Garage" },
   plan: "expert_video",
+  note: "Golf 7, rattles\nwhen cold",
 };
 
 beforeEach(() => sessionStorage.clear());
@@ -37,6 +38,13 @@ test("a choice is recalled as it was kept, by the account that made it", () => {
     assert.deepEqual(bookingMemory.recall("c1"), booking);
   }
   assert.equal(bookingMemory.recall("c2"), null);
+});
+
+test("a choice that a page without notes has kept is recalled without one", () => {
+  for (const note of [undefined, 7]) {
+    bookingMemory.keep("c1", /** @type {any} */ ({ ...MIKE, note }));
+    assert.deepEqual(bookingMemory.recall("c1"), { ...MIKE, note: "" });
+  }
 });
 
 test("the last choice counts, and none is left once it is forgotten", () => {

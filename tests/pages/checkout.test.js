@@ -86,6 +86,19 @@ test("what was chosen is what is asked for", async () => {
   );
 });
 
+test("a note goes with the choice, without the blanks around it, and stays after a refusal", async () => {
+  const { store, checkout } = page();
+  toCheckout(refusal("stripe_unavailable", 502), { status: 201, body: FREE });
+  store.dispatch({ type: "note_written", note: " Golf 7,\nrattles\n" });
+  await checkout.pay();
+  assert.equal(store.state.booking.note, " Golf 7,\nrattles\n");
+  await checkout.pay();
+  assert.deepEqual(
+    asked.map(({ body }) => body?.note),
+    ["Golf 7,\nrattles", "Golf 7,\nrattles"],
+  );
+});
+
 test("a free session is booked, and its request shown", async () => {
   const { store, booked, checkout } = page();
   toCheckout({ status: 201, body: FREE });

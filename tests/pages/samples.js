@@ -120,6 +120,8 @@ export const aCustomerWelcome = (is = {}) => ({
   account_id: "c1",
   server_time: AT,
   heartbeat_interval_s: 20,
+  presence_timeout_s: 45,
+  disconnect_grace_s: 3,
   requests: [],
   ...is,
 });
@@ -135,6 +137,8 @@ export const aMechanicWelcome = (is = {}) => ({
   connection_id: "s1",
   server_time: AT,
   heartbeat_interval_s: 20,
+  presence_timeout_s: 45,
+  disconnect_grace_s: 3,
   on_duty: true,
   offers: [],
   request: null,

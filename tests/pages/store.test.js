@@ -135,7 +135,7 @@ const FREE = aPlan({ id: "free_diagnostic", price_cents: 0, session_type: "diagn
 
 /** @param {State["booking"]["plan"]} plan */
 const withPlan = (plan) =>
-  after([{ type: "booking_restored", booking: { routing_type: "broadcast", favorite: null, plan } }]);
+  after([{ type: "booking_restored", booking: { routing_type: "broadcast", favorite: null, plan, note: "" } }]);
 
 test("a plan that can be had stays chosen; any other gives way to the one that is proposed", () => {
   /** @type {Message} */
@@ -154,7 +154,7 @@ test("without the proposed one the first that can be had is chosen, or none", ()
 test("a restored choice is held against the plans, once they are known", () => {
   assert.equal(withPlan("gone").booking.plan, "gone");
   const known = after([{ type: "plans_loaded", plans: [QUICK] }]);
-  const booking = /** @type {const} */ ({ routing_type: "priority_broadcast", favorite: MIKE, plan: "gone" });
+  const booking = /** @type {const} */ ({ routing_type: "priority_broadcast", favorite: MIKE, plan: "gone", note: "" });
   assert.deepEqual(after([{ type: "booking_restored", booking }], known).booking, { ...booking, plan: "quick_chat" });
 });
 
@@ -205,12 +205,15 @@ test("plans that leave the choice as it is do not make a new one of it, to be re
   assert.equal(after([{ type: "plans_loaded", plans: [QUICK] }], chosen).booking, chosen.booking);
 });
 
-test("whom to book changes without the plan, and the plan without whom", () => {
+test("whom to book changes without the plan and the note, and the plan without whom", () => {
   const state = after([
+    { type: "note_written", note: "Golf 7" },
     { type: "plan_chosen", plan: "quick_chat" },
     { type: "booking_chosen", routing_type: "priority_broadcast", favorite: MIKE },
   ]);
-  assert.deepEqual(state.booking, { routing_type: "priority_broadcast", favorite: MIKE, plan: "quick_chat" });
+  const { note } = state.booking;
+  assert.deepEqual(state.booking, { routing_type: "priority_broadcast", favorite: MIKE, plan: "quick_chat", note });
+  assert.equal(note, "Golf 7");
   assert.deepEqual(after([{ type: "plan_chosen", plan: "expert_video" }], state).booking.favorite, MIKE);
 });
 
@@ -326,7 +329,7 @@ test("a page begins with nothing known and nothing under way", () => {
     available_count: null,
     plans: null,
     plans_problem: null,
-    booking: { routing_type: "broadcast", favorite: null, plan: null },
+    booking: { routing_type: "broadcast", favorite: null, plan: null, note: "" },
     checkout: { phase: "idle", problem: null },
     returned: null,
     requests: {},

@@ -207,7 +207,9 @@ class StageDispatch:
                 return a_request(offer.offer.request_id)
         return OfferGone(detail="Another mechanic was faster.")
 
-    async def decline(self, mechanic_id: str, offer_id: str, reason: str | None) -> Refused | None:
+    async def decline(
+        self, mechanic_id: str, offer_id: str, reason: str | None, *, connection_id: str
+    ) -> Refused | None:
         await self._arrive("decline", mechanic_id, offer_id, reason)
         return None if any(one.offer.offer_id == offer_id for one in self.offers) else OfferGone()
 

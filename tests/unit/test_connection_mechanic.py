@@ -589,6 +589,20 @@ async def test_after_a_gap_everybody_is_brought_up_to_date():
         assert update["request"]["version"] == 7
 
 
+async def test_an_offer_that_went_unheard_because_its_mechanic_took_it_is_their_own_doing():
+    async with stage() as here:
+        tablet = await here.mechanic("mike")
+        await here.offer(an_offer("o1"))
+        tablet.hears()
+        # Unheard: mike's phone accepts.
+        here.dispatch.offers = []
+        here.dispatch.requests = [a_request("r-o1")]
+        here.bus.miss_something()
+        await here.settled()
+        withdrawn = tablet.hears()[0]
+        assert withdrawn == {"type": "offer_withdrawn", "offer_id": "o1", "reason": "taken", "by_you": True}
+
+
 async def test_a_gap_is_healed_though_the_snapshot_could_not_be_read_at_first(monkeypatch):
     monkeypatch.setattr(stale, "AGAIN_AFTER_S", 0.01)
     async with stage() as here:

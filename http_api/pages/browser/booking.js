@@ -28,7 +28,9 @@ export const bookingMemory = {
   recall(account_id) {
     try {
       const kept = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "null");
-      return kept?.account_id === account_id && isBooking(kept.booking) ? kept.booking : null;
+      if (kept?.account_id !== account_id || !isBooking(kept.booking)) return null;
+      // An older version of this page knew no notes.
+      return { ...kept.booking, note: typeof kept.booking.note === "string" ? kept.booking.note : "" };
     } catch (error) {
       console.warn("The choice cannot be recalled:", error);
       return null;

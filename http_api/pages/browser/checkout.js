@@ -34,6 +34,8 @@ export function createCheckout(store, load, onBooked) {
       routing_type: booking.routing_type,
       preferred_mechanic_id: booking.favorite?.id ?? null,
     };
+    const note = booking.note.trim();
+    if (note) choice.note = note;
     store.dispatch({ type: "checkout_moved", phase: "sending" });
     try {
       const made = await makeCheckout(choice, key.for(choice));

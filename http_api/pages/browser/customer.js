@@ -99,6 +99,7 @@ function render(state) {
     plans: state.plans,
     plans_problem: state.plans_problem,
     chosen: state.booking.plan,
+    note: state.booking.note,
     checkout: state.checkout,
   });
 
@@ -279,6 +280,7 @@ function choose(favorite) {
  */
 function booked(request_id) {
   store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null });
+  store.dispatch({ type: "note_written", note: "" });
   void load.plans();
   queueMicrotask(() => {
     const tracker = page.trackers.tracker(request_id);
@@ -388,6 +390,7 @@ carryOut(document, {
   "choose-cancel": closeModal,
   "clear-favorite": () => store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null }),
   "plan-chosen": (plan) => store.dispatch({ type: "plan_chosen", plan }),
+  "note-written": (note) => store.dispatch({ type: "note_written", note }),
   checkout: checkout.pay,
   "check-again": checkout.followReturn,
   "dismiss-return": checkout.dismissReturn,

@@ -35,6 +35,7 @@ class RequestTracker extends Part {
   /** @type {number | null} */
   #deadline_ms = null;
   #plan = h("p", { class: "tracker-plan" });
+  #note = h("p", { class: "tracker-note", "data-testid": "tracker-note" });
   #headline = h("span", {});
   #left = h("span", { class: "tracker-left", role: "timer", "aria-live": "off" });
   #detail = h("p", { class: "tracker-detail" });
@@ -65,6 +66,7 @@ class RequestTracker extends Part {
             this.#plan,
             h("h3", { "data-testid": "tracker-headline" }, this.#headline, this.#left),
             this.#detail,
+            this.#note,
             this.#refund,
             this.#problem,
             this.#actions,
@@ -104,6 +106,8 @@ class RequestTracker extends Part {
     );
     setText(this.#headline, story.headline);
     setText(this.#detail, story.detail);
+    this.#note.hidden = !request.note;
+    setText(this.#note, request.note ?? "");
     // Where the story already tells of the money, once is enough.
     const refund = refundText(request);
     this.#refund.hidden = !refund || story.detail === refund;

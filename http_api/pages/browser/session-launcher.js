@@ -8,6 +8,9 @@ import { availableText, money, notTakenText, planLength, shortName, takesPlan } 
  * @import {CheckoutProgress} from "./store.js"
  */
 
+/** Of the server's, which counts no more than a browser does. */
+const NOTE_LEN_MAX = 500;
+
 /** One plan of the radio group. @fires plan-chosen */
 class PlanOption extends Part {
   #radio = h("input", { type: "radio", name: "plan" });
@@ -53,6 +56,7 @@ customElements.define("plan-option", PlanOption);
 
 /**
  * @fires plan-chosen  plan id
+ * @fires note-written  text
  * @fires clear-favorite
  * @fires checkout
  * @fires reload-plans
@@ -72,6 +76,13 @@ export class SessionLauncher extends Part {
   #heading = h("h2", { id: "launcher-title", tabindex: "-1" }, "Book a session");
   #plans = h("div", { class: "plans" });
   #fieldset = h("fieldset", {}, h("legend", {}, "Choose Your Service Plan:"), this.#plans);
+  #note = h("textarea", { id: "booking-note", rows: "2", maxlength: String(NOTE_LEN_MAX), "data-testid": "note" });
+  #noteField = h(
+    "p",
+    { class: "field note-field" },
+    h("label", { for: "booking-note" }, "What is it about? Car, trouble ", h("span", { class: "optional" }, "(optional)")),
+    this.#note,
+  );
   #skeleton = h(
     "div",
     { class: "plans", "aria-hidden": "true" },
@@ -91,6 +102,7 @@ export class SessionLauncher extends Part {
       this.#loadProblem,
       this.#skeleton,
       this.#fieldset,
+      this.#noteField,
       h("div", { class: "checkout-row" }, this.#summary, this.#checkout),
       this.#problem,
     );
@@ -109,6 +121,7 @@ export class SessionLauncher extends Part {
       this.#heading.focus({ preventScroll: true });
     });
     this.#reload.addEventListener("click", () => this.say("reload-plans"));
+    this.#note.addEventListener("input", () => this.say("note-written", this.#note.value));
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.say("checkout");
@@ -126,6 +139,7 @@ export class SessionLauncher extends Part {
    * @param {readonly PlanView[] | null} props.plans
    * @param {string | null} props.plans_problem
    * @param {string | null} props.chosen
+   * @param {string} props.note
    * @param {CheckoutProgress} props.checkout
    */
   update({
@@ -136,6 +150,7 @@ export class SessionLauncher extends Part {
     plans,
     plans_problem,
     chosen,
+    note,
     checkout,
   }) {
     const priority = routingType === "priority_broadcast" && preferredMechanicName !== null;
@@ -150,6 +165,10 @@ export class SessionLauncher extends Part {
     const busy = checkout.phase !== "idle";
     this.#skeleton.hidden = plans !== null || plans_problem !== null;
     this.#fieldset.hidden = plans === null;
+    this.#noteField.hidden = plans === null;
+    // Only where it differs: setting it moves the caret of whoever is writing.
+    if (this.#note.value !== note) this.#note.value = note;
+    this.#note.readOnly = busy;
     this.#loadProblem.hidden = plans_problem === null;
     setText(this.#loadProblemText, plans_problem ?? "");
     keyed(

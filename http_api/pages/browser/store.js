@@ -21,8 +21,8 @@ import { takesPlan } from "./words.js";
  */
 
 /**
- * How far the visitor got with the choice of whom to book.
- * @typedef {{routing_type: RoutingType, favorite: Person | null, plan: string | null}} Booking
+ * How far the visitor got with the choice of whom to book; `note`: what they wrote about it, perhaps nothing.
+ * @typedef {{routing_type: RoutingType, favorite: Person | null, plan: string | null, note: string}} Booking
  */
 /** `removed` stays in its place, to be taken back. @typedef {FavoriteView & {removed: boolean}} ShownFavorite */
 /** @typedef {{mechanic_id: string, phase: "checking" | "known" | "failed", problem: string | null}} AvailabilityModalState */
@@ -83,6 +83,7 @@ import { takesPlan } from "./words.js";
  *   | {type: "booking_chosen", routing_type: RoutingType, favorite: Person | null}
  *   | {type: "booking_restored", booking: Booking}
  *   | {type: "plan_chosen", plan: string}
+ *   | {type: "note_written", note: string}
  *   | {type: "checkout_moved", phase: CheckoutProgress["phase"], problem?: string | null}
  *   | {type: "return_moved", returned: CheckoutReturnState | null}
  *   | {type: "request_loaded", request: RequestView, received_ms: number, follow?: boolean}
@@ -118,7 +119,7 @@ export const initialState = {
   available_count: null,
   plans: null,
   plans_problem: null,
-  booking: { routing_type: "broadcast", favorite: null, plan: null },
+  booking: { routing_type: "broadcast", favorite: null, plan: null, note: "" },
   checkout: { phase: "idle", problem: null },
   returned: null,
   requests: {},
@@ -215,6 +216,12 @@ export function reduce(state, message) {
       return {
         ...state,
         booking: { ...state.booking, plan: message.plan },
+        checkout: { phase: "idle", problem: null },
+      };
+    case "note_written":
+      return {
+        ...state,
+        booking: { ...state.booking, note: message.note },
         checkout: { phase: "idle", problem: null },
       };
     case "checkout_moved":

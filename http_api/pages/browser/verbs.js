@@ -19,6 +19,7 @@
  *   "choose-cancel": null,
  *   "clear-favorite": null,
  *   "plan-chosen": string,
+ *   "note-written": string,
  *   "checkout": null,
  *   "check-again": null,
  *   "dismiss-return": null,

@@ -64,6 +64,7 @@
  * @typedef {object} RefundState
  * @property {RefundStatus} status
  * @property {number} amount_cents
+ * @property {string} [currency]
  */
 
 /**
@@ -80,6 +81,10 @@
 
 /**
  * A session request. `version` only grows: an older one never overwrites a newer.
+ *
+ * `note` is what the customer wrote about it. `price_cents` is the price of what was bought, whatever was paid of it.
+ * `favorite_prompt`: it is completed, and its mechanic not yet a favourite of the customer's. Only what a node of an earlier
+ * version has told lacks the last members.
  * @typedef {object} RequestView
  * @property {string} id
  * @property {number} version
@@ -97,10 +102,17 @@
  * @property {Timestamp | null} completed_at
  * @property {RefundState | null} refund
  * @property {TimelineEntryView[]} timeline
+ * @property {string | null} [note]
+ * @property {number} [price_cents]
+ * @property {string} [currency]
+ * @property {boolean} [favorite_prompt]
  */
 
 /**
  * An offer as the mechanic sees it; `offer_id` is the key, it may arrive more than once.
+ *
+ * `note` is what the customer wrote about it; `price_cents` the price of what they bought. Only what a node of an earlier
+ * version has told lacks the price.
  * @typedef {object} OfferView
  * @property {string} offer_id
  * @property {string} request_id
@@ -111,6 +123,9 @@
  * @property {number} duration_min
  * @property {Timestamp} expires_at
  * @property {number} expires_in_ms
+ * @property {string | null} [note]
+ * @property {number} [price_cents]
+ * @property {string} [currency]
  */
 
 /**
@@ -164,6 +179,8 @@
 
 /**
  * The snapshot after every (re)connect.
+ *
+ * Whoever sends nothing for `presence_timeout_s` counts as gone; `disconnect_grace_s` is how long a lost socket is kept quiet.
  * @typedef {object} MechanicWelcome
  * @property {"welcome"} type
  * @property {number} protocol
@@ -171,6 +188,8 @@
  * @property {string} connection_id
  * @property {Timestamp} server_time
  * @property {number} heartbeat_interval_s
+ * @property {number} presence_timeout_s
+ * @property {number} disconnect_grace_s
  * @property {boolean} on_duty
  * @property {OfferView[]} offers
  * @property {RequestView | null} request
@@ -207,10 +226,13 @@
 
 /**
  * The offer is no longer open to you. `declined`: you said no to it, or have switched off sessions of its kind.
+ *
+ * `by_you`: you have taken or declined it, on another device.
  * @typedef {object} OfferWithdrawn
  * @property {"offer_withdrawn"} type
  * @property {string} offer_id
  * @property {WithdrawReason} reason
+ * @property {boolean} [by_you]
  */
 
 /**
@@ -244,13 +266,15 @@
  */
 
 /**
- * The snapshot after every (re)connect; `requests` are the open ones.
+ * The snapshot after every (re)connect; `requests` are the open ones, the two times as in the mechanic's.
  * @typedef {object} CustomerWelcome
  * @property {"welcome"} type
  * @property {number} protocol
  * @property {string} account_id
  * @property {Timestamp} server_time
  * @property {number} heartbeat_interval_s
+ * @property {number} presence_timeout_s
+ * @property {number} disconnect_grace_s
  * @property {RequestView[]} requests
  */
 
@@ -380,10 +404,12 @@ export const CLOSE_CODES = {
  */
 
 /**
+ * `note`: what it is about, such as the car and its trouble. Mechanics read it before they accept.
  * @typedef {object} CheckoutBody
  * @property {string} plan
  * @property {RoutingType} routing_type
  * @property {string | null} [preferred_mechanic_id]
+ * @property {string | null} [note]
  */
 
 /**
