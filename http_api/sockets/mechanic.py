@@ -182,8 +182,6 @@ class MechanicConnection(Connection):
             heard, read = self.standing, self._snapshot.standing
             if not self._has_heard_standing or 0 < heard.version <= read.version:
                 self.standing = read
-            elif not heard.version:
-                self.standing = replace(heard, types_off=read.types_off)
         return self._snapshot is not None
 
     def greet(self) -> None:

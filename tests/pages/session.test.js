@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 
+import { recognise } from "../../http_api/pages/browser/account.js";
 import { createLoader } from "../../http_api/pages/browser/loading.js";
 import { keepSignedIn, keptSession, resume, sessionOf, whyEnded } from "../../http_api/pages/browser/session.js";
 import { createStore } from "../../http_api/pages/browser/store.js";
@@ -138,6 +139,28 @@ test("the session is remembered for the next visit, and forgotten when somebody 
   assert.equal(keptSession.recall(), null);
   stored.set("pitlane.session", "no JSON");
   assert.equal(keptSession.recall(), null);
+});
+
+for (const [claim, expires_in_ms, ended] of /** @type {const} */ ([
+  ["has expired", -HOUR_MS, "expired"],
+  ["was ended elsewhere", HOUR_MS, "elsewhere"],
+])) {
+  test(`whoever comes back when their session ${claim} is told so, once`, async () => {
+    keptSession.keep(sessionOf(me(expires_in_ms - HOUR_MS, expires_in_ms)));
+    expect("GET /api/me", refusal("unauthenticated", 401), refusal("unauthenticated", 401));
+    for (const told of [ended, null]) {
+      const store = createStore();
+      await recognise(store, () => {});
+      assert.deepEqual([store.state.me, store.state.ended], [null, told]);
+    }
+  });
+}
+
+test("what another tab has renewed is known once it is asked for", async () => {
+  const store = await signedIn(me(HOUR_MS, 2 * HOUR_MS));
+  expect("GET /api/me", { status: 200, body: FRESH });
+  assert.equal(await createLoader(store).stillSignedIn(), true);
+  assert.deepEqual(store.state.session, sessionOf(FRESH));
 });
 
 for (const [claim, answer, starts] of /** @type {const} */ ([

@@ -263,6 +263,17 @@ async def test_switching_a_kind_on_shows_its_open_broadcasts_and_none_twice():
         assert [heard["offer"]["offer_id"] for heard in phone.hears()] == ["chat"]
 
 
+async def test_what_was_switched_on_elsewhere_is_shown_also_if_it_is_known_by_the_answer_to_an_own_change_first():
+    async with stage() as here:
+        here.dispatch.standings["mike"] = Standing(True, False, version=6, types_off="text")
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("chat"))
+        here.dispatch.standings["mike"] = Standing(True, False, version=7)
+        phone.says("set_availability", on_duty=True)
+        await here.settled()
+        assert phone.hears_kinds() == ["availability", "offer"]
+
+
 async def test_a_broadcast_that_was_read_before_its_kind_was_switched_off_is_withdrawn():
     # Interleaving: open offers are read for who goes on duty -> text is switched off elsewhere -> they are shown.
     async with stage() as here:

@@ -3,7 +3,7 @@
 import { ApiError, getAvailability, getFavorites, getMe, getPlans, getRequest, getRequests, messageOf } from "./api.js";
 
 import { newestFirst } from "./requests.js";
-import { whyEnded } from "./session.js";
+import { sessionOf, whyEnded } from "./session.js";
 
 /** @import {Store} from "./store.js" */
 
@@ -39,7 +39,8 @@ export function createLoader(store) {
      */
     async stillSignedIn() {
       try {
-        await getMe();
+        // Another tab may have renewed it.
+        store.dispatch({ type: "session_renewed", session: sessionOf(await getMe()) });
       } catch (error) {
         return !signedOutBy(error);
       }
