@@ -241,6 +241,11 @@ async def test_the_available_are_online_on_duty_and_not_in_a_session(any_redis_u
         await here.set_facts(busy, active_request_id=None)
         await b.presence.take_facts(await here.facts(busy))
         assert await counted(2)
+        # They may live on servers apart, and are counted on each.
+        for mechanic, types_off in ((free, "text"), (busy, "text,video")):
+            await here.set_facts(mechanic, session_types_off=types_off)
+            await b.presence.take_facts(await here.facts(mechanic))
+        assert [await b.presence.available_count(kind) for kind in ("diagnostic", "text", "video")] == [2, 0, 1]
         a.presence.left(free)
         await eventually(lambda: counted(1), "one has left")
 
