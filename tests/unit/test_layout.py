@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = Path(sys.executable).parent
-TOPS = ("models", "infra", "accounts", "presence", "dispatch", "http_api", "embedded", "demo", "benchmarks")
+TOPS = ("models", "infra", "accounts", "presence", "dispatch", "http_api", "clients", "embedded", "demo", "benchmarks")
 TYPES_WITHIN_S = 600
 """In a fresh clone the packages that we use are read, too: half a minute of a core, which several tests may share."""
 
