@@ -81,11 +81,11 @@ CALM = Weather()
 STORM = Weather(
     delay_s=(0.0, 0.08),
     weights={
-        Fate.NONE: 4,
+        Fate.NONE: 3,
         Fate.REFUSED: 1,
         Fate.RESET: 3,
         Fate.CLOSED: 2,
-        Fate.HALF_OPEN: 1,
+        Fate.HALF_OPEN: 2,
         Fate.STALL_UP: 1,
         Fate.STALL_DOWN: 1,
     },

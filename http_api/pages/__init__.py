@@ -1,5 +1,5 @@
 """What a browser opens: the pages, their files, and the published documents.
 
 serving.py      the routes       browser/        the files, as the browser runs them; no build step
-wire_js.py      writes browser/wire.js, the types of what travels, from the server's own
+wire_js.py      writes clients/javascript/wire.js, the types of what travels, from the server's own
 """

@@ -14,6 +14,10 @@ from starlette.types import Scope
 from http_api.rest.problems import PROBLEMS, problem
 
 BROWSER = Path(__file__).with_name("browser")
+CLIENT = Path(__file__).parents[2] / "clients" / "javascript"
+"""What others build on, and the pages, too. It is served under its path in the repository: so the pages' relative imports lead
+there from ``/static`` as well as from their folder, because an address has nothing above its root.
+"""
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'self'"
@@ -43,6 +47,7 @@ def routes(openapi: dict[str, Any], asyncapi: dict[str, Any], docs_html: str) ->
         Route("/docs", _constant(docs_html.encode(), "text/html", HTML_HEADERS)),
         Route("/problems/{code}", _explain),
         Mount("/static", Files(directory=BROWSER, check_dir=False), name="static"),
+        Mount("/clients/javascript", Files(directory=CLIENT, check_dir=False), name="client"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Writes ``browser/wire.js``: what travels on the wire, as the types that the pages are checked with.
+"""Writes ``clients/javascript/wire.js``: what travels on the wire, as the types that the client and the pages are checked with.
 
     python -m http_api.pages.wire_js
 
@@ -21,11 +21,11 @@ from http_api.sockets.asyncapi import CHANNELS
 from http_api.sockets.close_codes import CLOSE_CODES, Then
 from models import rest, wire
 
-FILE: Final = Path(__file__).with_name("browser") / "wire.js"
+FILE: Final = Path(__file__).parents[2] / "clients" / "javascript" / "wire.js"
 LINE_LEN_MAX: Final = 120
 
 _HEAD: Final = """
-What travels between the pages and the server. Written by `python -m http_api.pages.wire_js`, from `models/wire.py`,
+What travels between clients and the server. Written by `python -m http_api.pages.wire_js`, from `models/wire.py`,
 `models/rest.py` and `http_api/sockets/close_codes.py`: change those and never this file.
 
 Unknown members are to be ignored: a newer server may say more than is written here.

@@ -105,7 +105,7 @@ test("a refusal says in the server's words what was wrong with what", async () =
   assert.deepEqual(
     { name, code, message, status, named, retry_after_s, mayRetry },
     {
-      name: "ApiError",
+      name: "PitlaneError",
       code: "validation_failed",
       message: "No.",
       status: 422,

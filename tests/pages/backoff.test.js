@@ -1,12 +1,12 @@
-/** After a close: what the table says is done, and how long a page waits before it knocks again. */
+/** After a close: what the table says is done, and how long a client waits before it knocks again; and between two polls. */
 
 import assert from "node:assert/strict";
 
-import { backoffMs, thenAfter } from "../../http_api/pages/browser/backoff.js";
-import { CLOSE_CODES } from "../../http_api/pages/browser/wire.js";
+import { backoffMs, pollInMs, thenAfter } from "../../clients/javascript/backoff.js";
+import { CLOSE_CODES } from "../../clients/javascript/wire.js";
 import { test } from "./harness.js";
 
-/** @import {Reconnecting} from "../../http_api/pages/browser/backoff.js" */
+/** @import {Reconnecting} from "../../clients/javascript/backoff.js" */
 
 const ATTEMPTS = Array.from({ length: 40 }, (_, attempt) => attempt);
 /** The last number below one. */
@@ -31,6 +31,7 @@ const PACES = [
   ["reconnect_spread", { first_ms: 2_000, cap_ms: 20_000, share_min: 0 }],
   ["reconnect_slowly", { first_ms: 15_000, cap_ms: 120_000, share_min: 0.5 }],
   ["fix", { first_ms: 15_000, cap_ms: 120_000, share_min: 0.5 }],
+  ["seldom", { first_ms: 15_000, cap_ms: 120_000, share_min: 0.5 }],
 ];
 
 for (const [then, { first_ms, cap_ms, share_min }] of PACES) {
@@ -54,4 +55,18 @@ for (const [then, { first_ms, cap_ms, share_min }] of PACES) {
 
 test("a page that has been away for days still knows how long to wait", () => {
   assert.equal(backoffMs(100_000, "reconnect", 1), 20_000);
+});
+
+test("polls are some seconds apart, half a minute where nobody looks, and drift apart from those of others", () => {
+  assert.equal(pollInMs({ failures: 0, hidden: false }, 0), 3_000);
+  assert.equal(pollInMs({ failures: 0, hidden: false }, 1), 5_000);
+  assert.equal(pollInMs({ failures: 0, hidden: true }, 0), 22_500);
+  assert.equal(pollInMs({ failures: 0, hidden: true }, 1), 37_500);
+});
+
+test("each poll that fails doubles the wait up to a minute, and what the server asks for is the least", () => {
+  const waits = [1, 2, 3, 4, 1_000].map((failures) => pollInMs({ failures, hidden: false }, 0.5));
+  assert.deepEqual(waits, [8_000, 16_000, 32_000, 60_000, 60_000]);
+  assert.equal(pollInMs({ failures: 1, hidden: false, retry_after_s: 90 }, 0.5), 90_000);
+  assert.equal(pollInMs({ failures: 1, hidden: false, retry_after_s: 1 }, 0.5), 8_000);
 });

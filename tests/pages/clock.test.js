@@ -2,14 +2,8 @@
 
 import assert from "node:assert/strict";
 
-import {
-  carriedOn,
-  clockReading,
-  hearServerTime,
-  msLeft,
-  onTick,
-  serverNow,
-} from "../../http_api/pages/browser/clock.js";
+import { ServerClock, betterReading, carriedOn, clockReading } from "../../clients/javascript/clock.js";
+import { msLeft, onTick, serverClock, serverNow } from "../../http_api/pages/browser/clock.js";
 import { test } from "./harness.js";
 import { AT, AT_MS } from "./samples.js";
 
@@ -30,20 +24,33 @@ test("the server's time is read from both of its forms, and from nothing else", 
 });
 
 test("our own clock counts until the server has been heard, and what cannot be read changes nothing", () => {
-  near(serverNow(), Date.now());
-  hearServerTime("soon");
-  near(serverNow(), Date.now());
-  hearServerTime(AT);
-  near(serverNow(), AT_MS);
-  hearServerTime(null);
-  near(serverNow(), AT_MS);
+  const clock = new ServerClock();
+  near(clock.now(), Date.now());
+  clock.hear("soon");
+  near(clock.now(), Date.now());
+  clock.hear(AT);
+  near(clock.now(), AT_MS);
+  clock.hear(null);
+  near(clock.now(), AT_MS);
 });
 
-test("the server's time goes on by itself from where it was heard last", () => {
+test("the server's time goes on by itself from where it was heard", () => {
   assert.equal(carriedOn({ server_ms: AT_MS, heard_at_ms: 300 }, 500), AT_MS + 200);
-  hearServerTime(AT);
-  hearServerTime("2026-11-22T11:30:00.000Z");
+  near(serverNow(), Date.now());
+  serverClock.hear(AT);
+  serverClock.hear("2026-11-22T11:30:00.000Z");
   near(serverNow(), AT_MS + 7_200_000);
+});
+
+test("a message that was long on its way, or rounded, does not turn the time back; a clock that was set back does", () => {
+  const sharp = { server_ms: AT_MS, heard_at_ms: 1_000 };
+  const late = { server_ms: AT_MS + 100, heard_at_ms: 1_900 };
+  assert.equal(betterReading(sharp, late), sharp);
+  const sharper = { server_ms: AT_MS + 1_000, heard_at_ms: 1_900 };
+  assert.equal(betterReading(sharp, sharper), sharper);
+  const set_back = { server_ms: AT_MS - 60_000, heard_at_ms: 1_900 };
+  assert.equal(betterReading(sharp, set_back), set_back);
+  assert.deepEqual([betterReading(null, late), betterReading(sharp, null)], [late, sharp]);
 });
 
 test("what is left never falls below nothing", () => {

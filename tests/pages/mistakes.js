@@ -3,21 +3,18 @@
  * not. Never run.
  */
 
+import { CustomerClient, MechanicClient } from "../../clients/javascript/pitlane.js";
 import { makeCheckout } from "../../http_api/pages/browser/api.js";
 import { CheckoutKey } from "../../http_api/pages/browser/booking.js";
 import { Part } from "../../http_api/pages/browser/elements.js";
-import { LiveSocket } from "../../http_api/pages/browser/socket.js";
 import { initialState, reduce } from "../../http_api/pages/browser/store.js";
 import { carryOut } from "../../http_api/pages/browser/verbs.js";
 import { CLOSE_CODES } from "../../http_api/pages/browser/wire.js";
 
 const nothing = () => {};
-const on = { message: nothing, state: nothing, signedOut: nothing, refused: nothing };
-const mechanic = new LiveSocket("/ws/mechanic", on);
-const customer = new LiveSocket("/ws/customer", on);
+const mechanic = new MechanicClient();
+const customer = new CustomerClient();
 
-// @ts-expect-error  there is no such socket
-new LiveSocket("/ws/admin", on);
 // @ts-expect-error  there is no such message
 mechanic.send({ type: "acept", offer_id: "o1" });
 // @ts-expect-error  a member is missing
@@ -31,15 +28,23 @@ customer.send({ type: "accept", offer_id: "o1" });
 // @ts-expect-error  a member that the message does not have
 customer.send({ type: "watch", mechanic_ids: [], for: "ever" });
 
-new LiveSocket("/ws/customer", {
-  ...on,
-  message(message) {
-    // @ts-expect-error  no offer comes to a customer
-    if (message.type === "offer") nothing();
-    // @ts-expect-error  a request has no such member
-    if (message.type === "request_update") message.request.state;
+new CustomerClient(
+  {},
+  {
+    message(message) {
+      // @ts-expect-error  no offer comes to a customer
+      if (message.type === "offer") nothing();
+      // @ts-expect-error  a request has no such member
+      if (message.type === "request_update") message.request.state;
+    },
+    // @ts-expect-error  nobody calls this
+    ofer: nothing,
   },
-});
+);
+// @ts-expect-error  an outcome is waited for
+mechanic.accept("o1").outcome;
+// @ts-expect-error  a customer takes no offers
+customer.accept("o1");
 
 // @ts-expect-error  the body has no such member
 makeCheckout({ plan: "p", routing_type: "broadcast", mechanic_id: "m1" }, "key");

@@ -104,7 +104,7 @@ test("a welcome shows the offers that are open, and lets those go that are not",
   const welcome = received(aMechanicWelcome({ offers: [BROADCAST, fresh], on_duty: true }), 5_000);
   const state = after([welcome], before);
   assert.deepEqual(Object.keys(state.offers).sort(), ["o2", "o3", "o4"]);
-  assert.equal(state.offers["o2"]?.pending, null, "an answer on its way got lost with the old connection");
+  assert.equal(state.offers["o2"]?.pending, "accept", "what is not named may be ours by now: the outcome tells");
   assert.equal(state.offers["o2"]?.deadline_ms, 61_000, "it is the same offer, with the deadline that was heard first");
   assert.equal(state.offers["o3"]?.ended, "expired", "it may finish saying goodbye");
   assert.deepEqual([state.on_duty, state.duty_wanted, state.requests], [true, null, {}]);
@@ -181,4 +181,23 @@ test("the switch shows what was wished for until the server has answered, also w
   assert.deepEqual([done.on_duty, done.duty_wanted], [false, null]);
   const refused = after([received({ type: "error", code: "unavailable", message: "Try again." })], wished);
   assert.deepEqual([refused.on_duty, refused.duty_wanted], [true, null]);
+});
+
+test("a poll brings what a welcome would, but nothing of duty", () => {
+  const before = after([{ type: "offer_answered", offer_id: "o2", answer: "accept" }], offered(anOffer(), BROADCAST));
+  const fresh = anOffer({ offer_id: "o4" });
+  const session = aRequest({ id: "r5", status: "in_progress" });
+  const over = aRequest({ id: "r6", status: "completed" });
+  const poll = received({ type: "polled", offers: [fresh], requests: [session, over], statuses: [] }, 5_000);
+  const state = after([poll], { ...before, on_duty: true });
+  assert.deepEqual(Object.keys(state.offers).sort(), ["o2", "o4"], "what is being answered may be ours by now");
+  assert.equal(state.offers["o4"]?.deadline_ms, 65_000);
+  assert.deepEqual([state.requests["r5"]?.status, state.requests["r6"]?.status], ["in_progress", "completed"]);
+  assert.deepEqual([state.followed, state.on_duty], [{ r5: true }, true]);
+});
+
+test("an open request that a poll does not name is to be looked after, as with a welcome", () => {
+  const before = after([received({ type: "request_update", request: aRequest() })]);
+  const state = after([received({ type: "polled", offers: [], requests: [], statuses: [] })], before);
+  assert.equal(state.requests["r1"]?.unsure, true);
 });

@@ -5,6 +5,7 @@ import { initialState, reduce } from "../../http_api/pages/browser/store.js";
 /**
  * @import {FavoriteView, MechanicWelcome, CustomerWelcome, OfferView, PlanView, RequestView, StatusView,
  *   ToCustomer, ToMechanic} from "../../http_api/pages/browser/wire.js"
+ * @import {Polled} from "../../clients/javascript/client.js"
  * @import {Message, State} from "../../http_api/pages/browser/store.js"
  */
 
@@ -147,7 +148,7 @@ export const aMechanicWelcome = (is = {}) => ({
 
 /**
  * A message off the socket.
- * @param {ToCustomer | ToMechanic} message
+ * @param {ToCustomer | ToMechanic | Polled} message
  * @param {number} [received_ms]
  */
 export const received = (message, received_ms = 1_000) => ({ ...message, received_ms });

@@ -3,18 +3,16 @@
 One file:  .venv/bin/deno test --no-check --allow-net=127.0.0.1 tests/pages/store.test.js
 """
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
-from deno import find_deno_bin
 
-from http_api.pages.serving import BROWSER
+from http_api.pages.serving import BROWSER, CLIENT
+from tests.deno_program import AS_IT_STANDS, LOCAL, deno_environment
+from tests.deno_program import deno as command_of
 
 HERE = Path(__file__).parent
-LOCAL = ["--quiet", "--no-lock", "--no-remote", "--no-npm"]
-"""Nothing is fetched, and nothing is written beside the files."""
 
 
 @pytest.fixture
@@ -27,18 +25,11 @@ class Deno:
     """The program, with what it has compiled kept for the next time."""
 
     def __init__(self, cache: Path) -> None:
-        self._variables = {
-            **os.environ,
-            "DENO_DIR": str(cache),
-            "DENO_NO_UPDATE_CHECK": "1",
-            "NO_COLOR": "1",
-            "TZ": "UTC",
-        }
+        self._variables = deno_environment(cache)
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [find_deno_bin(), *map(str, arguments)]
         return subprocess.run(
-            command,
+            command_of(*arguments),
             env=self._variables,
             capture_output=True,
             text=True,
@@ -50,14 +41,16 @@ class Deno:
 
 def test_the_types_of_the_pages_and_of_their_tests_hold(deno: Deno) -> None:
     # The tests hold deliberate mistakes: that a check finds nothing says little unless it would find something.
-    files = [*sorted(BROWSER.glob("*.js")), *sorted(HERE.glob("*.js"))]
+    files = [
+        file for folder in (CLIENT, BROWSER, HERE, HERE.parent / "acceptance") for file in sorted(folder.glob("*.js"))
+    ]
     checked = deno("check", *LOCAL, "--config", BROWSER / "jsconfig.json", *files)
     assert checked.returncode == 0, checked.stderr
 
 
 @pytest.mark.parametrize("file", sorted(HERE.glob("*.test.js")), ids=lambda file: file.name)
 def test_the_pages_keep_their_promises(deno: Deno, file: Path) -> None:
-    ran = deno("test", *LOCAL, "--no-config", "--no-check", "--allow-net=127.0.0.1", file)
+    ran = deno("test", *AS_IT_STANDS, file)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "| 0 passed" not in ran.stdout
 
@@ -68,6 +61,6 @@ def test_what_is_thrown_outside_of_a_test_fails_as_well(deno: Deno, tmp_path: Pa
     file.write_text(
         f'import {{ test }} from "{harness}";\ntest("the only one", () => {{}});\nthrow new Error("never read");\n'
     )
-    ran = deno("test", *LOCAL, "--no-config", "--no-check", file)
+    ran = deno("test", *AS_IT_STANDS, file)
     assert ran.returncode == 1, ran.stdout
     assert "never read" in ran.stdout + ran.stderr

@@ -55,6 +55,7 @@ def check_by(program: str, *arguments: str, within_s: float) -> None:
         "docs/settings.md",
         "docs/checkout.md",
         "docs/benchmarks.md",
+        "clients/javascript/README.md",
         "GLOSSARY.md",
         "CHANGELOG.md",
     ],

@@ -1,40 +1,21 @@
-/** REST, with the session cookie. Every failure becomes one typed error that a person can be shown. */
+/** What the pages ask by REST, with the session cookie. Every failure is an `ApiError`, which a person can be shown. */
 
-import { hearServerTime } from "./clock.js";
+import { PitlaneError as ApiError, Rest } from "../../../clients/javascript/pitlane.js";
+import { serverClock } from "./clock.js";
 
 /**
- * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FieldError, FreeCheckout,
- *   LoginBody, Plans, Problem, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
+ * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FreeCheckout,
+ *   LoginBody, Plans, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
  *   StripeCheckout} from "./wire.js"
  */
 
-const TIMEOUT_MS = 10_000;
 /** Making a checkout waits for Stripe, which may retry. */
 const CHECKOUT_TIMEOUT_MS = 25_000;
 
-/**
- * A call that did not succeed. `code` is the server's stable word, or one of ours: `network`, `timeout`, `unreadable`.
- */
-export class ApiError extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message  fit to be shown
-   * @param {{status?: number, retry_after_s?: number | null, errors?: FieldError[]}} [more]  status 0: no answer
-   */
-  constructor(code, message, { status = 0, retry_after_s = null, errors = [] } = {}) {
-    super(message);
-    this.name = "ApiError";
-    this.code = code;
-    this.status = status;
-    this.retry_after_s = retry_after_s;
-    this.errors = errors;
-  }
+const rest = new Rest({ clock: serverClock });
+const call = rest.call.bind(rest);
 
-  /** True when the same call may simply be made again: nobody knows, or nothing has been decided. */
-  get mayRetry() {
-    return this.status === 0 || this.status === 429 || this.status >= 500;
-  }
-}
+export { ApiError };
 
 /**
  * The message of anything thrown, for showing next to what was tried.
@@ -46,77 +27,6 @@ export function messageOf(error) {
   // Ours to fix, so leave the trace in the console as well as a sentence on the page.
   console.error(error);
   return "Something went wrong on this page. Please reload it.";
-}
-
-/**
- * @param {string} method
- * @param {string} path
- * @param {{body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, timeout_ms?: number}} [options]
- * @returns {Promise<any>}  null for 204
- * @throws {ApiError}
- */
-async function call(method, path, { body, headers = {}, signal, timeout_ms = TIMEOUT_MS } = {}) {
-  const timeout = AbortSignal.timeout(timeout_ms);
-  /** @type {Response} */
-  let response;
-  /** @type {string} */
-  let text;
-  try {
-    response = await fetch(path, {
-      method,
-      credentials: "same-origin",
-      cache: "no-store",
-      headers: {
-        accept: "application/json",
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...headers,
-      },
-      body: body === undefined ? null : JSON.stringify(body),
-      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-    });
-    text = await response.text();
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    if (timeout.aborted) throw new ApiError("timeout", "The server is taking too long to answer. Please try again.");
-    throw new ApiError("network", "We cannot reach the server. Check your connection and try again.");
-  }
-  hearServerTime(response.headers.get("date"));
-  if (!response.ok) throw refusal(response, text);
-  const data = parsed(text);
-  if (data === undefined) throw new ApiError("unreadable", "The server's answer could not be read. Please try again.");
-  return data;
-}
-
-/**
- * @param {string} text
- * @returns {any}  null for an empty text, undefined for one that is not JSON
- */
-function parsed(text) {
-  if (text === "") return null;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/**
- * @param {Response} response
- * @param {string} text
- */
-function refusal({ status, headers }, text) {
-  // Anything else is not our server's: a proxy's page.
-  const is_ours = headers.get("content-type")?.startsWith("application/problem+json");
-  /** @type {Problem | undefined} */
-  const problem = is_ours ? parsed(text) : undefined;
-  const unexplained =
-    status >= 500 ? "The server has a problem just now. Please try again." : `The server refused this (${status}).`;
-  const retry_after_s = Number.parseInt(headers.get("retry-after") ?? "", 10);
-  return new ApiError(problem?.code ?? `http_${status}`, problem?.detail ?? unexplained, {
-    status,
-    retry_after_s: Number.isFinite(retry_after_s) ? retry_after_s : null,
-    errors: problem?.errors ?? [],
-  });
 }
 
 const encoded = encodeURIComponent;

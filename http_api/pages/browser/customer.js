@@ -3,6 +3,7 @@
  * the state, carries out what they ask for, and gives every element its part of the state after each change.
  */
 
+import { CustomerClient } from "../../../clients/javascript/pitlane.js";
 import * as api from "./api.js";
 import { handleSignIn, loadConfig, recognise, signOut } from "./account.js";
 import { announce, tell } from "./announcer.js";
@@ -10,6 +11,7 @@ import { AvailabilityModal } from "./availability-modal.js";
 import { bookingMemory } from "./booking.js";
 import { createCheckout } from "./checkout.js";
 import { CheckoutReturn } from "./checkout-return.js";
+import { serverClock } from "./clock.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
 import { bringIntoView, found } from "./elements.js";
 import { FavoriteList } from "./favorite-list.js";
@@ -22,10 +24,8 @@ import { TrackerList } from "./request-tracker.js";
 import { SessionLauncher } from "./session-launcher.js";
 import { keepSignedIn, resume } from "./session.js";
 import { SignIn } from "./sign-in.js";
-import { LiveSocket } from "./socket.js";
 import { createStore } from "./store.js";
 import { carryOut } from "./verbs.js";
-import { WATCH_MAX } from "./wire.js";
 import { availabilityText, customerStory, shortName } from "./words.js";
 
 /**
@@ -56,21 +56,14 @@ const page = {
   confirm: found("confirm-dialog", ConfirmDialog),
 };
 
-/** Mechanics whose status this connection already streams. @type {Set<string>} */
-const watched = new Set();
-
-const socket = new LiveSocket("/ws/customer", {
-  message(message) {
-    store.dispatch(message);
-    if (message.type === "welcome") {
-      watched.clear();
-      watchFavorites(store.state);
-    }
+const client = new CustomerClient(
+  { clock: serverClock },
+  {
+    message: (message) => store.dispatch(message),
+    state: (state) => store.dispatch({ type: "connection_changed", state }),
+    signedOut: () => void resume(client, load),
   },
-  state: (state) => store.dispatch({ type: "connection_changed", state }),
-  signedOut: () => void resume(socket, load),
-  refused: () => void load.stillSignedIn(),
-});
+);
 
 // ---- what to show -------------------------------------------------------------------------------------------------
 
@@ -189,11 +182,10 @@ function react(state, before) {
 
 /** @param {State} state */
 function meChanged(state) {
-  watched.clear();
   if (state.me?.role === "customer") {
     const booking = bookingMemory.recall(state.me.id);
     if (booking) store.dispatch({ type: "booking_restored", booking });
-    socket.start();
+    client.start();
     void load.favorites();
     void load.plans();
     void load.requests();
@@ -201,7 +193,7 @@ function meChanged(state) {
     void checkout.followReturn();
     return;
   }
-  socket.stop();
+  client.stop();
 }
 
 /**
@@ -224,14 +216,8 @@ function watchFavorites(state) {
   const wanted = new Set(
     state.favorites?.filter((favorite) => !favorite.removed).map((favorite) => favorite.provider_id),
   );
-  const added = [...wanted].filter((id) => !watched.has(id));
-  const gone = [...watched].filter((id) => !wanted.has(id));
-  for (let at = 0; at < added.length; at += WATCH_MAX) {
-    const mechanic_ids = added.slice(at, at + WATCH_MAX);
-    if (socket.send({ type: "watch", mechanic_ids })) mechanic_ids.forEach((id) => watched.add(id));
-  }
-  if (gone.length && socket.send({ type: "unwatch", mechanic_ids: gone.slice(0, WATCH_MAX) }))
-    gone.slice(0, WATCH_MAX).forEach((id) => watched.delete(id));
+  client.unwatch([...client.watched].filter((id) => !wanted.has(id)));
+  client.watch(wanted);
 }
 
 // ---- the flow -----------------------------------------------------------------------------------------------------

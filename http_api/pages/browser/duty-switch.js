@@ -3,8 +3,13 @@
 import { Part, h, setAttribute, setText } from "./elements.js";
 
 /**
- * @import {ConnectionState} from "./socket.js"
+ * @import {ConnectionState} from "../../../clients/javascript/connection.js"
  */
+
+const POLLING = /** @type {const} */ ([
+  "No live connection",
+  "Offers still come here, every few seconds. Customers see you as offline until your network lets a live connection through.",
+]);
 
 /** @fires set-duty  boolean */
 export class DutySwitch extends Part {
@@ -62,7 +67,7 @@ export class DutySwitch extends Part {
     setAttribute(this.#switch, "aria-checked", String(duty_wanted ?? this.#on));
     setAttribute(this.#switch, "aria-disabled", !live || on_duty === null || duty_wanted !== null ? "true" : null);
     setAttribute(this.#switch, "aria-busy", duty_wanted !== null ? "true" : null);
-    const [title, text] = words({ live, on_duty, in_session });
+    const [title, text] = connection === "polling" ? POLLING : words({ live, on_duty, in_session });
     setText(this.#title, title);
     setText(this.#text, text);
   }

@@ -3,6 +3,7 @@
  * the elements ask for.
  */
 
+import { MechanicClient } from "../../../clients/javascript/pitlane.js";
 import * as api from "./api.js";
 import { handleSignIn, loadConfig, recognise, signOut } from "./account.js";
 import { ActiveRequest } from "./active-request.js";
@@ -10,11 +11,12 @@ import { keepAlertSettings, readAlertSettings } from "./alert-settings.js";
 import { AlertSwitches } from "./alert-switches.js";
 import { Alerts } from "./alerts.js";
 import { announce, tell } from "./announcer.js";
+import { serverClock } from "./clock.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
 import { DutySwitch } from "./duty-switch.js";
 import { found, setText } from "./elements.js";
 import { createLoader } from "./loading.js";
-import { ANSWER_TIMEOUT_MS, createAnswers } from "./offer-answers.js";
+import { createAnswers } from "./offer-answers.js";
 import { OfferList } from "./offer-list.js";
 import { byUrgency } from "./offer-order.js";
 import { PageHeader } from "./page-header.js";
@@ -23,7 +25,6 @@ import { assignedTo, isOpen, newestFirst } from "./requests.js";
 import { tellSeen } from "./seen-offers.js";
 import { keepSignedIn, resume } from "./session.js";
 import { SignIn } from "./sign-in.js";
-import { LiveSocket } from "./socket.js";
 import { keepFocus, keepSteady } from "./steady.js";
 import { createStore } from "./store.js";
 import { TabBar, offerOf, screenOf } from "./tab-bar.js";
@@ -61,32 +62,22 @@ const page = {
 };
 const screens = /** @type {HTMLElement[]} */ ([...page.bay.querySelectorAll("[data-screen]")]);
 
-const socket = new LiveSocket("/ws/mechanic", {
-  message(message) {
-    store.dispatch(message);
-    // Every time, also for an offer we have: it came again because our first word did not arrive.
-    if (message.type === "offer") acknowledge(message.offer.offer_id);
-    if (message.type === "welcome") message.offers.forEach((offer) => acknowledge(offer.offer_id));
-    tellSeenAgain();
-  },
-  state: (state) => store.dispatch({ type: "connection_changed", state }),
-  signedOut: () => void resume(socket, load),
-  refused: () => void load.stillSignedIn(),
-});
-
-/** @param {string} offer_id */
-const acknowledge = (offer_id) => socket.send({ type: "offer_ack", offer_id });
-const tellSeenAgain = tellSeen(page.offers.cards, (offer_id) => socket.send({ type: "offer_ack", offer_id, seen: true }));
-
-const alerts = new Alerts(readAlertSettings());
-const answers = createAnswers(
-  store,
-  (answer) => socket.send(answer),
-  () => {
-    const now = situation(store.state);
-    return { accept: acceptReason(now), decline: acceptReason({ ...now, in_session: false }) };
+/** It acknowledges each offer by itself, and remembers what was seen until that can be said. */
+const client = new MechanicClient(
+  { clock: serverClock },
+  {
+    message: (message) => store.dispatch(message),
+    state: (state) => store.dispatch({ type: "connection_changed", state }),
+    signedOut: () => void resume(client, load),
   },
 );
+tellSeen(page.offers.cards, (offer_id) => client.seen(offer_id));
+
+const alerts = new Alerts(readAlertSettings());
+const answers = createAnswers(store, client, () => {
+  const now = situation(store.state);
+  return { accept: acceptReason(now), decline: acceptReason({ ...now, in_session: false }) };
+});
 
 // ---- what to show -------------------------------------------------------------------------------------------------
 
@@ -151,8 +142,14 @@ function render(state) {
 
 /** @param {State} state */
 const activeRequest = (state) => assignedTo(state.me?.id, state.requests);
-/** @param {State} state */
-const situation = (state) => ({ live: state.connection === "live", in_session: activeRequest(state) !== null });
+/**
+ * Where no socket gets through, offers come and answers go by REST.
+ * @param {State} state
+ */
+const situation = (state) => ({
+  live: state.connection === "live" || state.connection === "polling",
+  in_session: activeRequest(state) !== null,
+});
 
 /** Where to read on when what had the focus is gone, and nothing nearer took it. */
 const placeFor = () => (page.bay.hidden || store.state.screen !== "offers" ? page.main : page.offers.heading);
@@ -215,10 +212,10 @@ function leaveSoon({ offer_id, customer_name }, why) {
 /** @param {State} state */
 function meChanged(state) {
   if (state.me?.role !== "mechanic") {
-    socket.stop();
+    client.stop();
     return;
   }
-  socket.start();
+  client.start();
   void load.plans();
   void load.requests();
 }
@@ -236,14 +233,12 @@ function follow() {
 // ---- actions ------------------------------------------------------------------------------------------------------
 
 /** @param {boolean} on_duty */
-function setDuty(on_duty) {
-  if (!socket.send({ type: "set_availability", on_duty })) return;
+async function setDuty(on_duty) {
   store.dispatch({ type: "duty_wanted", on_duty });
-  setTimeout(() => {
-    if (store.state.duty_wanted === null) return;
-    store.dispatch({ type: "duty_wanted", on_duty: null });
-    tell("The server has not answered yet. Please try again.");
-  }, ANSWER_TIMEOUT_MS);
+  // What the server says of it, the store has heard by then.
+  if ((await client.setDuty(on_duty)) || store.state.duty_wanted === null) return;
+  store.dispatch({ type: "duty_wanted", on_duty: null });
+  tell("The server has not answered yet. Please try again.");
 }
 
 /**

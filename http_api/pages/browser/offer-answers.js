@@ -4,27 +4,20 @@ import { declineInPassing } from "./api.js";
 import { announce, tell } from "./announcer.js";
 
 /**
+ * @import {MechanicClient} from "../../../clients/javascript/pitlane.js"
  * @import {Store} from "./store.js"
  * @import {TrackedOffer} from "./requests.js"
  */
 
-/** How long an answer to an offer may take before the mechanic may try again. */
-export const ANSWER_TIMEOUT_MS = 8_000;
 /** How long a decline can be taken back before the server is told. */
 const UNDO_MS = 5_000;
 
 /**
- * @typedef {{type: "accept", offer_id: string} | {type: "decline", offer_id: string, reason?: string}} Answer
- */
-
-/**
  * @param {Store} store
- * @param {(answer: Answer) => boolean} send  false: there is no connection
+ * @param {MechanicClient} client  it brings an answer home, over the socket or by REST
  * @param {() => {accept: string, decline: string}} refusals  why an answer cannot be given now; empty if it can
  */
-export function createAnswers(store, send, refusals) {
-  /** One per offer: a second try must not be cut short by the first one's timer. @type {Map<string, ReturnType<typeof setTimeout>>} */
-  const unanswered = new Map();
+export function createAnswers(store, client, refusals) {
   /** Declines that may still be taken back. @type {Map<string, ReturnType<typeof setTimeout>>} */
   const undoable = new Map();
 
@@ -39,20 +32,14 @@ export function createAnswers(store, send, refusals) {
 
   /**
    * @param {string} offer_id
-   * @param {"accept" | "decline"} answer  that has just been sent
+   * @param {"accept" | "decline"} answer
+   * @param {string | null} [reason]
    */
-  function awaitAnswer(offer_id, answer) {
+  async function give(offer_id, answer, reason = null) {
     store.dispatch({ type: "offer_answered", offer_id, answer });
-    clearTimeout(unanswered.get(offer_id));
-    const giveUp = () => {
-      unanswered.delete(offer_id);
-      store.dispatch({
-        type: "offer_unanswered",
-        offer_id,
-        problem: "No answer from the server yet. Please try again.",
-      });
-    };
-    unanswered.set(offer_id, setTimeout(giveUp, ANSWER_TIMEOUT_MS));
+    const said = await (answer === "accept" ? client.accept(offer_id) : client.decline(offer_id, reason));
+    // Of every other outcome the client's messages have told the store.
+    if (said.outcome === "unknown") store.dispatch({ type: "offer_unanswered", offer_id, problem: said.message });
   }
 
   /** @param {string} offer_id */
@@ -66,16 +53,7 @@ export function createAnswers(store, send, refusals) {
     takeOffTheClock(offer_id);
     const { declining } = answerable(offer_id) ?? {};
     if (!declining) return;
-    const because = declining.reason ? { reason: declining.reason } : {};
-    if (send({ type: "decline", offer_id, ...because })) {
-      awaitAnswer(offer_id, "decline");
-      return;
-    }
-    store.dispatch({
-      type: "offer_unanswered",
-      offer_id,
-      problem: "There was no connection, so this is not declined yet. Please try again.",
-    });
+    void give(offer_id, "decline", declining.reason);
   }
 
   return {
@@ -84,7 +62,7 @@ export function createAnswers(store, send, refusals) {
       if (!answerable(offer_id)) return;
       const { accept: refusal } = refusals();
       if (refusal) tell(refusal);
-      else if (send({ type: "accept", offer_id })) awaitAnswer(offer_id, "accept");
+      else void give(offer_id, "accept");
     },
 
     /**
@@ -121,7 +99,8 @@ export function createAnswers(store, send, refusals) {
         const { declining } = answerable(offer_id) ?? {};
         if (!declining) continue;
         declineInPassing(offer_id, declining.reason);
-        awaitAnswer(offer_id, "decline");
+        // Also in the usual way, which is safe to repeat: the page may stay, and then wants to know what came of it.
+        void give(offer_id, "decline", declining.reason);
       }
     },
   };

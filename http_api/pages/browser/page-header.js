@@ -4,7 +4,7 @@ import { Part, glyph, h, setAttribute, setText } from "./elements.js";
 
 /**
  * @import {AccountView} from "./wire.js"
- * @import {ConnectionState} from "./socket.js"
+ * @import {ConnectionState} from "../../../clients/javascript/connection.js"
  */
 
 /** @type {Record<ConnectionState, string>} */
@@ -13,8 +13,12 @@ const CONNECTION = {
   live: "Live",
   reconnecting: "Reconnecting…",
   offline: "Offline",
+  polling: "Every few seconds",
   closed: "Not connected",
 };
+
+/** Quietly, for whoever wonders: everything works, a little later. */
+const POLLING = "Your network lets no live connection through, so this page asks for news every few seconds.";
 
 /** @fires sign-out */
 export class PageHeader extends Part {
@@ -22,7 +26,7 @@ export class PageHeader extends Part {
   #state = h("span", { class: "connection-text" });
   #connection = h(
     "span",
-    { class: "connection", "data-testid": "connection-state", title: "Connection to Pitlane" },
+    { class: "connection", "data-testid": "connection-state" },
     h("span", { class: "dot", "aria-hidden": "true" }),
     this.#state,
   );
@@ -48,6 +52,7 @@ export class PageHeader extends Part {
     this.#stale.classList.toggle("shown", !!me && (connection === "reconnecting" || connection === "offline"));
     setText(this.#name, me?.name ?? "");
     setText(this.#state, CONNECTION[connection]);
+    setAttribute(this.#connection, "title", connection === "polling" ? POLLING : "Connection to Pitlane");
     setAttribute(this.#connection, "data-state", connection);
   }
 }

@@ -5,8 +5,7 @@ const SHARE_SEEN = 0.6;
 
 /**
  * @param {Element} list  its children are cards with `data-offer-id`
- * @param {(offer_id: string) => boolean} tell  false: could not be sent; it is tried again
- * @returns {() => void}  try again what could not be sent
+ * @param {(offer_id: string) => void} tell
  */
 export function tellSeen(list, tell) {
   /** @type {Set<Element>} */
@@ -18,7 +17,9 @@ export function tellSeen(list, tell) {
     if (document.visibilityState !== "visible") return;
     for (const card of visible) {
       const offer_id = card.getAttribute("data-offer-id") ?? "";
-      if (offer_id && !told.has(offer_id) && !card.hasAttribute("data-ended") && tell(offer_id)) told.add(offer_id);
+      if (!offer_id || told.has(offer_id) || card.hasAttribute("data-ended")) continue;
+      told.add(offer_id);
+      tell(offer_id);
     }
   }
 
@@ -37,5 +38,4 @@ export function tellSeen(list, tell) {
     }
   }).observe(list, { childList: true });
   document.addEventListener("visibilitychange", look);
-  return look;
 }

@@ -11,11 +11,12 @@ import { sessionOf } from "./session.js";
 import { takesPlan } from "./words.js";
 
 /**
- * @import {AccountView, CustomerWelcome, ErrorMessage, FavoriteView, MechanicWelcome, Person, PlanView, PublicConfig,
+ * @import {Polled} from "../../../clients/javascript/client.js"
+ * @import {ConnectionState, Received} from "../../../clients/javascript/connection.js"
+ * @import {AccountView, CustomerWelcome, ErrorMessage, FavoriteView, MechanicWelcome, OfferView, Person, PlanView, PublicConfig,
  *   RequestView, RoutingType, StatusView, ToCustomer, ToMechanic, WithdrawReason} from "./wire.js"
  * @import {AlertSettings} from "./alert-settings.js"
  * @import {Ended, Session} from "./session.js"
- * @import {ConnectionState, Received} from "./socket.js"
  * @import {Screen} from "./tab-bar.js"
  * @import {TrackedOffer, TrackedRequest} from "./requests.js"
  */
@@ -103,7 +104,7 @@ import { takesPlan } from "./words.js";
  *   | {type: "offer_left", offer_id: string}} LocalMessage
  */
 
-/** @typedef {Received<ToCustomer | ToMechanic> | LocalMessage} Message */
+/** @typedef {Received<ToCustomer | ToMechanic | Polled> | LocalMessage} Message */
 
 /** @type {Readonly<State>} */
 export const initialState = {
@@ -163,6 +164,8 @@ export function reduce(state, message) {
 
     case "welcome":
       return "mechanic_id" in message ? withMechanicWelcome(state, message) : withCustomerWelcome(state, message);
+    case "polled":
+      return withPoll(state, message);
     case "request_update":
       return withFollowedIfOpen(state, message.request, message.received_ms);
     case "status":
@@ -341,21 +344,47 @@ function withCustomerWelcome(state, { requests, received_ms }) {
  * @returns {State}
  */
 function withMechanicWelcome(state, { on_duty, offers, request, received_ms }) {
-  // The snapshot says which offers are open; cards that are only still saying goodbye may finish doing so.
-  const open = new Set(offers.map((offer) => offer.offer_id));
-  const kept = Object.fromEntries(
-    Object.entries(state.offers)
-      .filter(([offer_id, offer]) => open.has(offer_id) || offer.ended)
-      .map(([offer_id, offer]) => [offer_id, { ...offer, pending: null }]),
-  );
   const next = {
     ...state,
     on_duty,
     duty_wanted: null,
-    offers: offers.reduce((all, offer) => withOffer(all, offer, received_ms), /** @type {State["offers"]} */ (kept)),
+    offers: withOpenOffers(state.offers, offers, received_ms),
     requests: withSnapshot(state.requests, request ? [request] : [], received_ms),
   };
   return request ? withFollowed(next, request.id) : next;
+}
+
+/**
+ * A snapshot says which offers are open. What is being answered stays until its outcome is known, and cards that are only
+ * still saying goodbye may finish doing so.
+ * @param {State["offers"]} known
+ * @param {OfferView[]} offers
+ * @param {number} received_ms
+ */
+function withOpenOffers(known, offers, received_ms) {
+  const open = new Set(offers.map((offer) => offer.offer_id));
+  /** @type {State["offers"]} */
+  const kept = Object.fromEntries(
+    Object.entries(known).filter(([offer_id, offer]) => open.has(offer_id) || offer.pending || offer.ended),
+  );
+  return offers.reduce((all, offer) => withOffer(all, offer, received_ms), kept);
+}
+
+/**
+ * What REST says in place of a socket. Nothing of it is about duty, which is known from before.
+ * @param {State} state
+ * @param {Received<Polled>} poll
+ * @returns {State}
+ */
+function withPoll(state, { requests, offers, statuses, received_ms }) {
+  const open = requests.filter(isOpen);
+  const known = requests.reduce((next, request) => withFollowedIfOpen(next, request, received_ms), state);
+  const next = {
+    ...known,
+    offers: withOpenOffers(known.offers, offers, received_ms),
+    requests: withSnapshot(known.requests, open, received_ms),
+  };
+  return statuses.reduce((all, status) => withModalKnown(withStatus(all, status), status.mechanic_id), next);
 }
 
 /**

@@ -425,7 +425,8 @@ export function acceptReason({ live, in_session }) {
  * @param {number} now.offers  how many are open
  */
 export function situationText({ live, on_duty, customer_name, offers }) {
-  if (on_duty === null) return "Connecting…";
+  // Only a socket says whether they are on duty; offers come by polling, too.
+  if (on_duty === null) return live ? "Offers come every few seconds" : "Connecting…";
   if (!live) return "No connection: offers cannot reach you here";
   const rest = offers === 0 ? "" : offers === 1 ? " · 1 offer" : ` · ${offers} offers`;
   if (customer_name !== null) return `In a session with ${customer_name}${rest}`;
