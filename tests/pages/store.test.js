@@ -181,6 +181,18 @@ test("a plan that the chosen favorite does not take gives way to the nearest tha
   assert.equal(after([{ type: "plan_chosen", plan: "expert_video" }], cleared).booking.plan, "expert_video");
 });
 
+test("nobody is moved to a dearer plan while there is another", () => {
+  const state = after([
+    { type: "plans_loaded", plans: [{ ...FREE, eligible: true }, QUICK, aPlan()] },
+    { type: "booking_chosen", routing_type: "priority_broadcast", favorite: MIKE },
+    { type: "plan_chosen", plan: "quick_chat" },
+  ]);
+  const looks = aStatus({ session_types: ["diagnostic", "video"] });
+  assert.equal(after([{ type: "status_fetched", status: looks }], state).booking.plan, "free_diagnostic");
+  const calls = aStatus({ session_types: ["video"] });
+  assert.equal(after([{ type: "status_fetched", status: calls }], state).booking.plan, "expert_video");
+});
+
 test("a favorite who switches the chosen plan's kind off while it is being looked at takes it from the choice", () => {
   const looking = after([
     { type: "plans_loaded", plans: [QUICK, aPlan()] },

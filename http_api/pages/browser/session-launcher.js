@@ -183,8 +183,8 @@ export class SessionLauncher extends Part {
     );
 
     const plan = plans?.find((one) => one.id === chosen);
-    const nothing = plans && name ? `${name} takes none of these sessions now. Clear the choice to book any mechanic.` : "\u00a0";
-    setText(this.#summary, plan ? summaryText(plan) : nothing);
+    const nothing = name ? `${name} takes none of these sessions now. Clear the choice to book any mechanic.` : "";
+    setText(this.#summary, plan ? summaryText(plan) : (plans && nothing) || "\u00a0");
     this.#checkout.disabled = !plan;
     // Not `disabled` while it works: that would throw the keyboard's focus away. The page ignores further clicks.
     setAttribute(this.#checkout, "aria-disabled", busy ? "true" : null);

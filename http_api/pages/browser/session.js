@@ -14,7 +14,10 @@ import { serverNow } from "./clock.js";
  * @import {Loader} from "./loading.js"
  */
 
-/** When a session ends, and from when on it is worth renewing; the server's time. @typedef {{expires_ms: number, renew_ms: number}} Session */
+/**
+ * When a session ends, and from when on it is worth renewing; the server's time.
+ * @typedef {{expires_ms: number, renew_ms: number}} Session
+ */
 /** Why somebody has to sign in again. @typedef {"expired" | "elsewhere"} Ended */
 
 const STORAGE_KEY = "pitlane.session";

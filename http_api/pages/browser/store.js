@@ -149,7 +149,8 @@ export function reduce(state, message) {
     case "session_renewed":
       return state.me ? { ...state, session: message.session } : state;
     case "signed_out":
-      // Nothing of one account may be seen by the next; what is public, and what is this device's, stays. What was told first is why.
+      // Nothing of one account may be seen by the next; what is public, and what is this device's, stays. Why it ended is what
+      // was told first.
       return {
         ...initialState,
         me: null,
@@ -471,18 +472,22 @@ function withValidPlan(state) {
   const { favorite, plan: chosen } = state.booking;
   const status = favorite ? state.statuses[favorite.id] : undefined;
   const possible = state.plans.filter((plan) => plan.eligible && takesPlan(status, plan));
-  const wanted = [chosen, DEFAULT_PLAN].find((id) => possible.some((plan) => plan.id === id));
-  const plan = wanted ?? nearest(possible, state.plans.find(({ id }) => id === (chosen ?? DEFAULT_PLAN)))?.id ?? null;
+  // What could be had, were it not for the favourite, is what is wanted; of what cannot be had at all nobody knows why it was.
+  const wanted =
+    state.plans.find(({ id, eligible }) => id === chosen && eligible) ??
+    state.plans.find(({ id }) => id === DEFAULT_PLAN);
+  const plan = nearest(possible, wanted)?.id ?? null;
   return plan === chosen ? state : { ...state, booking: { ...state.booking, plan } };
 }
 
 /**
- * What costs most of what is not dearer than what was wanted: nobody is to pay more than they chose to without noticing.
+ * The plan itself, else what costs most of what is not dearer: nobody is to pay more than they chose to without noticing.
  * @param {readonly PlanView[]} plans
  * @param {PlanView | undefined} wanted  undefined: no plan that there is
  */
 function nearest(plans, wanted) {
   if (!wanted) return plans[0];
+  if (plans.includes(wanted)) return wanted;
   const by_price = [...plans].sort((a, b) => a.price_cents - b.price_cents);
   return by_price.findLast((plan) => plan.price_cents <= wanted.price_cents) ?? by_price[0];
 }
