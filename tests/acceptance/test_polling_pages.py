@@ -47,6 +47,8 @@ async def test_where_sockets_are_blocked_a_session_is_offered_accepted_and_follo
                 for page in (customer, mechanic):
                     word = page.part("connection-state", state="polling")
                     await expect(word).to_have_text("Every few seconds", timeout=POLLED_MS)
+                await expect(mechanic.page.locator("#situation")).to_have_text("Offers come every few seconds")
+                await expect(mechanic.page.locator("duty-switch")).to_contain_text("Customers see you as offline")
                 wanted = {"plan": "quick_chat", "routing_type": "priority_broadcast", "preferred_mechanic_id": john}
                 checkout = await rest.ok("POST", "/api/checkout", json=wanted, status=201)
                 await pay(checkout["url"])
