@@ -203,6 +203,7 @@ async def node(
             dispatch=parts.dispatch,
             reader=parts.reader,
             handshakes=Handshakes(clock, tokens, tickets, doors),
+            pages=parts.pages,
             resend_interval_ms=settings.dispatch().resend_interval_ms,
         )
         server = Server(create_app(services, hub, mounts=mounts), hub, doors)

@@ -11,10 +11,12 @@ from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
 from dispatch.outbox import Outbox
 from dispatch.preferences import Preferences
+from dispatch.push.pages import OpenPages
 from dispatch.push.planner import Planner
-from dispatch.push.road import PushRoad, TrustedHosts
+from dispatch.push.road import TrustedHosts
 from dispatch.push.sender import Sender
 from dispatch.push.subscriptions import Subscriptions
+from dispatch.push.updates import Updates
 from dispatch.push.vapid import Vapid
 from dispatch.reading.ops import OpsReader
 from dispatch.reading.reader import Reader
@@ -59,12 +61,15 @@ class DispatchParts:
         planner = Planner(
             database=database, clock=clock, presence=presence, broadcast_push_max=settings.broadcast_push_max
         )
+        self.pages = OpenPages(link, bus)
+        Updates(database=database, clock=clock, pages=self.pages, outbox=self.outbox)
         sender = Sender(
             database=database,
             clock=clock,
             planner=planner,
             subscriptions=self.subscriptions,
-            road=PushRoad(trusted),
+            pages=self.pages,
+            trusted=trusted,
             vapid=self.vapid,
         )
         self.deadlines = Deadlines(link, clock, settings)

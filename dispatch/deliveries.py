@@ -81,7 +81,14 @@ class StandingChanged(Struct, tag="facts"):
     """The kinds of session that they do not take; ``None`` from a node of a version that does not say."""
 
 
-Delivery = FrameToCustomer | FrameToMechanic | OfferTo | Withdraw | StandingChanged
+class PageWanted(Struct, tag="page_wanted"):
+    """Does this customer have a page open? A node on which one is heard answers; see ``dispatch.push.pages``."""
+
+    account_id: str
+    question: str
+
+
+Delivery = FrameToCustomer | FrameToMechanic | OfferTo | Withdraw | StandingChanged | PageWanted
 
 encode = json.Encoder().encode
 decode = json.Decoder(Delivery).decode

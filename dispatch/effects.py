@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dispatch.notices import (
+    CustomerToWake,
     FactsChanged,
     FavoriteToPrompt,
     Notice,
@@ -151,6 +152,8 @@ class Effects:
             self._open(stored, window)
         if is_news:
             self._tell(RequestChanged(after.id, tuple(tell), Seen.of(stored, now_ms=self.now_ms)))
+            if before.customer_has_push:
+                self._tell(CustomerToWake(after.id, tuple(one.event for one in commands if isinstance(one, Record))))
         return stored
 
     def assign(self) -> Transaction[None]:

@@ -109,6 +109,14 @@ class RequestChanged(Notice, frozen=True):
         return replace(self, seen=None) if self.seen is not None and self.seen.view.favorite_prompt is True else self
 
 
+class CustomerToWake(Notice, frozen=True):
+    """Something has happened to a request whose customer has a browser that can be woken; ``events`` as in its story."""
+
+    kind: ClassVar[str] = "customer_to_wake"
+    request_id: str
+    events: tuple[str, ...]
+
+
 class FavoriteToPrompt(Notice, frozen=True):
     """The session is completed, and the mechanic not yet a favourite: the customer may want them to be."""
 

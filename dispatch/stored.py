@@ -81,6 +81,8 @@ class StoredRequest(Struct, frozen=True):
     refund_cents: int | None
     is_assigned_favorite: bool
     """Whether the assigned mechanic is among the customer's favourites."""
+    customer_has_push: bool
+    """Whether the customer has a browser that can be woken."""
     excluded: list[str]
     story: list[Line]
     """In no particular order."""

@@ -104,6 +104,9 @@ class Account(SQLModel, table=True):
     created_at_ms: int = instant()
 
 
+WANTS_BROADCASTS = text("push_broadcasts AND has_push")
+
+
 class Mechanic(SQLModel, table=True):
     """What is true of a mechanic besides being here: on duty, in a session, reachable by push, which sessions they take.
 
@@ -111,6 +114,9 @@ class Mechanic(SQLModel, table=True):
     """
 
     __tablename__ = "mechanics"
+    __table_args__ = (
+        Index("ix_mechanics_woken", "id", sqlite_where=WANTS_BROADCASTS, postgresql_where=WANTS_BROADCASTS),
+    )
 
     id: str = Field(primary_key=True, foreign_key="accounts.id")
     provider_type: ProviderType = Field(sa_type=String)
@@ -218,6 +224,10 @@ class SessionRequest(SQLModel, table=True):
     settled_at_ms: int | None = instant(default=None)
 
 
+MAY_WAKE = text("may_wake AND pushed_at_ms IS NULL AND closed_at_ms IS NULL")
+IS_BROADCAST = text("mechanic_id IS NULL AND pushed_at_ms IS NULL AND closed_at_ms IS NULL")
+
+
 class Offer(MayFail, table=True):
     """One window in which a request may be taken: by one mechanic (priority) or by any (broadcast)."""
 
@@ -230,12 +240,9 @@ class Offer(MayFail, table=True):
             sqlite_where=text("closed_at_ms IS NULL"),
             postgresql_where=text("closed_at_ms IS NULL"),
         ),
-        Index(
-            "ix_offers_unpushed",
-            "id",
-            sqlite_where=text("pushed_at_ms IS NULL AND closed_at_ms IS NULL"),
-            postgresql_where=text("pushed_at_ms IS NULL AND closed_at_ms IS NULL"),
-        ),
+        # Of what is open, only what may wake somebody: at a rush hour thousands of offers are open.
+        Index("ix_offers_wakeful", "id", sqlite_where=MAY_WAKE, postgresql_where=MAY_WAKE),
+        Index("ix_offers_unpushed_broadcasts", "id", sqlite_where=IS_BROADCAST, postgresql_where=IS_BROADCAST),
         Index(
             "ix_offers_pushed",
             "id",
@@ -262,6 +269,8 @@ class Offer(MayFail, table=True):
     """When the favourite's app first acknowledged a priority offer."""
     seen_at_ms: int | None = instant(default=None)
     """When a person could first see it there."""
+    may_wake: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """Whether a priority offer's mechanic has had a browser that can be woken, when it was opened or later."""
     pushed_at_ms: int | None = instant(default=None)
     """Since when browsers are being woken for it."""
     unpushed_at_ms: int | None = instant(default=None)

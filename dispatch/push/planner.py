@@ -4,7 +4,7 @@ Looks every second, and at once when offers are opened here. An offer is taken b
 leaves its messages; so is one that has ended, whose notifications are to be replaced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from infra.clock import Clock
 from infra.database import Database
 from infra.loops import failing_alone
 from infra.statements import Nothing, Statement, Transaction
-from models.errors import Unavailable
+from models.errors import RedisUnavailable, Unavailable
 from models.wire import OfferMade, OfferWithdrawn
 from models.words import WithdrawReason
 from presence.service import Presence
@@ -28,9 +28,12 @@ from presence.service import Presence
 SQL: Final = Path(__file__).parent / "sql"
 POLL_S: Final = 1.0
 PAUSE_S: Final = 0.2
-"""At least between two looks: at a rush hour offers are opened all the time, and each look goes through those that are open."""
+"""At least between two looks: at a rush hour offers are opened all the time, and each look goes through those that may have to be
+pushed."""
 LOOK_LEN: Final = 500
-"""Offers looked at together; of more, the rest has its turn at the next look."""
+"""Offers looked at together; of more, the rest has its turn at the next look, after a pause."""
+TIDY_S: Final = 10.0
+"""Between two looks for what was overlooked, and for what may be forgotten."""
 CANDIDATES_PER_PUSH: Final = 5
 """Mechanics looked at for each who may be woken for a broadcast: who has a socket is not woken."""
 KEEP_MS: Final = 24 * 3600 * 1000
@@ -69,6 +72,8 @@ class Found:
     ended: Sequence[Ended]
 
 
+OVERLOOKED_OFFERS = Statement(SQL / "overlooked_offers.sql", Named)
+MARK_WAKEFUL = Statement(SQL / "mark_wakeful.sql", Nothing)
 UNSEEN_OFFERS = Statement(SQL / "unseen_offers.sql", Unseen, leaves_out="push")
 UNPUSHED_BROADCASTS = Statement(SQL / "unpushed_broadcasts.sql", Unpushed)
 WAKEABLE_MECHANICS = Statement(SQL / "wakeable_mechanics.sql", Named)
@@ -109,9 +114,13 @@ class Planner:
 
     async def run(self) -> None:
         """Plan until cancelled."""
+        tidied_at_s = -TIDY_S
         while True:
             self._sooner = anyio.Event()
             try:
+                if anyio.current_time() >= tidied_at_s + TIDY_S:
+                    tidied_at_s = anyio.current_time()
+                    await self._tidy()
                 found = await self._database.query(self._look())
                 await self._wake_favorites(found.unseen)
                 await self._wake_others(found.broadcasts)
@@ -119,8 +128,16 @@ class Planner:
             except Unavailable as error:
                 self._log.warning("push_not_planned", error=str(error))
             await anyio.sleep(PAUSE_S)
-            with anyio.move_on_after(POLL_S - PAUSE_S):
-                await self._sooner.wait()
+            if not self._after_id:
+                with anyio.move_on_after(POLL_S - PAUSE_S):
+                    await self._sooner.wait()
+
+    async def _tidy(self) -> None:
+        """Find offers whose mechanics have become reachable since they were opened; forget messages that are no use any more."""
+        overlooked = await self._database.query(OVERLOOKED_OFFERS(limit=LOOK_LEN))
+        if overlooked:
+            await self._database.commit(MARK_WAKEFUL(ids=[one.id for one in overlooked]))
+        await self._database.commit(FORGET_MESSAGES(before_ms=self._clock.now_ms() - KEEP_MS, limit=FORGET_LEN))
 
     def _look(self) -> Transaction[Found]:
         now_ms = self._clock.now_ms()
@@ -132,10 +149,10 @@ class Planner:
         self._after_id = offers[-1].id if len(offers) == LOOK_LEN else ""
         if not offers:
             return
-        statuses = await self._presence.status_of({offer.mechanic_id for offer in offers})
+        online = await self._online({offer.mechanic_id for offer in offers})
         for offer in offers:
-            status = statuses.get(offer.mechanic_id)
-            is_online = status is not None and status.is_online
+            # While nobody knows, what was acknowledged and seen decides.
+            is_online = online is None or offer.mechanic_id in online
             if is_to_be_pushed(offer, is_online=is_online, now_ms=self._clock.now_ms()):
                 with failing_alone(WORK, offer_id=offer.id):
                     await self._push(offer.id, offer.request_id, [offer.mechanic_id])
@@ -145,10 +162,20 @@ class Planner:
             found = await self._database.query(
                 WAKEABLE_MECHANICS(request_id=offer.request_id, limit=self._broadcast_push_max * CANDIDATES_PER_PUSH)
             )
-            statuses = await self._presence.status_of({one.id for one in found})
-            absent = [one.id for one in found if (status := statuses.get(one.id)) is None or not status.is_online]
+            # While nobody knows, sockets do not hear of it either.
+            online = await self._online({one.id for one in found}) or frozenset()
+            absent = [one.id for one in found if one.id not in online]
             with failing_alone(WORK, offer_id=offer.id):
                 await self._push(offer.id, offer.request_id, absent[: self._broadcast_push_max])
+
+    async def _online(self, mechanic_ids: Collection[str]) -> Collection[str] | None:
+        """Return who of them has a socket, or ``None`` while Redis is away and nobody knows."""
+        try:
+            statuses = await self._presence.status_of(mechanic_ids)
+        except RedisUnavailable as error:
+            self._log.warning("presence_not_known", error=str(error))
+            return None
+        return {mechanic_id for mechanic_id, status in statuses.items() if status.is_online}
 
     async def _push(self, offer_id: str, request_id: str, account_ids: list[str]) -> None:
         now_ms = self._clock.now_ms()
@@ -192,7 +219,6 @@ class Planner:
                         due_at_ms=now_ms,
                         expires_at_ms=now_ms + WITHDRAWAL_MS,
                     )
-                    yield from FORGET_MESSAGES(before_ms=now_ms - KEEP_MS, limit=FORGET_LEN)
 
             await self._database.commit(work())
             self.has_planned.set()

@@ -6,9 +6,11 @@ followed, and of an answer only its status and ``Retry-After`` count. An operato
 (``PITLANE_PUSH_TRUSTED_HOSTS``): they may be private and speak http.
 """
 
+import math
 import socket
 import ssl
-from collections.abc import Collection, Iterable, Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,21 +19,26 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
+import anyio.to_thread
 import httpcore
 
 from models.errors import PitlaneError
 
 Address = IPv4Address | IPv6Address
 
-ANSWER_TIMEOUT_S: Final = 10.0
+ANSWER_TIMEOUT_S: Final = 5.0
 """For the whole call: the look-up, the connection and the head of the answer."""
 LOOK_UP_TIMEOUT_S: Final = 2.0
-CONNECTIONS_MAX: Final = 64
+LOOK_UPS_MAX: Final = 16
 KEPT_S: Final = 30.0
 RETRY_AFTER_MAX_S: Final = 3600
 PORTS: Final = {"https": 443, "http": 80}
 NAT64: Final = IPv6Network("64:ff9b::/96")
 """IPv4 addresses in IPv6's clothes (RFC 6052 §2.1)."""
+
+
+GIVEN_OUT: Final = IPv6Network("2000::/3")
+"""All of IPv6 that anybody can have so far (RFC 4291 §2.4, IANA); outside of it there are old kinds of private addresses."""
 
 
 class ForbiddenEndpoint(PitlaneError):
@@ -75,6 +82,9 @@ def place_of(endpoint: str) -> str:
 
 def judged(endpoint: str, trusted: TrustedHosts) -> SplitResult:
     """Return the parts of an endpoint that may be called as far as its text tells; raises ``ForbiddenEndpoint``."""
+    if not (endpoint.isascii() and endpoint.isprintable()) or " " in endpoint:
+        # A browser writes everything else by its number (URL Standard, "serializing").
+        raise ForbiddenEndpoint("It is no URL.")
     try:
         url = urlsplit(endpoint)
         _port_of(url)
@@ -97,7 +107,7 @@ def judged(endpoint: str, trusted: TrustedHosts) -> SplitResult:
     return url
 
 
-async def judged_by_name(endpoint: str, trusted: TrustedHosts) -> None:
+async def judged_by_name(endpoint: str, trusted: TrustedHosts, look_ups: "LookUps") -> None:
     """Judge an endpoint by what its name stands for as well; raises ``ForbiddenEndpoint``.
 
     A name that cannot be looked up just now is let pass: it is judged again whenever something is sent there.
@@ -106,7 +116,7 @@ async def judged_by_name(endpoint: str, trusted: TrustedHosts) -> None:
     if trusted.has(url):
         return
     try:
-        addresses = await _look_up(url.hostname or "", _port_of(url))
+        addresses = await look_ups.addresses_of(url.hostname or "", _port_of(url))
     except OSError:
         return
     if not any(map(is_public, addresses)):
@@ -121,14 +131,57 @@ def is_public(address: Address) -> bool:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if address not in GIVEN_OUT:
+            return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Ask the system for the addresses of a name; blocks. Raises ``OSError``."""
+    return [str(where[0]) for *_, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+class LookUps:
+    """Looks names up, so many at a time and no more, in threads of its own.
+
+    A name server that does not answer keeps a thread for half a minute, whether or not somebody still waits. The event loop's own
+    threads are few, and everything that has a name (SQL, Redis, Stripe) is looked up by them.
+    """
+
+    def __init__(self, side_by_side_max: int = LOOK_UPS_MAX) -> None:
+        self._room = side_by_side_max
+        self._counting = threading.Lock()
+        self._limiter = anyio.CapacityLimiter(math.inf)
+
+    async def addresses_of(self, host: str, port: int) -> list[Address]:
+        """Return a name's addresses, without repeats; raises ``OSError`` when there are none, no answer in time, or no room."""
+        with self._counting:
+            if not self._room:
+                raise OSError("Too many names are being looked up.")
+            self._room -= 1
+        with anyio.fail_after(LOOK_UP_TIMEOUT_S):
+            found = await anyio.to_thread.run_sync(
+                self._resolve, host, port, abandon_on_cancel=True, limiter=self._limiter
+            )
+        return [ip_address(name.partition("%")[0]) for name in dict.fromkeys(found)]
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        try:
+            return resolve(host, port)
+        except UnicodeError as error:
+            raise OSError(f"It is no name: {error}") from error
+        finally:
+            with self._counting:
+                self._room += 1
 
 
 class PushRoad:
     """Connections to push services, kept for a while."""
 
-    def __init__(self, trusted: TrustedHosts) -> None:
+    def __init__(self, trusted: TrustedHosts, *, connections_max: int) -> None:
         self.trusted = trusted
+        self._connections_max = connections_max
+        self._look_ups = LookUps(connections_max)
         self._pool: httpcore.AsyncConnectionPool | None = None
 
     async def post(self, endpoint: str, body: bytes, headers: Mapping[str, str]) -> Answered:
@@ -138,9 +191,9 @@ class PushRoad:
             # At the first message: most nodes never push, and reading the certificates takes a while.
             self._pool = httpcore.AsyncConnectionPool(
                 ssl_context=ssl.create_default_context(),
-                max_connections=CONNECTIONS_MAX,
+                max_connections=self._connections_max,
                 keepalive_expiry=KEPT_S,
-                network_backend=_Judging(self.trusted),
+                network_backend=_Judging(self.trusted, self._look_ups),
             )
         try:
             with anyio.fail_after(ANSWER_TIMEOUT_S):
@@ -148,7 +201,7 @@ class PushRoad:
                     "POST", url.geturl(), content=body, headers=list(headers.items())
                 ) as answer:
                     # Its body is left where it is, be it as long as it likes: the connection is closed on it.
-                    return Answered(answer.status, _retry_after_s(answer.headers))
+                    return Answered(answer.status, retry_after_s(answer.headers))
         except (
             httpcore.NetworkError,
             httpcore.TimeoutException,
@@ -170,8 +223,9 @@ class PushRoad:
 class _Judging(httpcore.AsyncNetworkBackend):
     """Connects to addresses that may be called, and to no other."""
 
-    def __init__(self, trusted: TrustedHosts) -> None:
+    def __init__(self, trusted: TrustedHosts, look_ups: LookUps) -> None:
         self._trusted = trusted
+        self._look_ups = look_ups
         self._road = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -184,7 +238,7 @@ class _Judging(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Look the name up, judge what it stands for, and connect to that."""
         name = f"[{host}]" if ":" in host else host
-        addresses: Collection[Address] = await _look_up(host, port)
+        addresses = await self._look_ups.addresses_of(host, port)
         if not self._trusted.has(urlsplit(f"https://{name}:{port}")):
             addresses = [address for address in addresses if is_public(address)]
             if not addresses:
@@ -198,18 +252,11 @@ class _Judging(httpcore.AsyncNetworkBackend):
         raise failure or httpcore.ConnectError("The name stands for no address.")
 
 
-async def _look_up(host: str, port: int) -> list[Address]:
-    """Return the addresses of a name, without repeats; raises ``OSError`` when there are none, or no answer in time."""
-    with anyio.fail_after(LOOK_UP_TIMEOUT_S):
-        found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(name.partition("%")[0]) for name in dict.fromkeys(str(where[0]) for *_, where in found)]
-
-
 def _port_of(url: SplitResult) -> int:
     return url.port or PORTS.get(url.scheme, 0)
 
 
-def _retry_after_s(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+def retry_after_s(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
     """Return how long to wait, within a bound: seconds, or until a date (RFC 9110 §10.2.3)."""
     for name, value in headers:
         if name.lower() != b"retry-after":

@@ -1,7 +1,8 @@
 """When an offer is pushed, and what the answer of a push service means. Pure: values and ``now_ms`` in, decisions out.
 
 The contract's *Push*: a favourite is woken when no app of theirs has acknowledged the offer within five seconds, when no person can
-have seen it within fifteen, and as soon as no socket of theirs is left; once per offer and browser, while its window is open.
+have seen it within fifteen, and as soon as no socket of theirs is left; once per offer and browser, while its window is open. A
+customer is woken when their request is accepted, started, unfilled or refunded and no page of theirs is open.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,13 @@ from typing import Final
 
 ACKNOWLEDGED_WITHIN_MS: Final = 5_000
 SEEN_WITHIN_MS: Final = 15_000
+
+NEWS: Final = frozenset({"accepted", "started", "unfilled", "refunded"})
+"""What a customer is woken for. Whatever else happens to a request replaces what they have been told, and wakes nobody else."""
+PAGE_ANSWERS_WITHIN_MS: Final = 3_000
+"""A page that is open has answered by then."""
+UPDATE_MS: Final = 3600 * 1000
+SETTLED_MS: Final = 12 * 3600 * 1000
 
 RETRY_FIRST_MS: Final = 1_000
 RETRY_MAX_MS: Final = 60_000
@@ -39,6 +47,11 @@ def is_to_be_pushed(offer: Unseen, *, is_online: bool, now_ms: int) -> bool:
     if offer.delivered_at_ms is None:
         return now_ms >= offer.opened_at_ms + ACKNOWLEDGED_WITHIN_MS
     return offer.seen_at_ms is None and now_ms >= offer.opened_at_ms + SEEN_WITHIN_MS
+
+
+def update_lifetime_ms(*, is_settled: bool) -> int:
+    """Return how long it is worth telling a customer where their request stands: while it is open, that is soon another."""
+    return SETTLED_MS if is_settled else UPDATE_MS
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ RECORD_LEN = 4096
 """Bytes. A message is one record (RFC 8291 §4), and push services take no more than this."""
 OVERHEAD_LEN = 86 + 17
 """Bytes of a message that are not its text: the header, the delimiter and the seal (RFC 8188 §2)."""
+TEXT_LEN_MAX = RECORD_LEN - OVERHEAD_LEN
 SIGNATURE_LIFETIME_S = 12 * 3600
 """Push services refuse one of more than a day (RFC 8292 §2)."""
 
@@ -39,7 +40,7 @@ def seal(text: bytes, *, p256dh: str, auth: str, key: ec.EllipticCurvePrivateKey
 
     Raises ``CannotSeal`` when these are no keys, and when the text is too long.
     """
-    if len(text) > RECORD_LEN - OVERHEAD_LEN:
+    if len(text) > TEXT_LEN_MAX:
         raise CannotSeal(f"A push message of {len(text)} bytes is too long.")
     try:
         theirs, their_salt = from_base64url(p256dh), from_base64url(auth)

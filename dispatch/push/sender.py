@@ -1,12 +1,15 @@
 """Messages on their way to push services. Each service has a batch of its own in hand: one that hangs delays nobody else's.
 
-Services that did not answer last time are asked by workers of their own, one message at a time: a stranger who subscribes at many
-places that hang holds up the others of that kind, and nobody whose push service works.
+Services that have answered, those that have never been asked, and those that did not answer last time have workers, connections and
+look-ups of their own; all but the first kind one message at a time. So a stranger who subscribes at a hundred places that hang
+holds up the others of that kind, and nobody whose push service works.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
 from functools import partial
 from typing import Any, Final
 
@@ -15,24 +18,39 @@ import msgspec
 import structlog
 
 from dispatch.due_work import DueWork
-from dispatch.push.planner import OFFER, SQL, Planner
-from dispatch.push.road import Answered, PushRoad, PushServiceAway
+from dispatch.push.pages import OpenPages
+from dispatch.push.planner import SQL, Planner
+from dispatch.push.road import Answered, PushRoad, PushServiceAway, TrustedHosts
 from dispatch.push.rules import FORBIDDEN, Again, GivenUp, Refused, SubscriptionOver, Taken, judge
 from dispatch.push.subscriptions import Subscriptions
+from dispatch.push.updates import UPDATE
 from dispatch.push.vapid import Vapid
 from infra.clock import Clock
 from infra.database import Database
 from infra.statements import Nothing, Statement, Transaction
-from models.errors import PitlaneError
+from models.errors import PitlaneError, RedisUnavailable
 
-LEASE_MS: Final = 20_000
-"""Longer than one try takes; after it another node sends the message."""
-STEADY_PLACES_MAX: Final = 64
+LEASE_MS: Final = 10_000
+"""Longer than one try takes; after it another node sends the message, as when the one that had it was killed."""
+STEADY_MAX: Final = 64
 """Messages under way to services that answer; of one service a batch."""
 BATCH_LEN: Final = 16
-TROUBLED_PLACES_MAX: Final = 16
-"""Messages under way to services that did not answer last time."""
-TROUBLED_LEN_MAX: Final = 10_000
+PATIENT_MAX: Final = 16
+"""Messages under way to services of each other kind."""
+PLACES_LEN_MAX: Final = 10_000
+"""Push services of each kind that are remembered; of more, the oldest is like a new one."""
+SLOW_MS: Final = 3_000
+"""Who takes longer to answer is in trouble, too: it would keep the places of those that do not."""
+
+
+class Kind(Enum):
+    """What is known of a push service."""
+
+    STEADY = auto()
+    """It answered last time."""
+    UNTRIED = auto()
+    TROUBLED = auto()
+    """It did not answer last time, or says itself that it is in trouble."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +80,18 @@ class Message:
     auth: str | None
 
 
+@dataclass(frozen=True)
+class Place:
+    """A row of ``steady_places``."""
+
+    place: str
+
+
+STEADY_PLACES = Statement(SQL / "steady_places.sql", Place)
 DUE_MESSAGES = Statement(SQL / "due_messages.sql", DueMessage)
 CLAIM_MESSAGES = Statement(SQL / "claim_messages.sql", Message)
 FINISH_MESSAGE = Statement(SQL / "finish_message.sql", Nothing)
+WITHHOLD_MESSAGE = Statement(SQL / "withhold_message.sql", Nothing)
 NOTE_USE = Statement(SQL / "note_use.sql", Nothing)
 PUT_OFF_MESSAGE = Statement(SQL / "put_off_message.sql", Nothing)
 
@@ -83,28 +110,38 @@ class Sender:
         clock: Clock,
         planner: Planner,
         subscriptions: Subscriptions,
-        road: PushRoad,
+        pages: OpenPages,
+        trusted: TrustedHosts,
         vapid: Vapid,
     ) -> None:
         self._database = database
         self._clock = clock
         self._planner = planner
         self._subscriptions = subscriptions
-        self._road = road
+        self._pages = pages
         self._vapid = vapid
+        self._roads = {
+            Kind.STEADY: PushRoad(trusted, connections_max=STEADY_MAX),
+            Kind.UNTRIED: PushRoad(trusted, connections_max=PATIENT_MAX),
+            Kind.TROUBLED: PushRoad(trusted, connections_max=PATIENT_MAX),
+        }
         self._under_way: Counter[str] = Counter()
         """Messages in hand here, by their push service."""
-        self._troubled: dict[str, None] = {}
-        """Push services that did not answer last time, in that order."""
-        self._steady = self._worker("push", is_troubled=False, side_by_side=STEADY_PLACES_MAX)
-        self._patient = self._worker("push_again", is_troubled=True, side_by_side=TROUBLED_PLACES_MAX)
+        self._places: dict[Kind, dict[str, None]] = {Kind.STEADY: {}, Kind.TROUBLED: {}}
+        """Push services as they were when they were last asked, in that order."""
+        self._has_read_places = False
+        self._workers = {
+            Kind.STEADY: self._worker("push", Kind.STEADY, side_by_side=STEADY_MAX),
+            Kind.UNTRIED: self._worker("push_untried", Kind.UNTRIED, side_by_side=PATIENT_MAX),
+            Kind.TROUBLED: self._worker("push_troubled", Kind.TROUBLED, side_by_side=PATIENT_MAX),
+        }
         self._log = structlog.get_logger("push")
 
-    def _worker(self, name: str, *, is_troubled: bool, side_by_side: int) -> DueWork[Message]:
+    def _worker(self, name: str, kind: Kind, *, side_by_side: int) -> DueWork[Message]:
         return DueWork(
             name,
-            claim=partial(self._claim, is_troubled=is_troubled),
-            work=self._send,
+            claim=partial(self._claim, kind),
+            work=partial(self._send, kind),
             failed=self._failed,
             side_by_side=side_by_side,
         )
@@ -113,30 +150,38 @@ class Sender:
         """Send until cancelled."""
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._steady.run)
-                tasks.start_soon(self._patient.run)
+                for worker in self._workers.values():
+                    tasks.start_soon(worker.run)
                 tasks.start_soon(self._follow_planner)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._road.close()
+                for road in self._roads.values():
+                    await road.close()
 
     async def _follow_planner(self) -> None:
         while True:
             await self._planner.has_planned.wait()
             self._planner.has_planned = anyio.Event()
-            self._steady.wake()
+            self._workers[Kind.STEADY].wake()
+            self._workers[Kind.UNTRIED].wake()
 
-    async def _claim(self, count_max: int, *, is_troubled: bool) -> Sequence[Message]:
+    async def _claim(self, kind: Kind, count_max: int) -> Sequence[Message]:
         now_ms = self._clock.now_ms()
-        if is_troubled:
-            places = [place for place in self._troubled if not self._under_way[place]]
+        steady, troubled = self._places[Kind.STEADY], self._places[Kind.TROUBLED]
+        if not self._has_read_places:
+            for row in await self._database.query(STEADY_PLACES(limit=PLACES_LEN_MAX)):
+                steady.setdefault(row.place)
+            self._has_read_places = True
+        is_untried = kind is Kind.UNTRIED
+        if is_untried:
+            places = list({*steady, *troubled, *self._under_way})
         else:
-            places = list({*self._troubled, *(+self._under_way)})
-        if is_troubled and not places:
+            places = [place for place in self._places[kind] if place not in self._under_way]
+        if not (places or is_untried):
             return []
-        each = 1 if is_troubled else BATCH_LEN
+        each = BATCH_LEN if kind is Kind.STEADY else 1
         due = await self._database.query(
-            DUE_MESSAGES(now_ms=now_ms, places=places, only=is_troubled, each=each, limit=count_max)
+            DUE_MESSAGES(now_ms=now_ms, places=places, only=not is_untried, each=each, limit=count_max)
         )
         if not due:
             return []
@@ -146,22 +191,25 @@ class Sender:
         self._under_way.update(message.place for message in claimed)
         return claimed
 
-    async def _send(self, message: Message) -> None:
+    async def _send(self, kind: Kind, message: Message) -> None:
         try:
-            await self._try(message)
+            await self._try(kind, message)
         finally:
             self._under_way[message.place] -= 1
             if not self._under_way[message.place]:
                 del self._under_way[message.place]
                 # There may be more for this service.
-                self._steady.wake()
+                self._workers[Kind.STEADY].wake()
 
-    async def _try(self, message: Message) -> None:
+    async def _try(self, kind: Kind, message: Message) -> None:
         now_ms = self._clock.now_ms()
         if message.endpoint is None or message.account_id is None or now_ms >= message.expires_at_ms:
             await self._finish(message)
             return
-        answered = await self._post(message, now_ms)
+        if message.kind == UPDATE and await self._is_seen(message):
+            await self._database.commit(WITHHOLD_MESSAGE(id=message.id, at_ms=now_ms))
+            return
+        answered = await self._post(kind, message, now_ms)
         now_ms = self._clock.now_ms()
         verdict = judge(
             answered.status if answered else None,
@@ -184,7 +232,16 @@ class Sender:
             case Refused(status):
                 raise PushRefused(f"The push service answers {status} to this subscription.")
 
-    async def _post(self, message: Message, now_ms: int) -> Answered | None:
+    async def _is_seen(self, message: Message) -> bool:
+        """Whether its customer has a page open that shows it."""
+        try:
+            return await self._pages.is_any_open(message.id.removesuffix(f"-{message.subscription_id}"))
+        except RedisUnavailable as error:
+            # Pages do not hear of anything just now either.
+            self._log.warning("page_not_known", id=message.id, error=str(error))
+            return False
+
+    async def _post(self, kind: Kind, message: Message, now_ms: int) -> Answered | None:
         assert message.endpoint is not None
         assert message.p256dh is not None
         assert message.auth is not None
@@ -199,23 +256,24 @@ class Sender:
             "TTL": str(max(1, (message.expires_at_ms - now_ms) // 1000)),
         }
         try:
-            answered = await self._road.post(message.endpoint, sealed, headers)
+            answered = await self._roads[kind].post(message.endpoint, sealed, headers)
         except PushServiceAway as error:
             self._log.warning("push_not_sent_yet", place=message.place, attempt=message.attempts, error=str(error))
             answered = None
-        if answered is None or answered.status >= 500:
-            self._note_trouble(message.place)
-        else:
-            self._troubled.pop(message.place, None)
+        is_slow = self._clock.now_ms() >= now_ms + SLOW_MS
+        is_steady = answered is not None and answered.status < 500 and not is_slow
+        self._note(message.place, Kind.STEADY if is_steady else Kind.TROUBLED)
         if answered is not None and not 200 <= answered.status < 300:
             self._log.warning("push_refused", place=message.place, attempt=message.attempts, status=answered.status)
         return answered
 
-    def _note_trouble(self, place: str) -> None:
-        self._troubled.pop(place, None)
-        self._troubled[place] = None
-        if len(self._troubled) > TROUBLED_LEN_MAX:
-            del self._troubled[next(iter(self._troubled))]
+    def _note(self, place: str, kind: Kind) -> None:
+        for places in self._places.values():
+            places.pop(place, None)
+        places = self._places[kind]
+        places[place] = None
+        if len(places) > PLACES_LEN_MAX:
+            del places[next(iter(places))]
 
     def _taken(self, message: Message, now_ms: int) -> Transaction[None]:
         yield from FINISH_MESSAGE(id=message.id, at_ms=now_ms)
@@ -232,8 +290,15 @@ class Sender:
 
 def _as_of(message: Message, now_ms: int) -> bytes:
     """Return what it says, with the time that is left counted anew: it may have waited."""
-    if message.kind != OFFER:
-        return message.payload.encode()
     said: dict[str, Any] = msgspec.json.decode(message.payload)
-    said["offer"]["expires_in_ms"] = max(0, message.expires_at_ms - now_ms)
+    _count_anew(said, now_ms)
     return msgspec.json.encode(said)
+
+
+def _count_anew(said: dict[str, Any], now_ms: int) -> None:
+    if "expires_in_ms" in said:
+        at_ms = round(datetime.fromisoformat(said["expires_at"]).timestamp() * 1000)
+        said["expires_in_ms"] = max(0, at_ms - now_ms)
+    for member in said.values():
+        if isinstance(member, dict):
+            _count_anew(member, now_ms)

@@ -16,7 +16,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from dispatch.failures import Failures, Patience
 from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
-from dispatch.push.road import ForbiddenEndpoint, TrustedHosts, judged_by_name, place_of
+from dispatch.push.road import ForbiddenEndpoint, LookUps, TrustedHosts, judged_by_name, place_of
 from dispatch.push.sealing import CannotSeal, check_keys, to_base64url
 from dispatch.stored import Named
 from infra.clock import Clock
@@ -65,6 +65,7 @@ class Subscriptions:
         self._clock = clock
         self._outbox = outbox
         self._trusted = trusted
+        self._look_ups = LookUps()
         self._failures = Failures(PushSubscription, database=database, clock=clock, patience=Patience.of(settings))
 
     # --- what people do -----------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ class Subscriptions:
 
     async def _problem_of(self, body: PushSubscribeBody) -> Refused | None:
         try:
-            await judged_by_name(body.endpoint, self._trusted)
+            await judged_by_name(body.endpoint, self._trusted, self._look_ups)
             check_keys(body.keys.p256dh, body.keys.auth)
         except ForbiddenEndpoint as error:
             return Refused("push_endpoint_refused", f"Nothing can be sent to this endpoint: {error}")

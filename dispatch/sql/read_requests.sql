@@ -15,6 +15,7 @@ SELECT
   o.id, o.kind, o.mechanic_id, o.opened_at_ms, o.expires_at_ms,
   c.price_cents, c.currency, c.note, c.payment_intent_id, refund.status, refund.amount_cents,
   EXISTS (SELECT 1 FROM favorites f WHERE f.customer_id = r.customer_id AND f.mechanic_id = r.assigned_mechanic_id),
+  EXISTS (SELECT 1 FROM push_subscriptions s WHERE s.mechanic_id = r.customer_id AND s.set_aside_at_ms IS NULL),
   (
     SELECT coalesce(json_agg(e.mechanic_id), '[]')                                               -- postgresql
     SELECT json_group_array(e.mechanic_id)                                                       -- sqlite

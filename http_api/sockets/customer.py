@@ -1,9 +1,9 @@
 """One socket of a customer: which mechanics they watch, and what becomes of their requests."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -27,6 +27,9 @@ from models.wire import (
 )
 from presence.service import Presence
 
+ASKED_MAX: Final = 20
+"""Questions kept for a page that is not heard; it has none too many unless it is not there."""
+
 _TOO_MANY = ErrorMessage("too_many_watched", f"A socket may watch at most {WATCH_MAX} mechanics.")
 
 
@@ -38,16 +41,20 @@ class CustomerParts:
     snapshots: Batches[list[RequestView]]
     status_frame: Callable[[StatusView], bytes]
     """Returns the frame that tells of a status."""
+    answer: Callable[[str], Awaitable[None]]
+    """Says that a page is open, to whoever asked; may raise ``Unavailable``."""
 
 
 class CustomerConnection(Connection):
     """What a customer's socket does."""
 
-    __slots__ = ("_gathered", "_parts", "_requests", "_sink", "_watched")
+    __slots__ = ("_asked", "_gathered", "_parts", "_requests", "_sink", "_watched")
 
     def __init__(self, node: NodeParts, parts: CustomerParts, identity: Identity) -> None:
         super().__init__(node, identity)
         self._parts = parts
+        self._asked: list[str] | None = None
+        """Who wants to know whether this page is open."""
         self._watched: dict[str, bool] | None = None
         """Whom they watch, and whether a status of them was sent."""
         self._sink: Callable[[StatusView], None] | None = None
@@ -56,6 +63,13 @@ class CustomerConnection(Connection):
         self._requests: list[RequestView] | None = None
 
     # --- what the socket calls ----------------------------------------------------------------------------------------
+
+    def on_alive(self) -> None:
+        """Answer who wanted to know."""
+        super().on_alive()
+        if self._asked is not None:
+            asked, self._asked = self._asked, None
+            self._node.start(partial(self._answer, asked))
 
     def on_close(self, code: int) -> None:
         """Stop watching."""
@@ -86,7 +100,23 @@ class CustomerConnection(Connection):
             return _TOO_MANY
         return said
 
+    # --- what the hub calls -------------------------------------------------------------------------------------------
+
+    def ask(self, question: str) -> None:
+        """Answer when this page is heard next, which is soon: it is pinged."""
+        if self._socket is not None:
+            self._asked = [*(self._asked or ())[-ASKED_MAX + 1 :], question]
+            self._socket.ping()
+
     # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, questions: list[str]) -> None:
+        try:
+            for question in questions:
+                await self._parts.answer(question)
+        except Unavailable as error:
+            # Then they are woken although they see it: better than the other way about.
+            log.warning("page_not_answered", account_id=self.account_id, error=str(error))
 
     async def read_snapshot(self) -> bool:
         """Read their open requests. Whose token says so is a customer: nothing else of theirs is needed."""

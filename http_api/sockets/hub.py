@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from dispatch.push.pages import OpenPages
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.auth import Identity
@@ -61,6 +62,7 @@ class Hub:
         dispatch: Dispatch,
         reader: Reader,
         handshakes: Handshakes,
+        pages: OpenPages,
         resend_interval_ms: int,
     ) -> None:
         """``channel``: where the nodes tell each other's sockets, see ``dispatch.deliveries``."""
@@ -95,7 +97,7 @@ class Hub:
             remove=self.remove,
         )
         self._mechanic_parts = MechanicParts(presence, dispatch, reader, self._mechanic_snapshots, self.offers)
-        self._customer_parts = CustomerParts(presence, self._customer_snapshots, StatusFrames().frame)
+        self._customer_parts = CustomerParts(presence, self._customer_snapshots, StatusFrames().frame, pages.answer)
         self.routes = [
             WebSocketRoute("/ws/mechanic", self._open_mechanic),
             WebSocketRoute("/ws/customer", self._open_customer),

@@ -13,7 +13,15 @@ import msgspec
 import structlog
 
 from dispatch import deliveries
-from dispatch.deliveries import FrameToCustomer, FrameToMechanic, OfferTo, StandingChanged, Told, Withdraw
+from dispatch.deliveries import (
+    FrameToCustomer,
+    FrameToMechanic,
+    OfferTo,
+    PageWanted,
+    StandingChanged,
+    Told,
+    Withdraw,
+)
 from dispatch.eligibility import Standing
 from http_api.sockets.connection import Connection
 from http_api.sockets.customer import CustomerConnection
@@ -70,6 +78,9 @@ class Inbox:
             return
         if isinstance(delivery, FrameToCustomer):
             _frame_for(self._customers.of(delivery.account_id), delivery.frame, delivery.told)
+            return
+        if isinstance(delivery, PageWanted):
+            each_alone(WORK, self._customers.of(delivery.account_id), lambda one: one.ask(delivery.question))
             return
         self._backlog.put(delivery)
 

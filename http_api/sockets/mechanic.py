@@ -283,7 +283,14 @@ class MechanicConnection(Connection):
         self._show_all(found.get(self.account_id, []))
 
     async def _tell_delivered(self, offer_id: str, seen: bool) -> None:
-        await self._parts.dispatch.acknowledge(self.account_id, offer_id, seen=seen)
+        try:
+            await self._parts.dispatch.acknowledge(self.account_id, offer_id, seen=seen)
+        except Unavailable:
+            # Nobody has noted it: the offer is sent again, so that the app says it again.
+            if (shown := (self._shown or {}).get(offer_id)) is not None:
+                shown.is_seen = shown.is_seen and not seen
+                self._parts.offers.sent(shown, self, monotonic())
+            raise
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -269,6 +269,7 @@ class Town:
             dispatch=dispatching.dispatch,
             reader=dispatching.reader,
             handshakes=Handshakes(clock, Tokens(SECRET_KEY, settings.token_lifetime_s), tickets, settings),
+            pages=dispatching.pages,
             resend_interval_ms=resend_interval_ms,
         )
         server = Server(

@@ -29,7 +29,7 @@ from models.outcomes import Refused
 from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
 from models.settings import DispatchSettings
 from tests.integration.money import checkout, session_id_of, signed
-from tests.integration.test_push import Browser, is_reachable_by, plant, running_push_service
+from tests.integration.push_browsers import Browser, is_reachable_by, plant, running_push_service
 from tests.parts import HURRIED, PATIENT, World, body, eventually, running_node, running_world
 
 pytestmark = [

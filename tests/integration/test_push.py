@@ -2,127 +2,41 @@
 
 import base64
 import hashlib
-import json
-import os
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 
-import anyio
-import http_ece
 import jwt
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec import UNSET
 from msgspec.structs import replace as replaced
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from dispatch import deliveries
 from dispatch.push import planner, rules
 from dispatch.push.subscriptions import SUBSCRIPTIONS_MAX
 from models import tables
-from models.ids import new_id
 from models.outcomes import NotFound, Refused, TooMany
 from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
-from models.wire import RequestView
-from tests.parts import PATIENT, Node, World, body, eventually, running_node, running_world, serving, side_by_side
+from tests.integration.push_browsers import (
+    Browser,
+    PushService,
+    base64url,
+    is_reachable_by,
+    offered,
+    plant,
+    reachable,
+    running_push_service,
+    subscribed,
+)
+from tests.parts import PATIENT, Node, World, body, eventually, running_node, running_world, side_by_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
-
-
-def base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-@dataclass
-class Browser:
-    """A browser that has subscribed: its endpoint at the push service, and the keys that only it has."""
-
-    endpoint: str
-    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
-    auth: bytes = field(default_factory=lambda: os.urandom(16))
-
-    @property
-    def subscription(self) -> PushSubscribeBody:
-        point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        return PushSubscribeBody(self.endpoint, PushKeys(base64url(point), base64url(self.auth)))
-
-    def read(self, sealed: bytes) -> dict:
-        return json.loads(http_ece.decrypt(sealed, private_key=self.key, auth_secret=self.auth, version="aes128gcm"))
-
-
-@dataclass
-class PushService:
-    """What the push service got, by the last part of the endpoint; ``answers`` are used up first, then 201."""
-
-    base: str
-    got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    got_at_s: list[float] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-    retry_after: str | None = None
-
-    def browser(self, name: str = "phone") -> Browser:
-        return Browser(f"{self.base}/push/{name}")
-
-    async def receive(self, request: Request) -> Response:
-        self.got.append((request.path_params["name"], dict(request.headers), await request.body()))
-        self.got_at_s.append(anyio.current_time())
-        headers = {"Retry-After": self.retry_after} if self.retry_after else None
-        return PlainTextResponse("", self.answers.pop(0) if self.answers else 201, headers)
-
-
-@asynccontextmanager
-async def running_push_service() -> AsyncIterator[PushService]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    service = PushService(f"http://127.0.0.1:{listener.getsockname()[1]}")
-    app = Starlette(routes=[Route("/push/{name}", service.receive, methods=["POST"])])
-    async with serving(app, listener):
-        yield service
-
-
-async def subscribed(node: Node, account_id: str, browser: Browser) -> bool:
-    """Subscribe a browser; return whether it was new."""
-    outcome = await node.push.subscribe(account_id, browser.subscription)
-    assert not isinstance(outcome, Refused), outcome
-    return outcome[1]
-
-
-async def offered(world: World, node: Node, favorite: str) -> RequestView:
-    answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite))
-    assert isinstance(answer, FreeCheckout), answer
-    return answer.request
-
-
-async def plant(world: World, account_id: str, subscription: PushSubscribeBody) -> str:
-    """Insert a subscription as a version before this one might have taken it; return its id."""
-    row = tables.PushSubscription(
-        id=new_id(),
-        account_id=account_id,
-        endpoint=subscription.endpoint,
-        place=None,
-        p256dh=subscription.keys.p256dh,
-        auth=subscription.keys.auth,
-        created_at_ms=0,
-    )
-    async with world.database.write() as session:
-        session.add(row)
-    return row.id
-
-
-async def reachable(node: Node, mechanic_id: str) -> str:
-    return (await node.presence.status_of([mechanic_id]))[mechanic_id].reachable
-
-
-async def is_reachable_by(node: Node, mechanic_id: str, how: str) -> bool:
-    return await reachable(node, mechanic_id) == how
 
 
 async def test_a_subscription_makes_a_mechanic_reachable_until_the_last_one_goes(database_url, redis_url):
@@ -490,6 +404,14 @@ async def test_a_favorite_who_saw_the_offer_is_woken_only_when_their_last_socket
         assert service.got == []
         node.presence.left(favorite)
         await eventually(lambda: service.got, "the push")
+        # Once per offer and browser, however often they come and go.
+        node.presence.joined(favorite)
+        await eventually(lambda: is_reachable_by(node, favorite, "socket"), "here again")
+        node.presence.left(favorite)
+        await eventually(lambda: is_reachable_by(node, favorite, "push"), "gone again")
+        await offered(world, node, favorite)
+        await eventually(lambda: len(service.got) == 2, "the push of another offer")
+        assert len({headers["topic"] for _, headers, _ in service.got}) == 2
         story = [line.event for line in await world.rows(tables.TimelineEntry, request_id=request.id)]
         assert story[-2:] == ["delivered", "seen"]
 
@@ -548,7 +470,13 @@ async def test_two_nodes_push_an_offer_once(database_url, redis_url):
         assert told == {(name, one.id): 1 for name in ("phone", "tablet") for one in requests}
 
 
-async def test_a_push_service_that_names_a_time_is_left_alone_until_then(database_url, redis_url):
+def in_two_seconds() -> str:
+    """Return when that is, as HTTP says it: in whole seconds, rounded up."""
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
+
+
+@pytest.mark.parametrize("retry_after", [lambda: "2", in_two_seconds], ids=["seconds", "a date"])
+async def test_a_push_service_that_names_a_time_is_left_alone_until_then(database_url, redis_url, retry_after):
     async with (
         running_world(database_url, redis_url) as world,
         running_node(world) as node,
@@ -556,11 +484,51 @@ async def test_a_push_service_that_names_a_time_is_left_alone_until_then(databas
     ):
         favorite = await world.mechanic()
         await node.push.subscribe(favorite, service.browser().subscription)
-        service.answers, service.retry_after = [429], "2"
+        service.answers, service.retry_after = [429], retry_after()
         await offered(world, node, favorite)
         await eventually(lambda: len(service.got) == 2, "the second try")
         first_s, second_s = service.got_at_s
         assert second_s - first_s >= 1.9
+
+
+@pytest.mark.parametrize("retry_after", [None, "3600"], ids=["by backoff", "when the service says"])
+async def test_no_offer_is_pushed_after_its_window(database_url, redis_url, monkeypatch, retry_after: str | None):
+    monkeypatch.setattr(rules, "RETRY_FIRST_MS", 50)
+    hurried = replace(PATIENT, priority_window_ms=1_000)
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, hurried) as node,
+        running_push_service() as service,
+    ):
+        favorite, browser = await world.mechanic(), service.browser()
+        await node.push.subscribe(favorite, browser.subscription)
+        service.answers, service.retry_after = [503] * 1_000, retry_after
+        request = await offered(world, node, favorite)
+        first = await eventually(lambda: service.got[:1], "a try")
+        assert browser.read(first[0][2])["type"] == "offer"
+        if retry_after:
+            # That is beyond the window, so it is given up at once.
+            [message] = await eventually(lambda: done(world), "it is given up")
+            assert message.attempts == 1
+        await eventually(lambda: has_ended(world, request.offer.id), "the window has ended")
+        await eventually(lambda: len(service.got) > tries_of(service, browser, "offer"), "its end is told")
+        count = tries_of(service, browser, "offer")
+        await eventually(
+            lambda: tries_of(service, browser, "offer_withdrawn") >= (1 if retry_after else 3), "on it goes"
+        )
+        assert tries_of(service, browser, "offer") == count
+
+
+async def done(world: World) -> list[tables.PushMessage]:
+    return [one for one in await world.rows(tables.PushMessage) if one.done_at_ms is not None]
+
+
+async def has_ended(world: World, offer_id: str) -> bool:
+    return (await world.row(tables.Offer, offer_id)).unpushed_at_ms is not None
+
+
+def tries_of(service: PushService, browser: Browser, kind: str) -> int:
+    return [browser.read(sealed)["type"] for _, _, sealed in service.got].count(kind)
 
 
 async def test_a_subscription_that_is_forbidden_twice_is_over(database_url, redis_url, monkeypatch):
@@ -600,33 +568,3 @@ async def test_open_requests_wake_those_who_asked_for_it_the_last_seen_first(dat
         assert isinstance(answer, FreeCheckout)
         await eventually(lambda: len(service.got) == 2, "the pushes")
         assert {name for name, _, _ in service.got} == set(asked[-2:])
-
-
-async def test_ten_endpoints_that_hang_keep_no_other_push_waiting(database_url, redis_url):
-    async with (
-        running_world(database_url, redis_url) as world,
-        running_node(world) as node,
-        running_push_service() as service,
-        hanging_endpoints(10) as hanging,
-    ):
-        stranger, favorite = await world.mechanics(2)
-        for endpoint in hanging:
-            await node.push.subscribe(stranger, Browser(endpoint).subscription)
-        await node.push.subscribe(favorite, service.browser().subscription)
-        await offered(world, node, stranger)
-        await eventually(lambda: world.rows(tables.PushMessage), "the others are under way")
-        started_s = anyio.current_time()
-        await offered(world, node, favorite)
-        await eventually(lambda: service.got, "the push")
-        assert anyio.current_time() - started_s < 5
-
-
-@asynccontextmanager
-async def hanging_endpoints(count: int) -> AsyncIterator[list[str]]:
-    """Endpoints that take a connection and never say a word."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        yield [f"http://127.0.0.1:{one.getsockname()[1]}/push" for one in listeners]
-    finally:
-        for one in listeners:
-            one.close()

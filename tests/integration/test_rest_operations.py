@@ -17,8 +17,8 @@ from http_api.auth import Identity, Tickets
 from infra.redis_link import RedisLink
 from models.ids import new_id
 from tests.acceptance.clients import pay, socket
+from tests.integration.push_browsers import Browser
 from tests.integration.rest_house import House, rest_house
-from tests.integration.test_push import Browser
 
 STATUS_MEMBERS = {
     *("mechanic_id", "is_online", "last_seen", "availability", "reachable", "session_types", "as_of", "version"),

@@ -122,6 +122,7 @@ class Node:
             dispatch=self.dispatch,
             reader=self.reader,
             handshakes=Handshakes(clock, self.tokens, Tickets(link, doors.ticket_lifetime_s), doors),
+            pages=dispatching.pages,
             resend_interval_ms=settings.resend_interval_ms,
         )
         self.clock = clock

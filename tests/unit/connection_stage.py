@@ -19,6 +19,7 @@ from msgspec import Raw
 
 from dispatch import deliveries
 from dispatch.eligibility import Standing, may_get_broadcast
+from dispatch.push.pages import OpenPages
 from dispatch.reading.reader import MechanicSnapshot, Reader, TimedOffer
 from dispatch.service import Dispatch
 from http_api.auth import Identity
@@ -311,12 +312,23 @@ class Phone:
         return [message["type"] for message in self.hears()]
 
 
+class StagePages:
+    """Keeps what was answered."""
+
+    def __init__(self) -> None:
+        self.answered: list[str] = []
+
+    async def answer(self, question: str) -> None:
+        self.answered.append(question)
+
+
 class Stage:
     def __init__(self, *, resend_interval_ms: int = 5_000, **settings: Any) -> None:
         self.clock = StageClock()
         self.bus = StageBus()
         self.presence = StagePresence()
         self.dispatch = StageDispatch()
+        self.pages = StagePages()
         self.hub = Hub(
             settings=replace(Settings(secret_key="s" * 40, _env_file=None).doors(), **settings),
             clock=self.clock,
@@ -327,6 +339,7 @@ class Stage:
             reader=cast(Reader, StageReader(self.dispatch)),
             # Nobody comes through the door: connections are made on the stage.
             handshakes=cast(Handshakes, None),
+            pages=cast(OpenPages, self.pages),
             resend_interval_ms=resend_interval_ms,
         )
         self.tasks: TaskGroup | None = None

@@ -3,8 +3,9 @@
 import anyio
 import pytest
 
-from dispatch.deliveries import FrameToCustomer, Told
+from dispatch.deliveries import FrameToCustomer, PageWanted, Told
 from http_api.sockets import close_codes
+from http_api.sockets.customer import ASKED_MAX
 from tests.unit.connection_stage import NOW, NOW_MS, a_request, a_status, an_update, stage
 
 
@@ -268,3 +269,29 @@ async def test_a_delivery_that_nobody_understands_does_no_harm():
             handler('{"type": "from another version"}')
         await here.tell(FrameToCustomer("doe", an_update()))
         assert page.hears_kinds() == ["request_update"]
+
+
+# --- is a page open? --------------------------------------------------------------------------------------------------
+
+
+async def test_a_page_answers_whether_it_is_open_when_it_is_heard_and_only_then():
+    async with stage() as here:
+        awake, asleep = await here.customer("carla"), await here.customer("carl")
+        for who in ("carla", "carl", "nobody"):
+            await here.tell(PageWanted(who, f"request_update-{who}-2"))
+        assert (awake.pings, asleep.pings) == (1, 1)
+        assert here.pages.answered == []
+        awake.connection.on_alive()
+        awake.connection.on_alive()
+        await here.settled()
+        assert here.pages.answered == ["request_update-carla-2"]
+
+
+async def test_questions_that_a_page_does_not_answer_do_not_pile_up():
+    async with stage() as here:
+        page = await here.customer("carla")
+        for number in range(ASKED_MAX + 5):
+            await here.tell(PageWanted("carla", str(number)))
+        page.connection.on_alive()
+        await here.settled()
+        assert here.pages.answered == [str(number) for number in range(5, ASKED_MAX + 5)]

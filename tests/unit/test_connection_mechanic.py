@@ -415,6 +415,22 @@ async def test_only_the_first_acknowledgement_of_a_priority_offer_is_told_to_dis
         assert here.dispatch.called("acknowledge") == [("acknowledge", "mike", "o1")]
 
 
+async def test_an_acknowledgement_that_could_not_be_noted_counts_for_nothing():
+    # Else a favourite who saw the offer would be woken for it, and the customer never be told.
+    async with stage() as here:
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1", "priority"), to="mike")
+        here.dispatch.is_away = True
+        phone.says("offer_ack", offer_id="o1", seen=True)
+        await here.settled()
+        ((_, viewers),) = here.hub.offers.due(monotonic() + 5.1, NOW_MS)
+        assert viewers == [phone.connection]
+        here.dispatch.is_away = False
+        phone.says("offer_ack", offer_id="o1", seen=True)
+        await here.settled()
+        assert here.dispatch.called("acknowledge") == [("acknowledge", "mike", "o1", "seen")] * 2
+
+
 async def test_an_accept_that_wins_gets_the_request_and_no_withdrawal():
     async with stage() as here:
         phone, other = await here.mechanic("mike"), await here.mechanic("jane")

@@ -1,4 +1,4 @@
--- Open broadcasts for which nobody has been woken yet, and somebody wants to be.
+-- Open broadcasts for which nobody has been woken yet, and somebody wants to be: whether anybody does is asked once, and first.
 --
 -- :now_ms, :limit
 SELECT o.id, o.request_id
