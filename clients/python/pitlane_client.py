@@ -1253,10 +1253,12 @@ class MechanicClient(_Client):
                 _resolve(self._accepts.get(offer_id), request)
                 self._note_accepted(offer_id, request)
             case {"type": "offer_withdrawn", "offer_id": offer_id, "reason": reason}:
-                is_declined = reason == "declined"
-                self._close(offer_id, reason, by_you=is_declined or message.get("by_you") is True)
-                gone = None if is_declined else Refused("offer_gone", f"The offer is not open any more: {reason}.")
-                _resolve(self._declines.get(offer_id), gone)
+                # Not for good: who changes what they take may be offered the same again.
+                if (offer := self._book.withdraw(offer_id)) is not None:
+                    by_you = message.get("by_you") is True or offer_id in self._declines
+                    self._mailbox.put(("offer", offer_id), OfferGone(offer, reason, by_you))
+                was_late = Refused("offer_gone", f"The offer is not open any more: {reason}.")
+                _resolve(self._declines.get(offer_id), None if reason == "declined" else was_late)
             case {"type": "request_update", "request": request}:
                 self._take_request(request)
             case {"type": "availability", "on_duty": on_duty, "availability": availability}:

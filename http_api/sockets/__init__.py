@@ -10,5 +10,6 @@ jobs.py          what takes a while                             stale.py        
 batches.py       one look-up for many who ask                   shared_frames.py  one frame for many sockets
 protocol.py      a lean WebSocket under uvicorn                 frames.py       RFC 6455 (pure)
 frame_rate.py    how many frames are sane (pure)                close_codes.py  why a socket was closed
-asyncapi.py      the messages as a document                     numbers.py      for operators
+asyncapi.py      the messages as a document                     examples.py     one of each message
+numbers.py       for operators
 """

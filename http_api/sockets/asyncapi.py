@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from http_api.auth import COOKIE
+from http_api.sockets import examples
 from http_api.sockets.close_codes import CLOSE_CODES
 from models import wire
 
@@ -40,12 +41,46 @@ ERROR_CODES: Final = {
 """The stable words in `error`; a few more that REST has, too, may come with an offer."""
 
 
+REPLIES: Final[dict[str, tuple[str, ...]]] = {
+    "heartbeat": ("heartbeat_ack",),
+    "set_availability": ("availability", "error"),
+    "accept": ("offer_accepted", "error"),
+    "decline": ("offer_withdrawn", "error"),
+    "watch": ("status", "statuses", "error"),
+}
+"""What a client's message is answered by. The others are answered only if something is wrong with them, by `error`."""
+
+_WHO: Final = ("mechanic_id", "mechanic_name")
+TIMELINE_EVENTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "requested": ("A request that costs nothing was made.", ()),
+    "paid": ("The payment arrived.", ("amount_cents",)),
+    "offered": ("Offered to the favourite alone.", _WHO),
+    "delivered": ("The favourite's app has the offer.", _WHO),
+    "seen": ("A person could see it there.", _WHO),
+    "declined": ("The favourite declined.", _WHO),
+    "expired": ("The favourite's window ended.", ()),
+    "skipped": ("The customer did not want to wait for the favourite.", ()),
+    "broadcast": ("Offered to everyone on duty.", ()),
+    "accepted": ("A mechanic took it.", _WHO),
+    "released": ("The mechanic gave it back.", _WHO),
+    "started": ("The session began.", ()),
+    "completed": ("The session ended well.", ()),
+    "cancelled": ("The customer cancelled.", ()),
+    "unfilled": ("Nobody took it in time.", ()),
+    "refund_requested": ("Money is owed back.", ("amount_cents", "cause")),
+    "refunded": ("Money went back.", ("amount_cents",)),
+    "refund_failed": ("A refund failed; it is tried again.", ("amount_cents",)),
+}
+"""The lines that a request's story may have: what each means, and what it says besides. There may be more one day."""
+
+
 def document(base_url: str = "http://127.0.0.1:8000") -> dict[str, Any]:
     """Return the document; ``base_url`` is where browsers reach the server."""
     address = urlsplit(base_url)
     messages = {kind: _by_type(received) | _by_type(sent) for kind, (_, _, received, sent) in CHANNELS.items()}
     every_type = {message: None for by_type in messages.values() for message in by_type.values()}
     _, schemas = msgspec.json.schema_components(list(every_type), ref_template=_SCHEMA)
+    _describe_timeline(schemas["TimelineEntryView"])
     return {
         "asyncapi": VERSION,
         "info": {"title": _TITLE, "version": str(wire.PROTOCOL), "description": cleandoc(_DESCRIPTION)},
@@ -86,6 +121,17 @@ _SECURITY: Final[dict[str, Any]] = {
 }
 
 
+def _describe_timeline(schema: dict[str, Any]) -> None:
+    """List the known events. An unknown one is valid all the same: clients must not fail on it."""
+    schema["properties"]["event"] = {
+        "anyOf": [{"enum": list(TIMELINE_EVENTS)}, {"type": "string"}],
+        "description": "Others may follow; show them as what they are, or not at all.",
+    }
+    schema["x-events"] = {
+        event: {"meaning": meaning, "members": list(members)} for event, (meaning, members) in TIMELINE_EVENTS.items()
+    }
+
+
 def _tag(message: type[msgspec.Struct]) -> str:
     tag = message.__struct_config__.tag
     assert isinstance(tag, str), "every message of models.wire has its type"
@@ -117,16 +163,32 @@ def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
     for kind, (_, _, received, sent) in CHANNELS.items():
         for action, union in (("receive", received), ("send", sent)):
             for tag, message in _by_type(union).items():
-                yield (
-                    f"{action}_{kind}_{tag}",
-                    {
-                        "action": action,
+                operation = {
+                    "action": action,
+                    "channel": {"$ref": f"#/channels/{kind}"},
+                    "summary": cleandoc(message.__doc__ or tag),
+                    "messages": [{"$ref": f"#/channels/{kind}/messages/{tag}"}],
+                }
+                if action == "receive" and tag in REPLIES:
+                    operation["reply"] = {
                         "channel": {"$ref": f"#/channels/{kind}"},
-                        "summary": cleandoc(message.__doc__ or tag),
-                        "messages": [{"$ref": f"#/channels/{kind}/messages/{tag}"}],
-                    },
-                )
+                        "messages": [{"$ref": f"#/channels/{kind}/messages/{answer}"} for answer in REPLIES[tag]],
+                    }
+                yield f"{action}_{kind}_{tag}", operation
 
 
 def _message(message: type[msgspec.Struct]) -> dict[str, Any]:
-    return {"name": _tag(message), "payload": {"$ref": _SCHEMA.format(name=message.__name__)}}
+    shown = [
+        one
+        for by_channel in (examples.TO_SERVER, examples.TO_CLIENT)
+        for of_channel in by_channel.values()
+        for one in of_channel
+        if type(one) is message
+    ]
+    # A type that travels on both sockets may have the same example on each.
+    payloads = {msgspec.json.encode(one): msgspec.to_builtins(one) for one in shown}
+    return {
+        "name": _tag(message),
+        "payload": {"$ref": _SCHEMA.format(name=message.__name__)},
+        "examples": [{"payload": payload} for payload in payloads.values()],
+    }

@@ -1,6 +1,8 @@
 """The published AsyncAPI document says what the code does, because it is made from it."""
 
+import re
 from enum import Enum
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,6 +15,7 @@ from http_api.sockets import asyncapi, close_codes
 from models import wire
 from models.wire import ErrorMessage, Heartbeat, MechanicWelcome
 
+ROOT = Path(__file__).parent.parent.parent
 PLAIN = {str: "x", int: 1, float: 0.5, bool: True}
 
 
@@ -131,6 +134,37 @@ def test_the_document_says_where_how_to_sign_in_and_why_sockets_close():
     published = {one["code"] for one in DOCUMENT["x-close-codes"]}
     assert {close_codes.TOKEN_EXPIRED, close_codes.SILENT, close_codes.RESTARTING, close_codes.TOO_BIG} <= published
     assert len(published) == len(close_codes.CLOSE_CODES)
+
+
+def test_what_a_message_is_answered_by_is_published_with_it():
+    for kind, tag, answers in (
+        ("mechanic", "accept", ["offer_accepted", "error"]),
+        ("mechanic", "heartbeat", ["heartbeat_ack"]),
+        ("customer", "watch", ["status", "statuses", "error"]),
+    ):
+        reply = DOCUMENT["operations"][f"receive_{kind}_{tag}"]["reply"]
+        assert reply["channel"] == {"$ref": f"#/channels/{kind}"}
+        assert [ref["$ref"].rpartition("/")[2] for ref in reply["messages"]] == answers
+    assert "reply" not in DOCUMENT["operations"]["receive_customer_unwatch"]
+
+
+def test_every_message_has_an_example_that_is_valid_by_its_schema():
+    for name, message in DOCUMENT["components"]["messages"].items():
+        assert message["examples"], name
+        for example in message["examples"]:
+            Draft202012Validator(schema_of(name)).validate(example["payload"])
+
+
+def test_the_lines_of_a_timeline_are_those_that_the_pages_have_a_sentence_for_and_an_unknown_one_is_valid():
+    words = (ROOT / "http_api" / "pages" / "browser" / "words.js").read_text()
+    sentences = words[words.index("export function timelineText(") :].partition("default:")[0]
+    assert set(asyncapi.TIMELINE_EVENTS) == set(re.findall(r'case "(\w+)":', sentences))
+    published = DOCUMENT["components"]["schemas"]["TimelineEntryView"]
+    assert published["properties"]["event"]["anyOf"][0]["enum"] == list(published["x-events"])
+    for event in published["x-events"].values():
+        assert set(event["members"]) <= set(published["properties"])
+    validator = Draft202012Validator(schema_of("TimelineEntryView"))
+    validator.validate({"at": "2026-11-22T09:30:00.000Z", "event": "of_a_later_version"})
 
 
 def test_the_document_is_json():
