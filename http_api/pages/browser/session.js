@@ -21,6 +21,8 @@ import { serverNow } from "./clock.js";
 /** Why somebody has to sign in again. @typedef {"expired" | "elsewhere"} Ended */
 
 const STORAGE_KEY = "pitlane.session";
+/** What is known of the server's time may be of an answer's `Date`, which has whole seconds. */
+const CLOCKS_APART_MS = 2_000;
 /** A page that is left open is looked at by nobody for days. */
 const LOOK_AGAIN_MS = 3_600_000;
 
@@ -41,7 +43,7 @@ export function sessionOf({ session_expires_at, session_renew_at }) {
  */
 export function whyEnded(session) {
   if (!session) return null;
-  return session.expires_ms <= serverNow() ? "expired" : "elsewhere";
+  return session.expires_ms <= serverNow() + CLOCKS_APART_MS ? "expired" : "elsewhere";
 }
 
 /**
