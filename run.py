@@ -155,6 +155,8 @@ async def node(
             presence=presence,
             dispatch=parts.dispatch,
             reader=parts.reader,
+            hours=parts.hours,
+            past_offers=parts.past_offers,
             ops=parts.ops,
             checkouts=money.checkouts,
             payments=money.payments,

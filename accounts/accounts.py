@@ -19,7 +19,7 @@ from models.errors import ConfigurationError, PitlaneError
 from models.ids import new_id
 from models.outcomes import Refused
 from models.rest import Email, Name, Password
-from models.tables import Account, Mechanic
+from models.tables import Account, DutyInterval, Mechanic
 from models.text import cleaned
 from models.words import ProviderType, Role
 
@@ -95,7 +95,7 @@ class Accounts:
                 session.add(account)
                 await session.flush()
                 if account.role is Role.MECHANIC:
-                    session.add(Mechanic(id=account.id, provider_type=new.provider_type or "independent"))
+                    session.add_all(_mechanic(account, new))
         except IntegrityError:
             return Refused("email_taken", "There is already an account with this e-mail address.")
         return account
@@ -116,9 +116,10 @@ class Accounts:
                     tasks.start_soon(hash_one, position, new.password)
         accounts = [_account(new, hashed, now_ms=now_ms) for new, hashed in zip(news, hashes, strict=True)]
         mechanics = [
-            Mechanic(id=account.id, provider_type=new.provider_type or "independent")
+            row
             for account, new in zip(accounts, news, strict=True)
             if account.role is Role.MECHANIC
+            for row in _mechanic(account, new)
         ]
         async with self._database.write(within_s=IMPORT_TIMEOUT_S) as session:
             if (taken := await _first_taken(session, [account.email for account in accounts])) is not None:
@@ -158,6 +159,12 @@ def _account(new: NewAccount, password_hash: str | None, *, now_ms: int) -> Acco
         password_hash=password_hash,
         created_at_ms=now_ms,
     )
+
+
+def _mechanic(account: Account, new: NewAccount) -> tuple[Mechanic, DutyInterval]:
+    """Return what else there is to store of a mechanic: on duty they are from the beginning."""
+    mechanic = Mechanic(id=account.id, provider_type=new.provider_type or "independent")
+    return mechanic, DutyInterval(mechanic_id=account.id, started_at_ms=account.created_at_ms)
 
 
 async def _first_taken(session: AsyncSession, emails: Sequence[str]) -> str | None:

@@ -15,7 +15,7 @@ from demo.characters import Character
 from demo.history import Service
 from infra.database import Database
 from models.errors import ConfigurationError
-from models.tables import Account, Favorite, Mechanic
+from models.tables import Account, DutyInterval, Favorite, Mechanic
 from models.words import ProviderType, Role
 
 _HOUR_MS = 3_600_000
@@ -174,6 +174,7 @@ async def _add(session: AsyncSession, member: Member, now_ms: int) -> Account:
     if isinstance(member, MechanicMember):
         seen_at_ms = now_ms - _SEEN_AGO_MS
         session.add(Mechanic(id=account.id, provider_type=member.provider_type, last_seen_at_ms=seen_at_ms))
+        session.add(DutyInterval(mechanic_id=account.id, started_at_ms=now_ms))
         await session.flush()
     return account
 

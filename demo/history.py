@@ -79,7 +79,7 @@ async def write(session: AsyncSession, service: Service, *, customer_id: str, me
 
     assert request.offer is not None
     name = (await session.get_one(Account, mechanic_id)).name
-    by_mechanic = Cause(names={mechanic_id: name})
+    by_mechanic = Cause(mechanic_id, names={mechanic_id: name})
     accepted_at_ms = paid_at_ms + _ACCEPTED_AFTER_MS
     started_at_ms = accepted_at_ms + _STARTED_AFTER_MS
     for at_ms, event in (

@@ -6,6 +6,7 @@ request.py        the state machine (pure)             request_store.py  one tra
 effects.py        what else a transition writes        service.py        what people and time do to requests
 stored.py         a request with all that is seen of it views.py          rows become what clients see (pure)
 eligibility.py    who may get a broadcast (pure)       reading/          what can be seen of it all
+duty.py           on duty, off, and breaks             hours.py          days of work, cut and summed (pure)
 deadlines.py      windows that end on time, by Redis   outbox.py         what a commit leaves to tell
 notices.py        the kinds of what is left to tell    telling.py        whom to tell it, and how
 due_work.py       what is due, side by side            leased_rows.py    rows that any node may work on

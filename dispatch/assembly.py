@@ -18,7 +18,9 @@ from dispatch.push.sender import Sender
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.push.updates import Updates
 from dispatch.push.vapid import Vapid
+from dispatch.reading.hours_reader import HoursReader
 from dispatch.reading.ops import OpsReader
+from dispatch.reading.past_offers import PastOffersReader
 from dispatch.reading.reader import Reader
 from dispatch.request import Windows
 from dispatch.service import Dispatch
@@ -75,6 +77,8 @@ class DispatchParts:
         self.deadlines = Deadlines(link, clock, settings)
         bus.on_gap(self.deadlines.suspect)
         self.reader = Reader(database, clock)
+        self.hours = HoursReader(database, clock)
+        self.past_offers = PastOffersReader(database, clock, settings)
         self.ops = OpsReader(database=database, clock=clock, presence=presence, outbox=self.outbox)
         self.dispatch = Dispatch(
             database=database,

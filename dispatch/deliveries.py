@@ -79,6 +79,8 @@ class StandingChanged(Struct, tag="facts"):
     """Of the facts; 0 from a node of a version that does not say."""
     types_off: str | None = None
     """The kinds of session that they do not take; ``None`` from a node of a version that does not say."""
+    back_at_ms: int | None = None
+    off_after_session: bool = False
 
 
 class PageWanted(Struct, tag="page_wanted"):

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 import msgspec
 from msgspec.structs import replace
 
+from dispatch.duty import END_DUTY
 from dispatch.notices import (
     CustomerToWake,
     FactsChanged,
@@ -47,11 +48,19 @@ from models.ids import new_id
 from models.words import WithdrawReason
 from presence.liveness import Facts
 
+
+@dataclass(frozen=True, slots=True)
+class Freed(Facts):
+    """A row of ``free_mechanic``."""
+
+    has_gone_off: bool = False
+
+
 NOT_WRITTEN_YET = 2**62
 """The id of a line of the story that the database has yet to number: after all others."""
 
 ASSIGN_MECHANIC = Statement(SQL / "assign_mechanic.sql", Facts)
-FREE_MECHANIC = Statement(SQL / "free_mechanic.sql", Facts)
+FREE_MECHANIC = Statement(SQL / "free_mechanic.sql", Freed)
 CLOSE_OFFER = Statement(SQL / "close_offer.sql", Nothing)
 OPEN_OFFER = Statement(SQL / "open_offer.sql", Nothing)
 EXCLUDE_MECHANIC = Statement(SQL / "exclude_mechanic.sql", Nothing)
@@ -120,9 +129,13 @@ class Effects:
                 case OpenOffer(window):
                     windows.append(window)
                 case CloseOffer(offer_id, reason):
-                    self._closed.append({"id": offer_id, "at_ms": self.now_ms, "reason": reason})
                     cause = self.cause
-                    is_answer = reason is WithdrawReason.TAKEN and cause.offer_id == offer_id
+                    is_taken = reason is WithdrawReason.TAKEN
+                    is_answer = is_taken and cause.offer_id == offer_id
+                    taken_by_id = cause.mechanic_id if is_taken else None
+                    self._closed.append(
+                        {"id": offer_id, "at_ms": self.now_ms, "reason": reason, "taken_by_id": taken_by_id}
+                    )
                     answered_id = cause.connection_id if is_answer else None
                     was_for_id = before.offer_mechanic_id if before.offer_id == offer_id else None
                     self._tell(
@@ -131,7 +144,14 @@ class Effects:
                 case WithdrawFrom(offer_id, mechanic_id):
                     self._tell(OfferWithdrawnFrom(offer_id, mechanic_id, self.cause.connection_id))
                 case Exclude(mechanic_id, because):
-                    self._excluded.append({"request_id": after.id, "mechanic_id": mechanic_id, "because": because})
+                    self._excluded.append(
+                        {
+                            "request_id": after.id,
+                            "mechanic_id": mechanic_id,
+                            "because": because,
+                            "at_ms": self.now_ms,
+                        }
+                    )
                 case Assign(mechanic_id):
                     self._assigned.append({"mechanic_id": mechanic_id, "request_id": after.id})
                 case Free(mechanic_id):
@@ -171,7 +191,11 @@ class Effects:
         # After the closing: a request has one open offer at a time.
         yield from OPEN_OFFER.each(self._opened)
         yield from EXCLUDE_MECHANIC.each(self._excluded)
-        self._tell_facts((yield from FREE_MECHANIC.each(self._freed)))
+        freed = yield from FREE_MECHANIC.each(self._freed)
+        yield from END_DUTY.each(
+            {"mechanic_id": one.mechanic_id, "at_ms": self.now_ms} for one in freed if one.has_gone_off
+        )
+        self._tell_facts(freed)
         yield from ADD_TO_STORY.each(self._story)
         yield from OWE_REFUND.each(self._owed)
         yield from RETURN_FREE_SESSION.each(self._free_again)

@@ -19,6 +19,10 @@ class Standing:
     """Which facts it is made of; 0 if that is not known."""
     types_off: str = ""
     """The kinds of session that they do not take, as in ``models.session_types``."""
+    back_at_ms: int | None = None
+    """When they go on duty again by themselves; ``None``: not on a break."""
+    off_after_session: bool = False
+    """Whether they go off duty with the session that they are in."""
 
 
 def may_get_broadcast(standing: Standing, session_type: str, *, is_excluded: bool = False) -> bool:

@@ -16,10 +16,10 @@ import structlog
 
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
+from dispatch.duty import Duty
 from dispatch.effects import NOBODYS, Cause, MechanicBusy
 from dispatch.eligibility import Standing, takes
 from dispatch.failures import Failures, Patience
-from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
 from dispatch.request import (
     Event,
@@ -51,8 +51,6 @@ from models.settings import DispatchSettings
 from models.text import cleaned
 from models.wire import RequestView
 from models.words import RequestStatus, WithdrawReason
-from presence.facts import READ_FACTS
-from presence.liveness import Facts
 
 RECONCILE_BATCH = 10_000
 TURN_TIMEOUT_S = 10.0
@@ -64,8 +62,6 @@ OUTAGES_MAX = 10
 TAKEN_LEN_MAX = 1_000
 """Broadcasts that this node remembers as taken, newest kept."""
 IN_SESSION = (RequestStatus.ACCEPTED, RequestStatus.IN_PROGRESS)
-
-SET_ON_DUTY = Statement(SQL / "set_on_duty.sql", Facts)
 
 
 @dataclass(frozen=True)
@@ -140,14 +136,16 @@ class Dispatch:
         )
         self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._taken_by: OrderedDict[str, str | None] = OrderedDict()
+        self._duty = Duty(database=database, clock=clock, outbox=outbox, settings=settings)
         self._windows = Windows(settings.priority_window_ms, settings.broadcast_window_ms)
         self._log = structlog.get_logger("dispatch")
 
     async def run(self) -> None:
-        """End windows on time, and restore from SQL what Redis has lost, until cancelled."""
+        """End windows and breaks on time, and restore from SQL what Redis has lost, until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keep_running, "windows", partial(self._deadlines.run, self._windows_elapsed))
             tasks.start_soon(keep_running, "deadlines_reconciler", self._reconcile)
+            tasks.start_soon(self._duty.run)
 
     # --- what mechanics do --------------------------------------------------------------------------------------------
 
@@ -226,22 +224,11 @@ class Dispatch:
         """Give the request back: it is broadcast again, without this mechanic."""
         return await self._by_assigned(mechanic_id, request_id, MechanicReleased(mechanic_id))
 
-    async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> Standing | Refused:
-        """Remember whether the mechanic wants to be asked."""
-
-        def work() -> Transaction[tuple[list[Facts], list[Message]]]:
-            facts = yield from SET_ON_DUTY(mechanic_id=mechanic_id, on_duty=on_duty)
-            if not facts:
-                return (yield from READ_FACTS(ids=[mechanic_id])), []
-            messages = [Message.of(FactsChanged(mechanic_id, facts[0]))]
-            yield from self._outbox.add(messages)
-            return facts, messages
-
-        facts, messages = await self._database.commit(work())
-        self._outbox.post(messages)
-        if not facts:
-            return NotFound("mechanic_not_found", "There is no such mechanic.")
-        return Standing(facts[0].on_duty, facts[0].is_busy, facts[0].version, facts[0].types_off)
+    async def set_on_duty(
+        self, mechanic_id: str, on_duty: bool, *, back_in_s: int | None = None, off_after_session: bool = False
+    ) -> Standing | Refused:
+        """Remember whether the mechanic wants to be asked, and what is to follow by itself; see ``Duty.set``."""
+        return await self._duty.set(mechanic_id, on_duty, back_in_s=back_in_s, off_after_session=off_after_session)
 
     # --- what customers do --------------------------------------------------------------------------------------------
 

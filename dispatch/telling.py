@@ -165,7 +165,15 @@ class Telling:
             newest[one.mechanic_id] = max(one, newest.get(one.mechanic_id, one), key=lambda each: each.version)
         await self._presence.take_facts(newest.values())
         await self._publish(
-            deliveries.StandingChanged(one.mechanic_id, one.on_duty, one.is_busy, one.version, one.types_off)
+            deliveries.StandingChanged(
+                one.mechanic_id,
+                one.on_duty,
+                one.is_busy,
+                one.version,
+                one.types_off,
+                one.back_at_ms,
+                one.off_after_session,
+            )
             for one in newest.values()
         )
 

@@ -10,7 +10,9 @@ from dispatch.money.plans import Plans
 from dispatch.preferences import Preferences
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.push.vapid import Vapid
+from dispatch.reading.hours_reader import HoursReader
 from dispatch.reading.ops import OpsReader
+from dispatch.reading.past_offers import PastOffersReader
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.auth import Tickets, Tokens
@@ -33,6 +35,8 @@ class Services:
     presence: Presence
     dispatch: Dispatch
     reader: Reader
+    hours: HoursReader
+    past_offers: PastOffersReader
     ops: OpsReader
     checkouts: Checkouts
     payments: Payments

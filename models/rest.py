@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.wire import Id, OfferView, RequestView, StatusView, Timestamp
-from models.words import CheckoutStatus, ProviderType, RefundStatus, Role, RoutingType, SessionType
+from models.words import CheckoutStatus, OfferKind, ProviderType, RefundStatus, Role, RoutingType, SessionType
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
@@ -183,6 +183,52 @@ class RequestAnswer(Struct):
 class Requests(Struct):
     requests: list[RequestView]
     next_cursor: str | None
+
+
+PastOfferOutcome = Literal["accepted", "declined", "missed", "taken", "cancelled", "skipped", "given_back"]
+"""``missed``: it ended unanswered; ``taken``: another mechanic was faster; ``given_back``: accepted, and not kept."""
+
+
+class PastOffer(Struct):
+    """An offer that is over for a mechanic; ``ended_at``: for them, when they answered it, else when it closed."""
+
+    offer_id: str
+    request_id: str
+    kind: OfferKind
+    customer_name: str
+    plan: str
+    session_type: str
+    duration_min: int
+    price_cents: int
+    currency: str
+    offered_at: Timestamp
+    ended_at: Timestamp
+    outcome: PastOfferOutcome
+
+
+class PastOffers(Struct):
+    offers: list[PastOffer]
+    next_cursor: str | None
+
+
+class DayHours(Struct):
+    """A mechanic's day (UTC). What crosses midnight is cut there, what has not ended yet counts until now.
+
+    ``on_duty_s`` is how long their switch was on, with an app connected or not. ``earned_cents`` is the price of the ``sessions``
+    that were completed on that day, whatever their customers paid of it. A day with sessions of several currencies has an entry for
+    each; the first of them has the day's hours.
+    """
+
+    day: Annotated[str, Meta(extra_json_schema={"format": "date"})]
+    on_duty_s: int
+    in_session_s: int
+    sessions: int
+    earned_cents: int
+    currency: str
+
+
+class Hours(Struct):
+    days: list[DayHours]
 
 
 class Offers(Struct):

@@ -116,6 +116,12 @@ class Mechanic(SQLModel, table=True):
     __tablename__ = "mechanics"
     __table_args__ = (
         Index("ix_mechanics_woken", "id", sqlite_where=WANTS_BROADCASTS, postgresql_where=WANTS_BROADCASTS),
+        Index(
+            "ix_mechanics_back",
+            "back_at_ms",
+            sqlite_where=text("back_at_ms IS NOT NULL"),
+            postgresql_where=text("back_at_ms IS NOT NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True, foreign_key="accounts.id")
@@ -130,6 +136,34 @@ class Mechanic(SQLModel, table=True):
     """The kinds of session that they do not take, see ``models.session_types``."""
     facts_version: int = instant(default=1)
     last_seen_at_ms: int | None = instant(default=None)
+    back_at_ms: int | None = instant(default=None)
+    """When they go on duty again by themselves; ``None``: not on a break."""
+    off_after_request_id: str | None = None
+    """The session after which they go off duty. Of one that they are not in any more it says nothing."""
+
+
+class DutyInterval(SQLModel, table=True):
+    """For how long a mechanic was on duty, by their switch: whether they were also connected then is another matter.
+
+    Those of a mechanic never overlap; one that has ended never changes: hours are paid by it.
+    """
+
+    __tablename__ = "duty_intervals"
+    __table_args__ = (
+        Index(
+            "uq_duty_intervals_one_open_per_mechanic",
+            "mechanic_id",
+            unique=True,
+            sqlite_where=text("ended_at_ms IS NULL"),
+            postgresql_where=text("ended_at_ms IS NULL"),
+        ),
+        Index("ix_duty_intervals_mechanic", "mechanic_id", "started_at_ms"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    mechanic_id: str = Field(foreign_key="accounts.id")
+    started_at_ms: int = instant()
+    ended_at_ms: int | None = instant(default=None)
 
 
 class Plan(SQLModel, table=True):
@@ -199,6 +233,13 @@ class SessionRequest(SQLModel, table=True):
         ),
         Index("ix_session_requests_customer", "customer_id", "id"),
         Index("ix_session_requests_assigned", "assigned_mechanic_id", "id"),
+        Index(
+            "ix_session_requests_worked",
+            "assigned_mechanic_id",
+            "started_at_ms",
+            sqlite_where=text("started_at_ms IS NOT NULL"),
+            postgresql_where=text("started_at_ms IS NOT NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -250,6 +291,21 @@ class Offer(MayFail, table=True):
             postgresql_where=text("pushed_at_ms IS NOT NULL AND unpushed_at_ms IS NULL"),
         ),
         Index(
+            "ix_offers_past_priority",
+            "mechanic_id",
+            "opened_at_ms",
+            "id",
+            sqlite_where=text("closed_at_ms IS NOT NULL AND mechanic_id IS NOT NULL"),
+            postgresql_where=text("closed_at_ms IS NOT NULL AND mechanic_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_offers_past_broadcasts",
+            "opened_at_ms",
+            "id",
+            sqlite_where=text("closed_at_ms IS NOT NULL AND mechanic_id IS NULL"),
+            postgresql_where=text("closed_at_ms IS NOT NULL AND mechanic_id IS NULL"),
+        ),
+        Index(
             "ix_offers_open",
             "expires_at_ms",
             sqlite_where=text("closed_at_ms IS NULL"),
@@ -265,6 +321,8 @@ class Offer(MayFail, table=True):
     expires_at_ms: int = instant()
     closed_at_ms: int | None = instant(default=None)
     close_reason: WithdrawReason | None = Field(default=None, sa_type=TextOf(WithdrawReason))
+    taken_by_id: str | None = None
+    """Who accepted it; also ``None`` where a node of an earlier version has closed it."""
     delivered_at_ms: int | None = instant(default=None)
     """When the favourite's app first acknowledged a priority offer."""
     seen_at_ms: int | None = instant(default=None)
@@ -285,6 +343,8 @@ class Exclusion(SQLModel, table=True):
     request_id: str = Field(primary_key=True, foreign_key="session_requests.id")
     mechanic_id: str = Field(primary_key=True)
     because: ExclusionReason = Field(sa_type=String)
+    at_ms: int | None = instant(default=None)
+    """Since when; ``None`` where a node of an earlier version has written it."""
 
 
 class TimelineEntry(SQLModel, table=True):

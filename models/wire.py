@@ -21,6 +21,8 @@ from models.words import (
 
 PROTOCOL = 1
 WATCH_MAX = 100
+BREAK_S_MIN = 60
+BREAK_S_MAX = 14_400
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Timestamp = Annotated[
@@ -141,10 +143,16 @@ class Heartbeat(Struct, tag_field="type", tag="heartbeat"):
     """I am here. Any other frame and the pong to the server's ping say so, too."""
 
 
-class SetAvailability(Struct, tag_field="type", tag="set_availability"):
-    """Go on or off duty; remembered across connections and restarts."""
+class SetAvailability(Struct, tag_field="type", tag="set_availability", omit_defaults=True):
+    """Go on or off duty; remembered across connections and restarts. What was planned before is off with it.
+
+    ``back_in_s``: a break, off duty now and on duty again by itself then. ``off_after_session``: on duty until the session they are
+    in ends. Errors: `invalid_availability` (the message says what does not fit), `not_in_session` (there is none to wait for).
+    """
 
     on_duty: bool
+    back_in_s: Annotated[int, Meta(description=f"{BREAK_S_MIN} to {BREAK_S_MAX}")] | None = None
+    off_after_session: bool = False
 
 
 class OfferAck(Struct, tag_field="type", tag="offer_ack"):
@@ -177,6 +185,7 @@ class MechanicWelcome(Struct, tag_field="type", tag="welcome"):
     """The snapshot after every (re)connect.
 
     Whoever sends nothing for ``presence_timeout_s`` counts as gone; ``disconnect_grace_s`` is how long a lost socket is kept quiet.
+    The last three: see ``AvailabilityChanged``.
     """
 
     protocol: int
@@ -189,6 +198,9 @@ class MechanicWelcome(Struct, tag_field="type", tag="welcome"):
     on_duty: bool
     offers: list[OfferView]
     request: RequestView | None
+    back_at: Timestamp | UnsetType = UNSET
+    back_in_ms: int | UnsetType = UNSET
+    off_after_session: bool | UnsetType = UNSET
 
 
 class HeartbeatAck(Struct, tag_field="type", tag="heartbeat_ack"):
@@ -196,10 +208,17 @@ class HeartbeatAck(Struct, tag_field="type", tag="heartbeat_ack"):
 
 
 class AvailabilityChanged(Struct, tag_field="type", tag="availability"):
-    """The answer to ``set_availability``."""
+    """The answer to ``set_availability``, and what is sent whenever this changes otherwise.
+
+    ``back_at`` and ``back_in_ms``: when a break ends; ``off_after_session``: they go off duty with the session they are in. Each is
+    there only while it is so.
+    """
 
     on_duty: bool
     availability: Availability
+    back_at: Timestamp | UnsetType = UNSET
+    back_in_ms: int | UnsetType = UNSET
+    off_after_session: bool | UnsetType = UNSET
 
 
 class OfferMade(Struct, tag_field="type", tag="offer"):

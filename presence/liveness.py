@@ -22,7 +22,8 @@ from models.wire import Availability, Reachable, StatusView
 class Facts:
     """What SQL knows of a mechanic. ``version`` grows with every change, ``last_seen_ms`` is ``None`` if never seen.
 
-    ``types_off``: the kinds of session that they do not take, as in ``models.session_types``.
+    ``types_off``: the kinds of session that they do not take, as in ``models.session_types``. What follows is for their own apps:
+    when a break ends by itself, and whether they go off duty with the session they are in.
     """
 
     mechanic_id: str
@@ -32,6 +33,8 @@ class Facts:
     has_push: bool
     last_seen_ms: int | None
     types_off: str = ""
+    back_at_ms: int | None = None
+    off_after_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)

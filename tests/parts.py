@@ -40,7 +40,9 @@ from dispatch.outbox import Outbox
 from dispatch.preferences import Preferences
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.push.vapid import Vapid
+from dispatch.reading.hours_reader import HoursReader
 from dispatch.reading.ops import OpsReader
+from dispatch.reading.past_offers import PastOffersReader
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from embedded.stripe_standin.standin import StripeStandin
@@ -214,6 +216,8 @@ class Node:
     deadlines: Deadlines
     dispatch: Dispatch
     reader: Reader
+    hours: HoursReader
+    past_offers: PastOffersReader
     ops: OpsReader
     refunds: Refunds
     payments: Payments
@@ -401,6 +405,8 @@ async def running_node(
         parts.deadlines,
         parts.dispatch,
         parts.reader,
+        parts.hours,
+        parts.past_offers,
         parts.ops,
         money.refunds,
         money.payments,

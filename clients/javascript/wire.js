@@ -41,6 +41,8 @@
 
 /** @typedef {"customer" | "mechanic" | "admin"} Role */
 
+/** @typedef {"accepted" | "declined" | "missed" | "taken" | "cancelled" | "skipped" | "given_back"} PastOfferOutcome */
+
 // ---- objects and messages of the sockets ----
 
 /**
@@ -148,10 +150,15 @@
  */
 
 /**
- * Go on or off duty; remembered across connections and restarts.
+ * Go on or off duty; remembered across connections and restarts. What was planned before is off with it.
+ *
+ * `back_in_s`: a break, off duty now and on duty again by itself then. `off_after_session`: on duty until the session they are
+ * in ends. Errors: `invalid_availability` (the message says what does not fit), `not_in_session` (there is none to wait for).
  * @typedef {object} SetAvailability
  * @property {"set_availability"} type
  * @property {boolean} on_duty
+ * @property {number | null} [back_in_s]
+ * @property {boolean} [off_after_session]
  */
 
 /**
@@ -181,6 +188,7 @@
  * The snapshot after every (re)connect.
  *
  * Whoever sends nothing for `presence_timeout_s` counts as gone; `disconnect_grace_s` is how long a lost socket is kept quiet.
+ * The last three: see `AvailabilityChanged`.
  * @typedef {object} MechanicWelcome
  * @property {"welcome"} type
  * @property {number} protocol
@@ -193,6 +201,9 @@
  * @property {boolean} on_duty
  * @property {OfferView[]} offers
  * @property {RequestView | null} request
+ * @property {Timestamp} [back_at]
+ * @property {number} [back_in_ms]
+ * @property {boolean} [off_after_session]
  */
 
 /**
@@ -202,11 +213,17 @@
  */
 
 /**
- * The answer to `set_availability`.
+ * The answer to `set_availability`, and what is sent whenever this changes otherwise.
+ *
+ * `back_at` and `back_in_ms`: when a break ends; `off_after_session`: they go off duty with the session they are in. Each is
+ * there only while it is so.
  * @typedef {object} AvailabilityChanged
  * @property {"availability"} type
  * @property {boolean} on_duty
  * @property {Availability} availability
+ * @property {Timestamp} [back_at]
+ * @property {number} [back_in_ms]
+ * @property {boolean} [off_after_session]
  */
 
 /**
@@ -567,6 +584,49 @@ export const CLOSE_CODES = {
  * @typedef {object} Requests
  * @property {RequestView[]} requests
  * @property {string | null} next_cursor
+ */
+
+/**
+ * An offer that is over for a mechanic; `ended_at`: for them, when they answered it, else when it closed.
+ * @typedef {object} PastOffer
+ * @property {string} offer_id
+ * @property {string} request_id
+ * @property {OfferKind} kind
+ * @property {string} customer_name
+ * @property {string} plan
+ * @property {string} session_type
+ * @property {number} duration_min
+ * @property {number} price_cents
+ * @property {string} currency
+ * @property {Timestamp} offered_at
+ * @property {Timestamp} ended_at
+ * @property {PastOfferOutcome} outcome
+ */
+
+/**
+ * @typedef {object} PastOffers
+ * @property {PastOffer[]} offers
+ * @property {string | null} next_cursor
+ */
+
+/**
+ * A mechanic's day (UTC). What crosses midnight is cut there, what has not ended yet counts until now.
+ *
+ * `on_duty_s` is how long their switch was on, with an app connected or not. `earned_cents` is the price of the `sessions`
+ * that were completed on that day, whatever their customers paid of it. A day with sessions of several currencies has an entry for
+ * each; the first of them has the day's hours.
+ * @typedef {object} DayHours
+ * @property {string} day
+ * @property {number} on_duty_s
+ * @property {number} in_session_s
+ * @property {number} sessions
+ * @property {number} earned_cents
+ * @property {string} currency
+ */
+
+/**
+ * @typedef {object} Hours
+ * @property {DayHours[]} days
  */
 
 /**

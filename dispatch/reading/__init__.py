@@ -2,4 +2,6 @@
 
 reader.py   what sockets and REST show, for many accounts in a few queries; one account is a batch of one    start here
 ops.py      what operators see
+past_offers.py   what a mechanic was offered, and how that ended
+hours_reader.py  how long a mechanic has worked, and what that earned
 """

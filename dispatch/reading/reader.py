@@ -58,10 +58,13 @@ class _Mechanic:
     active_request_id: str | None
     version: int
     types_off: str
+    back_at_ms: int | None
+    off_after_session: bool
 
     @property
     def standing(self) -> Standing:
-        return Standing(self.on_duty, self.active_request_id is not None, self.version, self.types_off)
+        is_busy = self.active_request_id is not None
+        return Standing(self.on_duty, is_busy, self.version, self.types_off, self.back_at_ms, self.off_after_session)
 
 
 @dataclass(frozen=True)

@@ -6,4 +6,6 @@
 -- Locks  the mechanic's row, after the request's
 UPDATE mechanics SET active_request_id = :request_id, facts_version = facts_version + 1
 WHERE id = :mechanic_id AND active_request_id IS NULL
-RETURNING id, facts_version, on_duty, coalesce(active_request_id, '') <> '', has_push, last_seen_at_ms, session_types_off
+RETURNING
+  id, facts_version, on_duty, coalesce(active_request_id, '') <> '', has_push, last_seen_at_ms, session_types_off, back_at_ms,
+  coalesce(off_after_request_id, '-') = coalesce(active_request_id, '')

@@ -1,4 +1,4 @@
 -- Never ask a mechanic for this request again.
 --
--- :request_id, :mechanic_id, :because
-INSERT INTO exclusions (request_id, mechanic_id, because) VALUES (:request_id, :mechanic_id, :because)
+-- :request_id, :mechanic_id, :because, :at_ms
+INSERT INTO exclusions (request_id, mechanic_id, because, at_ms) VALUES (:request_id, :mechanic_id, :because, :at_ms)

@@ -33,6 +33,8 @@ ERROR_CODES: Final = {
     "invalid_message": "A member is missing or of the wrong kind; `message` names it.",
     "offer_gone": "The offer cannot be taken any more; `message` says why, `ref` is the offer's id.",
     "already_in_session": "The mechanic has a session already; `ref` is the offer's id.",
+    "invalid_availability": "The members of `set_availability` do not go together; `message` says which.",
+    "not_in_session": "There is no session that the mechanic could go off duty after.",
     "too_many_watched": "A socket watches at most 100 mechanics; those watched before stay.",
     "mechanic_not_found": "There is no such mechanic; `ref` is the id.",
     "unavailable": "The database or Redis did not answer; nothing is known to have been done. Try again.",

@@ -103,8 +103,8 @@ class Inbox:
                 await self._withdraw(delivery)
             case FrameToMechanic(mechanic_id, frame, told):
                 _frame_for(self._mechanics.of(mechanic_id), frame, told)
-            case StandingChanged(mechanic_id, on_duty, is_busy, version, types_off):
-                standing = Standing(on_duty, is_busy, version, types_off or "")
+            case StandingChanged(mechanic_id, on_duty, is_busy, version, types_off, back_at_ms, off_after_session):
+                standing = Standing(on_duty, is_busy, version, types_off or "", back_at_ms, off_after_session)
                 is_whole = types_off is not None
 
                 def hear(connection: MechanicConnection) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
-from typing import Final, assert_never
+from typing import Final, TypedDict, assert_never
 
 from dispatch.eligibility import Standing, may_be_asked, may_get_broadcast, takes
 from dispatch.reading.reader import MechanicSnapshot, Reader, TimedOffer
@@ -59,7 +59,7 @@ class MechanicConnection(Connection):
         "_parts",
         "_shown",
         "_snapshot",
-        "_told_on_duty",
+        "_told",
         "_was_eligible",
         "connection_id",
         "standing",
@@ -71,7 +71,7 @@ class MechanicConnection(Connection):
         self.connection_id = new_id()
         self.standing = Standing(on_duty=False, is_busy=False)
         self._has_heard_standing = False
-        self._told_on_duty = False
+        self._told: Standing | None = None
         self._was_eligible = False
         self._shown: dict[str, ShownOffer[MechanicConnection]] | None = None
         self._snapshot: MechanicSnapshot | None = None
@@ -115,8 +115,8 @@ class MechanicConnection(Connection):
             case Decline(offer_id, reason):
                 self._acknowledge(offer_id)
                 self.submit(partial(self._decline, offer_id, reason), offer_id)
-            case SetAvailability(on_duty):
-                self.submit(partial(self._set_on_duty, on_duty))
+            case SetAvailability():
+                self.submit(partial(self._set_on_duty, message))
             case _:
                 assert_never(message)
 
@@ -133,14 +133,21 @@ class MechanicConnection(Connection):
         """Their standing has changed, here or anywhere: the next broadcast is judged by it.
 
         What they are told of it comes in turn with this connection's own changes. ``is_whole``: whether it says what they have
-        switched off, which a node of the version before does not know.
+        switched off and planned, which a node of the version before does not know.
         """
         if 0 < standing.version < self.standing.version:
             # Told late, by a node that has taken it over.
             return
         if not is_whole:
             # Of no version, so that SQL is asked, and what is heard of the whole counts as news.
-            standing = replace(standing, version=0, types_off=self.standing.types_off)
+            known = self.standing
+            standing = replace(
+                standing,
+                version=0,
+                types_off=known.types_off,
+                back_at_ms=known.back_at_ms,
+                off_after_session=known.off_after_session,
+            )
         is_news = standing != self.standing
         self._was_eligible &= may_be_asked(standing) and standing.types_off == self.standing.types_off
         self.standing = standing
@@ -203,9 +210,10 @@ class MechanicConnection(Connection):
                 on_duty=self.standing.on_duty,
                 offers=[shown.view(now_ms) for shown in fresh],
                 request=snapshot.request,
+                **_planned(self.standing, now_ms),
             )
         )
-        self._told_on_duty = self.standing.on_duty
+        self._told = self.standing
         if snapshot.standing == self.standing:
             self._was_eligible = may_be_asked(self.standing)
         else:
@@ -257,8 +265,13 @@ class MechanicConnection(Connection):
             self._forget(offer_id)
         self.error(code, refused.detail, offer_id)
 
-    async def _set_on_duty(self, on_duty: bool) -> None:
-        standing = await self._parts.dispatch.set_on_duty(self.account_id, on_duty)
+    async def _set_on_duty(self, wanted: SetAvailability) -> None:
+        standing = await self._parts.dispatch.set_on_duty(
+            self.account_id,
+            wanted.on_duty,
+            back_in_s=wanted.back_in_s,
+            off_after_session=wanted.off_after_session,
+        )
         if isinstance(standing, Refused):
             self.error(standing.code, standing.detail)
         elif self._follow(standing, is_answer=True):
@@ -303,9 +316,10 @@ class MechanicConnection(Connection):
             standing = self.standing
         has_chosen_anew = standing.types_off != self.standing.types_off
         self.standing = standing
-        if is_answer or standing.on_duty != self._told_on_duty:
-            self._told_on_duty = standing.on_duty
-            self.send(AvailabilityChanged(standing.on_duty, self.availability))
+        if is_answer or _duty_of(standing) != _duty_of(self._told):
+            self._told = standing
+            planned = _planned(standing, self._node.clock.now_ms())
+            self.send(AvailabilityChanged(standing.on_duty, self.availability, **planned))
         is_newly_eligible = may_be_asked(standing) and (has_chosen_anew or not self._was_eligible)
         # Noted before the offers are read: a broadcast that opens meanwhile comes by the inbox.
         self._was_eligible = may_be_asked(standing)
@@ -367,6 +381,28 @@ class MechanicConnection(Connection):
         if not self._shown:
             self._shown = None
         return True
+
+
+class _Planned(TypedDict, total=False):
+    """What is to follow for a mechanic by itself, as they are told."""
+
+    back_at: str
+    back_in_ms: int
+    off_after_session: bool
+
+
+def _planned(standing: Standing, now_ms: int) -> _Planned:
+    planned: _Planned = {}
+    if standing.back_at_ms is not None:
+        planned |= {"back_at": rfc3339(standing.back_at_ms), "back_in_ms": max(0, standing.back_at_ms - now_ms)}
+    if standing.off_after_session:
+        planned["off_after_session"] = True
+    return planned
+
+
+def _duty_of(standing: Standing | None) -> tuple[object, ...]:
+    """Return what a mechanic is told of their standing; what they are busy with, they know."""
+    return () if standing is None else (standing.on_duty, standing.back_at_ms, standing.off_after_session)
 
 
 def _missed_withdrawal(

@@ -92,8 +92,12 @@ async def test_an_online_favourite_is_booked_again_accepts_and_completes(
             await expect(modal).to_be_hidden()
             await expect(customer.part("session-launcher")).to_be_in_viewport()
             await expect(customer.part("favorite-banner")).to_contain_text("Booking with John Smith (Priority)")
+            await customer.part("note").fill("Golf 7\nrattles when cold")
             await choose_plan_and_pay(customer, "expert_video", "Pay $29.99", f"{device}-4")
             await expect(customer.part("tracker", status="priority_offered")).to_be_visible()
+            await expect(customer.part("tracker-note")).to_have_text("Golf 7\nrattles when cold")
+            # The next booking is about something else.
+            await expect(customer.part("note")).to_have_value("")
             # The address is clean again: a reload must not look like another return from paying.
             await customer.page.wait_for_url(lambda url: "checkout=" not in url)
             await customer.picture(f"{device}-5-waiting")

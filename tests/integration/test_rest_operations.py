@@ -621,6 +621,79 @@ async def test_a_favourite_added_and_removed_side_by_side_breaks_nothing(house: 
         await rest.ok("DELETE", path, status=204)
 
 
+# --- a mechanic's hours -----------------------------------------------------------------------------------------------
+
+
+async def test_a_mechanic_reads_their_hours_and_no_more_than_a_quarter_of_a_year_of_them(house: House):
+    async with house.as_mechanic() as rest, house.as_customer() as customer:
+        days = (await rest.ok("GET", "/api/me/hours"))["days"]
+        assert len(days) == 7
+        assert [day["day"] for day in days] == sorted(day["day"] for day in days)
+        members = {"day", "on_duty_s", "in_session_s", "sessions", "earned_cents", "currency"}
+        assert {frozenset(day) for day in days} == {frozenset(members)}
+        assert {day["currency"] for day in days} == {"usd"}
+        asked = (await rest.ok("GET", "/api/me/hours?from=2026-01-30&to=2026-02-02"))["days"]
+        assert [day["day"] for day in asked] == ["2026-01-30", "2026-01-31", "2026-02-01", "2026-02-02"]
+        assert len((await rest.ok("GET", "/api/me/hours?from=2026-01-01&to=2026-04-02"))["days"]) == 92
+        assert len((await rest.ok("GET", "/api/me/hours?to=0001-01-02"))["days"]) == 2
+        assert len((await rest.ok("GET", "/api/me/hours?from=9999-12-30&to=9999-12-31"))["days"]) == 2
+        for query, field in (
+            ("from=2026-01-01&to=2026-04-03", "from"),
+            ("from=2026-02-02&to=2026-02-01", "from"),
+            ("from=2026-02-30", "from"),
+            ("to=yesterday", "to"),
+        ):
+            answer = await rest.get(f"/api/me/hours?{query}")
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+        assert await customer.problem("GET", "/api/me/hours") == (403, "wrong_role")
+
+
+async def test_a_break_is_set_on_a_socket_and_told_to_whoever_connects(house: House):
+    mechanic_id = await house.add("mechanic", "lunch")
+    async with socket(house.base_url, "mechanic", mechanic_id) as app:
+        for back_in_s in (59, 14_401):
+            await app.send("set_availability", on_duty=False, back_in_s=back_in_s)
+            await app.expect("error", code="invalid_availability")
+        await app.send("set_availability", on_duty=True, off_after_session=True)
+        await app.expect("error", code="not_in_session")
+        await app.send("set_availability", on_duty=False, back_in_s=1_800)
+        told = await app.expect("availability", on_duty=False)
+        assert 1_795_000 < told["back_in_ms"] <= 1_800_000
+        assert "off_after_session" not in told
+    async with socket(house.base_url, "mechanic", mechanic_id) as app:
+        assert (app.received[0]["on_duty"], app.received[0]["back_at"]) == (False, told["back_at"])
+        # An app of yesterday knows no breaks: what it sends ends one.
+        await app.send("set_availability", on_duty=True)
+        assert await app.expect("availability") == {
+            "type": "availability",
+            "on_duty": True,
+            "availability": "available",
+        }
+
+
+async def test_a_mechanic_reads_what_they_were_offered_page_by_page(house: House):
+    mechanic_id = await house.add("mechanic", "looks-back")
+    routing = {"routing_type": "priority_broadcast", "preferred_mechanic_id": mechanic_id}
+    async with house.as_(mechanic_id, "mechanic") as rest, house.as_customer() as customer:
+        assert await rest.ok("GET", "/api/offers/past") == {"offers": [], "next_cursor": None}
+        offered = []
+        for outcome in ("declined", "cancelled"):
+            request = await house.paid_request(house.customer, **routing)
+            offered.append((request["offer"]["id"], outcome))
+            if outcome == "declined":
+                await rest.ok("POST", f"/api/offers/{request['offer']['id']}/decline", status=204)
+            await customer.ok("POST", f"/api/requests/{request['id']}/cancel")
+        first = await rest.ok("GET", "/api/offers/past?limit=1")
+        second = await rest.ok("GET", f"/api/offers/past?limit=1&cursor={first['next_cursor']}")
+        assert second["next_cursor"] is None
+        told = [*first["offers"], *second["offers"]]
+        assert [(one["offer_id"], one["outcome"]) for one in told] == offered[::-1]
+        members = OFFER_MEMBERS - {"expires_at", "expires_in_ms", "note"} | {"offered_at", "ended_at", "outcome"}
+        assert {frozenset(one) for one in told} == {frozenset(members)}
+        assert await rest.problem("GET", "/api/offers/past?cursor=nowhere") == (422, "validation_failed")
+        assert await customer.problem("GET", "/api/offers/past") == (403, "wrong_role")
+
+
 # --- one mechanic, several devices ------------------------------------------------------------------------------------
 
 

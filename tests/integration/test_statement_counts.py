@@ -168,13 +168,28 @@ async def test_windows_that_end_together_take_as_many_as_one(count: int, databas
         assert set(found.others) <= TELL
 
 
-async def test_a_change_of_duty_takes_two_statements_and_telling_none(database_url, redis_url):
+async def test_a_change_of_duty_takes_three_statements_and_telling_none(database_url, redis_url):
     async with one_node(database_url, redis_url) as (world, node):
         mechanic = await world.mechanic()
-        for on_duty in (False, True):
+        for on_duty, hours in ((False, "end_duty"), (True, "begin_duty")):
             found = await statements_of(node, partial(node.dispatch.set_on_duty, mechanic, on_duty))
-            assert found.own == ["set_on_duty", "leave_to_tell"]
+            assert found.own == ["set_on_duty", hours, "leave_to_tell"]
             assert set(found.others) <= TELL
+            again = await statements_of(node, partial(node.dispatch.set_on_duty, mechanic, on_duty))
+            assert again.own == ["set_on_duty", "plan_duty", "read_facts"]
+
+
+async def test_who_goes_off_duty_with_a_session_takes_one_statement_more_to_complete_it(database_url, redis_url):
+    async with one_node(database_url, redis_url) as (world, node):
+        mechanic = await world.mechanic()
+        _, request = await free_request(world, node, mechanic)
+        await accept(node, mechanic, request.offer.id)()
+        await node.dispatch.start(mechanic, request.id)
+        planning = await statements_of(node, partial(node.dispatch.set_on_duty, mechanic, True, off_after_session=True))
+        assert planning.own == ["set_on_duty", "plan_duty", "leave_to_tell"]
+        found = await statements_of(node, partial(node.dispatch.complete, mechanic, request.id))
+        assert found.own == [*BY_REQUEST, "move_request", "free_mechanic", "end_duty", *COMMIT]
+        assert set(found.others) <= TELL
 
 
 async def test_fulfilling_a_payment_takes_these_statements_and_telling_none(database_url, redis_url, tmp_path):

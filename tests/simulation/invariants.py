@@ -21,6 +21,7 @@ NOT_BEFORE = "nobody is told of what has not been committed"
 VERSIONS = "every customer has seen the newest version of their requests"
 OUTBOX = "everything committed has been told"
 DEADLINES = "no deadline is left over"
+HOURS = "a mechanic's hours are counted while they are on duty, once"
 REFUNDS = "every owed refund succeeds, once at Stripe"
 NODES = "no node ends by itself"
 BUGS = "no part reports a bug"
@@ -59,6 +60,7 @@ class Watch:
         self._look_at_requests()
         self._look_at_sessions()
         self._look_at_windows()
+        self._look_at_hours()
 
     def _look_at_requests(self) -> None:
         query = "SELECT id, version, status, assigned_mechanic_id FROM session_requests"
@@ -97,6 +99,20 @@ class Watch:
                 early_ms = expires_at_ms - self._ground.redis.now_ms()
                 if reason == "expired" and early_ms > 0:
                     self.violated(NEVER_EARLY, f"{offer_id} of {request_id} ended {early_ms:.3f} ms early")
+
+    def _look_at_hours(self) -> None:
+        query = """
+            SELECT m.id, m.on_duty, count(d.id)
+            FROM mechanics m LEFT JOIN duty_intervals d ON d.mechanic_id = m.id AND d.ended_at_ms IS NULL
+            GROUP BY m.id HAVING m.on_duty <> count(d.id)"""
+        for mechanic_id, on_duty, count in self._sql.execute(query):
+            self.violated(HOURS, f"{mechanic_id}: on duty {on_duty}, with {count} intervals open")
+        query = """
+            SELECT a.mechanic_id, a.started_at_ms, b.started_at_ms
+            FROM duty_intervals a JOIN duty_intervals b ON b.mechanic_id = a.mechanic_id AND b.id > a.id
+            WHERE a.ended_at_ms IS NULL OR a.ended_at_ms < a.started_at_ms OR b.started_at_ms < a.ended_at_ms"""
+        for overlap in self._sql.execute(query):
+            self.violated(HOURS, f"{overlap} overlap")
 
     # --- at each message about a request ------------------------------------------------------------------------------
 

@@ -129,6 +129,9 @@ class World(Ground):
             "INSERT INTO mechanics (id, provider_type, on_duty, has_push, facts_version) VALUES (?, 'workshop', 1, 0, 1)",
             [(one,) for one in self.mechanics],
         )
+        raw.executemany(
+            "INSERT INTO duty_intervals (mechanic_id, started_at_ms) VALUES (?, 0)", [(one,) for one in self.mechanics]
+        )
         self.sql.give_back(raw)
 
     # --- who is there -------------------------------------------------------------------------------------------------

@@ -181,9 +181,15 @@ class StageDispatch:
         """Answer the next call of this name, and then nothing any more."""
         self._goes_away_after = name
 
-    async def set_on_duty(self, mechanic_id: str, on_duty: bool) -> Standing:
+    async def set_on_duty(
+        self, mechanic_id: str, on_duty: bool, *, back_in_s: int | None, off_after_session: bool
+    ) -> Standing | Refused:
         await self._arrive("set_on_duty", mechanic_id, on_duty)
-        self.standings[mechanic_id] = replace(self.standings[mechanic_id], on_duty=on_duty)
+        if off_after_session and not self.standings[mechanic_id].is_busy:
+            return Refused("not_in_session", "There is none.")
+        back_at_ms = None if back_in_s is None else NOW_MS + back_in_s * 1000
+        planned = {"back_at_ms": back_at_ms, "off_after_session": off_after_session}
+        self.standings[mechanic_id] = replace(self.standings[mechanic_id], on_duty=on_duty, **planned)
         return self.standings[mechanic_id]
 
     async def offers_for(self, mechanic_id: str) -> list[TimedOffer]:

@@ -10,6 +10,7 @@ from dispatch.eligibility import Standing
 from http_api.sockets import close_codes, stale
 from http_api.sockets.inbox import LATE_AFTER_MS
 from http_api.sockets.mechanic import MechanicConnection
+from models.timestamps import rfc3339
 from tests.unit.connection_stage import EXPIRES_AT_S, NOW, NOW_MS, Stage, a_request, an_offer, an_update, stage
 
 
@@ -628,6 +629,40 @@ async def test_an_offer_that_went_unheard_because_its_mechanic_took_it_is_their_
         await here.settled()
         withdrawn = tablet.hears()[0]
         assert withdrawn == {"type": "offer_withdrawn", "offer_id": "o1", "reason": "taken", "by_you": True}
+
+
+async def test_a_break_is_told_with_the_answer_in_the_welcome_and_to_the_other_devices():
+    async with stage() as here:
+        phone, tablet = await here.mechanic("mike"), await here.mechanic("mike")
+        phone.says("set_availability", on_duty=False, back_in_s=600)
+        await here.settled()
+        planned = {"back_at": rfc3339(NOW_MS + 600_000), "back_in_ms": 600_000}
+        told = {"type": "availability", "on_duty": False, "availability": "off_duty", **planned}
+        assert phone.hears() == [told]
+        news = StandingChanged("mike", False, False, version=7, types_off="", back_at_ms=NOW_MS + 600_000)
+        await here.tell(news)
+        assert (phone.hears(), tablet.hears()) == ([], [told])
+        late = here.open_mechanic("mike")
+        await here.settled()
+        assert late.hears()[0].items() >= {"type": "welcome", "on_duty": False, **planned}.items()
+        # By hand, on any device: nothing is planned any more.
+        here.dispatch.standings["mike"] = Standing(on_duty=False, is_busy=False, version=8)
+        tablet.says("set_availability", on_duty=False)
+        await here.settled()
+        assert tablet.hears() == [{"type": "availability", "on_duty": False, "availability": "off_duty"}]
+
+
+async def test_off_duty_after_the_session_is_told_and_refused_without_one():
+    async with stage() as here:
+        idle, busy = await here.mechanic("mike"), await here.mechanic("jane", is_busy=True)
+        for phone in (idle, busy):
+            phone.says("set_availability", on_duty=True, off_after_session=True)
+        await here.settled()
+        assert [said["code"] for said in idle.hears()] == ["not_in_session"]
+        told = {"type": "availability", "on_duty": True, "availability": "busy", "off_after_session": True}
+        assert busy.hears() == [told]
+        await here.tell(StandingChanged("jane", on_duty=False, is_busy=False, version=8, types_off=""))
+        assert busy.hears() == [{"type": "availability", "on_duty": False, "availability": "off_duty"}]
 
 
 async def test_a_gap_is_healed_though_the_snapshot_could_not_be_read_at_first(monkeypatch):

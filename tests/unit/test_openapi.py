@@ -44,6 +44,8 @@ CONTRACT = {
     "POST /api/offers/{id}/decline": "mechanic",
     "GET /api/me/preferences": "mechanic",
     "PUT /api/me/preferences": "mechanic",
+    "GET /api/offers/past": "mechanic",
+    "GET /api/me/hours": "mechanic",
     "GET /api/push/key": "customer mechanic",
     "GET /api/push/subscriptions": "customer mechanic",
     "POST /api/push/subscriptions": "customer mechanic",

@@ -8,4 +8,6 @@ UPDATE mechanics SET has_push = NOT has_push, facts_version = facts_version + 1
 WHERE id = :mechanic_id AND has_push <> EXISTS (
   SELECT 1 FROM push_subscriptions s WHERE s.mechanic_id = mechanics.id AND s.set_aside_at_ms IS NULL
 )
-RETURNING id, facts_version, on_duty, coalesce(active_request_id, '') <> '', has_push, last_seen_at_ms, session_types_off
+RETURNING
+  id, facts_version, on_duty, coalesce(active_request_id, '') <> '', has_push, last_seen_at_ms, session_types_off, back_at_ms,
+  coalesce(off_after_request_id, '-') = coalesce(active_request_id, '')
