@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from http_api.pages.kept import worker
 from http_api.rest.problems import PROBLEMS, problem
 
 BROWSER = Path(__file__).with_name("browser")
@@ -22,6 +23,8 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'self'"
 )
+WORKER_HEADERS = {"Service-Worker-Allowed": "/mechanic", "Cache-Control": "no-cache"}
+"""The worker is a file among the others, and cares for the app's address."""
 HTML_HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -33,6 +36,9 @@ class Files(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "no-cache"
+        if path.endswith(".html"):
+            # Keeps foreign scripts out, also of a page that the app's worker has kept.
+            response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         return response
 
 
@@ -46,30 +52,29 @@ def routes(openapi: dict[str, Any], asyncapi: dict[str, Any], docs_html: str) ->
         Route("/asyncapi.json", _constant(msgspec.json.encode(asyncapi), "application/json")),
         Route("/docs", _constant(docs_html.encode(), "text/html", HTML_HEADERS)),
         Route("/problems/{code}", _explain),
+        Route("/static/worker.js", _constant(worker(BROWSER).encode(), "text/javascript", WORKER_HEADERS)),
+        Route("/static/manifest.webmanifest", _manifest),
         Mount("/static", Files(directory=BROWSER, check_dir=False), name="static"),
         Mount("/clients/javascript", Files(directory=CLIENT, check_dir=False), name="client"),
     ]
-
-
-class _Pages(Files):
-    """The two pages themselves: as the files, with the policy that keeps foreign scripts out."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        return response
 
 
 def _page(name: str) -> Endpoint:
     async def page(request: Request) -> Response:
         return await files.get_response(name, request.scope)
 
-    files = _Pages(directory=BROWSER, check_dir=False)
+    files = Files(directory=BROWSER, check_dir=False)
     return page
 
 
 async def _favicon(_request: Request) -> Response:
     return FileResponse(BROWSER / "favicon.svg", media_type="image/svg+xml", headers={"Cache-Control": "max-age=3600"})
+
+
+async def _manifest(_request: Request) -> Response:
+    # Its type is not in every machine's list.
+    path = BROWSER / "manifest.webmanifest"
+    return FileResponse(path, media_type="application/manifest+json", headers={"Cache-Control": "no-cache"})
 
 
 async def _explain(request: Request) -> Response:

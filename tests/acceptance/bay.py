@@ -103,6 +103,12 @@ async def no_violations(visitor: Visitor, *, judge_colours: bool = True) -> None
     assert results.violations_count == 0, results.generate_report()
 
 
+async def stop_clock(visitor: Visitor) -> None:
+    """Let the page's time stand still; it goes on by ``page.clock.fast_forward``, or altogether after ``page.clock.resume``."""
+    await visitor.page.clock.install()
+    await visitor.page.clock.pause_at(await visitor.page.evaluate("Date.now() + 1000"))
+
+
 async def focused(visitor: Visitor) -> str:
     """Return what has the focus: its test id, else its id, else its tag."""
     script = "(({dataset, id, tagName}) => dataset.testid || id || tagName.toLowerCase())(document.activeElement)"

@@ -6,9 +6,14 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from tests.acceptance.bay import ON_A_PHONE, OPEN_MAX, Bay, Workshop, focused, open_bay, running_workshop
+from models import tables
+from tests.acceptance.bay import ON_A_PHONE, OPEN_MAX, Bay, Workshop, focused, open_bay, running_workshop, stop_clock
 from tests.acceptance.browser import Visitor
 from tests.parts import eventually
+
+SETTLE_MS = 700
+UNDO_MS = 5_000
+"""Of the page: how long a new button takes no tap, and a decline can be taken back."""
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +124,12 @@ async def test_a_card_that_has_moved_takes_no_tap_at_once(bay: Bay) -> None:
 async def test_a_decline_taken_back_within_five_seconds_never_happened(bay: Bay) -> None:
     request_id = await bay.offered(to_john=True)
     async with bay.app() as john:
-        await john.page.clock.install()
+        await john.part("decline").wait_for()
+        await stop_clock(john)
         await john.part("decline").click()
+        await john.page.clock.fast_forward(SETTLE_MS)
         await john.part("undo-decline").click()
-        await john.page.clock.fast_forward(20_000)
+        await john.page.clock.fast_forward(4 * UNDO_MS)
         await expect(john.part("decline")).to_be_visible()
         assert await bay.status(request_id) == "priority_offered"
 
@@ -131,16 +138,15 @@ async def test_a_decline_is_sent_after_five_seconds_with_its_reason(bay: Bay) ->
     request_id = await bay.offered(to_john=True)
     async with bay.app() as john:
         await john.part("decline").wait_for()
-        await john.page.clock.install()
+        await stop_clock(john)
         await john.part("decline").click()
+        await john.page.clock.fast_forward(SETTLE_MS)
         await john.page.get_by_role("button", name="Busy right now").click()
         assert await bay.status(request_id) == "priority_offered", "it may still be taken back"
-        await john.page.clock.fast_forward(5_000)
+        await john.page.clock.fast_forward(UNDO_MS)
         await expect(john.part("offer-card")).to_have_count(0)
-        (declined,) = [
-            line for line in (await bay.town.request(bay.server, request_id))["timeline"] if line["event"] == "declined"
-        ]
-        assert declined["reason"] == "Busy right now"
+        lines = await bay.town.rows(tables.TimelineEntry, request_id=request_id, event="declined")
+        assert [line.details["reason"] for line in lines] == ["Busy right now"]
 
 
 async def test_a_decline_is_sent_also_when_the_page_is_closed_before_its_time(bay: Bay) -> None:
@@ -276,6 +282,23 @@ async def test_a_reload_in_a_session_comes_back_to_it(bay: Bay) -> None:
         await john.page.reload()
         await expect(john.part("active-request", status="in_progress")).to_be_visible()
         await expect(john.part("complete")).to_be_visible()
+
+
+async def test_what_is_answered_on_one_device_is_told_on_the_other(bay: Bay) -> None:
+    await bay.offered()
+    async with bay.app() as phone, bay.app() as tablet:
+        await phone.part("accept").click()
+        await expect(phone.part("active-request")).to_be_visible()
+        await expect(tablet.part("offer-note")).to_have_text("You accepted this on another device.")
+        await expect(tablet.part("active-request")).to_be_visible()
+        await bay.offered(to_john=True)
+        await phone.part("decline").click()
+        await expect(phone.part("declined")).to_be_visible()
+        await phone.page.evaluate("window.dispatchEvent(new Event('pagehide'))")
+        await expect(tablet.part("offer-note").last).to_have_text("You declined this on another device.")
+        # Nothing goes while the mouse is over it.
+        await phone.part("connection-state").hover()
+        await expect(phone.part("offer-card")).to_have_count(0)
 
 
 async def test_a_wrong_clock_counts_down_right(bay: Bay) -> None:

@@ -37,6 +37,17 @@ test("a withdrawn offer says why until it has left", () => {
   assert.deepEqual(after([{ type: "offer_left", offer_id: "o1" }], ended).offers, {});
 });
 
+test("what was answered on another device says so, and what was declined here does not", () => {
+  const elsewhere = received({ type: "offer_withdrawn", offer_id: "o1", reason: "declined", by_you: true });
+  assert.deepEqual(
+    [after([elsewhere], offered(anOffer())).offers["o1"]?.ended, after([elsewhere], offered(anOffer())).offers["o1"]?.by_you],
+    ["declined", true],
+  );
+  // Sent as the page was put away, it came by REST, and comes back as from anywhere.
+  const here = after([{ type: "offer_answered", offer_id: "o1", answer: "decline" }], offered(anOffer()));
+  assert.deepEqual(after([elsewhere], here).offers, {});
+});
+
 test("what we declined goes without a word", () => {
   const state = after([received({ type: "offer_withdrawn", offer_id: "o1", reason: "declined" })], offered(anOffer()));
   assert.deepEqual(state.offers, {});

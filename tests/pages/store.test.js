@@ -356,6 +356,9 @@ test("a page begins with nothing known and nothing under way", () => {
     offers: {},
     screen: "offers",
     alerts: { sound: true, vibration: true, awake: false },
+    push: { state: null, busy: false, problem: null, devices: null, own_hash: null },
+    preferences: null,
+    preferences_problem: null,
   });
 });
 

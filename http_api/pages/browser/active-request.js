@@ -3,7 +3,7 @@
 import { Part, h, setAttribute, setText } from "./elements.js";
 import { RequestTimeline } from "./request-timeline.js";
 import { keepFocus } from "./steady.js";
-import { planLength, planName } from "./words.js";
+import { money, planLength, planName } from "./words.js";
 
 /**
  * @import {PlanView} from "./wire.js"
@@ -20,6 +20,7 @@ export class ActiveRequest extends Part {
   #customer = h("h3", {});
   #state = h("p", { class: "active-state" });
   #what = h("p", { class: "offer-what" });
+  #trouble = h("p", { class: "trouble", "data-testid": "customer-note" });
   #start = button("primary", "start");
   #complete = button("primary", "complete");
   #release = button("secondary", "release");
@@ -32,6 +33,7 @@ export class ActiveRequest extends Part {
       this.#state,
       this.#customer,
       this.#what,
+      this.#trouble,
       this.#problem,
       h("div", { class: "offer-actions" }, this.#start, this.#complete, this.#release),
       h("details", {}, h("summary", {}, "What happened so far"), this.#timeline),
@@ -75,7 +77,13 @@ export class ActiveRequest extends Part {
     setAttribute(this.#card, "data-status", request.status);
     setText(this.#customer, request.customer_name);
     setText(this.#state, request.status === "accepted" ? "Accepted: ready when you are" : "In progress");
-    setText(this.#what, [planName(plans, request.plan), plan ? planLength(plan) : ""].filter(Boolean).join(" · "));
+    const price = request.price_cents ? money(request.price_cents, request.currency) : "";
+    setText(
+      this.#what,
+      [planName(plans, request.plan), plan ? planLength(plan) : "", price].filter(Boolean).join(" · "),
+    );
+    this.#trouble.hidden = !request.note;
+    setText(this.#trouble, request.note ?? "");
     this.#start.hidden = this.#release.hidden = request.status !== "accepted";
     this.#complete.hidden = request.status !== "in_progress";
     setText(this.#start, acting === "start" ? "Starting…" : "Start");

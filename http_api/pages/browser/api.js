@@ -6,7 +6,7 @@ import { serverClock } from "./clock.js";
 /**
  * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FreeCheckout,
  *   LoginBody, Plans, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
- *   StripeCheckout} from "./wire.js"
+ *   StripeCheckout, PreferencesBody, PreferencesView, PushKey, PushSubscribed, PushSubscriptions} from "./wire.js"
  */
 
 /** Making a checkout waits for Stripe, which may retry. */
@@ -98,6 +98,17 @@ export const makeCheckout = (choice, idempotency_key) =>
 export const getCheckout = (checkout_id) => call("GET", `/api/checkout/${encoded(checkout_id)}`);
 
 /**
+ * @param {string} offer_id
+ * @returns {Promise<RequestAnswer>}
+ */
+export const acceptOffer = (offer_id) => call("POST", `/api/offers/${encoded(offer_id)}/accept`);
+/**
+ * @param {string} offer_id
+ * @returns {Promise<null>}
+ */
+export const declineOffer = (offer_id) => call("POST", `/api/offers/${encoded(offer_id)}/decline`);
+
+/**
  * Decline while the page goes away: the browser brings it to the server also when nothing of the page is left.
  * @param {string} offer_id
  * @param {string | null} reason
@@ -127,3 +138,36 @@ export const getRequest = (request_id) => call("GET", `/api/requests/${encoded(r
  * @returns {Promise<RequestAnswer>}
  */
 export const actOnRequest = (request_id, action) => call("POST", `/api/requests/${encoded(request_id)}/${action}`);
+
+/** @returns {Promise<PushKey>} */
+export const getPushKey = () => call("GET", "/api/push/key");
+/** @returns {Promise<PushSubscriptions>} */
+export const getPushSubscriptions = () => call("GET", "/api/push/subscriptions");
+/**
+ * @param {PushSubscriptionJSON & {label?: string}} subscription
+ * @returns {Promise<PushSubscribed>}
+ */
+export const addPushSubscription = (subscription) => call("POST", "/api/push/subscriptions", { body: subscription });
+/**
+ * @param {string} endpoint
+ * @returns {Promise<null>}
+ */
+export const removePushSubscription = (endpoint) => call("DELETE", "/api/push/subscriptions", { body: { endpoint } });
+/**
+ * @param {string} id  of any browser of one's own
+ * @returns {Promise<null>}
+ */
+export const removePushDevice = (id) => call("DELETE", `/api/push/subscriptions/${encoded(id)}`);
+/**
+ * @param {string | null} endpoint  null: to all of one's browsers
+ * @returns {Promise<null>}
+ */
+export const testPush = (endpoint) => call("POST", "/api/push/test", { body: { endpoint } });
+
+/** @returns {Promise<PreferencesView>} */
+export const getPreferences = () => call("GET", "/api/me/preferences");
+/**
+ * @param {PreferencesBody} preferences
+ * @returns {Promise<PreferencesView>}
+ */
+export const setPreferences = (preferences) => call("PUT", "/api/me/preferences", { body: preferences });

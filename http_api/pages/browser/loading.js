@@ -1,6 +1,6 @@
 /** Fetching what the pages start from, into the store. Both pages load the same way; only what they ask for differs. */
 
-import { ApiError, getAvailability, getFavorites, getMe, getPlans, getRequest, getRequests, messageOf } from "./api.js";
+import { ApiError, getAvailability, getFavorites, getMe, getPlans, getPreferences, getRequest, getRequests, messageOf } from "./api.js";
 
 import { newestFirst } from "./requests.js";
 import { sessionOf, whyEnded } from "./session.js";
@@ -86,6 +86,14 @@ export function createLoader(store) {
     },
 
     /** Of those who take what is being asked for, or would be: the request that is broadcast, else the chosen plan. */
+    async preferences() {
+      try {
+        store.dispatch({ type: "preferences_loaded", preferences: await getPreferences() });
+      } catch (error) {
+        if (!signedOutBy(error)) store.dispatch({ type: "preferences_failed", problem: messageOf(error) });
+      }
+    },
+
     async availableCount() {
       const { requests, booking } = store.state;
       const asked = newestFirst(Object.values(requests)).find(({ status }) => status === "broadcasting");

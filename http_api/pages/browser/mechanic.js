@@ -19,7 +19,11 @@ import { createLoader } from "./loading.js";
 import { createAnswers } from "./offer-answers.js";
 import { OfferList } from "./offer-list.js";
 import { byUrgency } from "./offer-order.js";
+import { InstallHint } from "./install-hint.js";
 import { PageHeader } from "./page-header.js";
+import { createPushActions } from "./push-actions.js";
+import { closeStale, startWorker } from "./push.js";
+import { PushSettings } from "./push-settings.js";
 import { RecentRequests } from "./recent-requests.js";
 import { assignedTo, isOpen, newestFirst } from "./requests.js";
 import { tellSeen } from "./seen-offers.js";
@@ -29,10 +33,12 @@ import { keepFocus, keepSteady } from "./steady.js";
 import { createStore } from "./store.js";
 import { TabBar, offerOf, screenOf } from "./tab-bar.js";
 import { carryOut } from "./verbs.js";
+import { WorkPreferences } from "./work-preferences.js";
 import { acceptReason, appTitle, offerText, situationText, withdrawnText } from "./words.js";
 
 /**
  * @import {State} from "./store.js"
+ * @import {PreferencesBody} from "./wire.js"
  * @import {TrackedOffer} from "./requests.js"
  */
 
@@ -56,7 +62,11 @@ const page = {
   active: found("active-request", ActiveRequest),
   offers: found("offer-list", OfferList),
   recents: found("recent-requests", RecentRequests),
+  pushHint: found("#push-hint", HTMLElement),
+  push: found("push-settings", PushSettings),
+  preferences: found("work-preferences", WorkPreferences),
   alerts: found("alert-switches", AlertSwitches),
+  install: found("install-hint", InstallHint),
   tabs: found("tab-bar", TabBar),
   confirm: found("confirm-dialog", ConfirmDialog),
 };
@@ -72,6 +82,8 @@ const client = new MechanicClient(
   },
 );
 tellSeen(page.offers.cards, (offer_id) => client.seen(offer_id));
+
+const push = createPushActions(store);
 
 const alerts = new Alerts(readAlertSettings());
 const answers = createAnswers(store, client, () => {
@@ -132,6 +144,9 @@ function render(state) {
     }),
   );
   page.alerts.update(state.alerts);
+  page.push.update(state.push);
+  page.pushHint.hidden = state.push.state !== "off";
+  page.preferences.update({ preferences: state.preferences, problem: state.preferences_problem });
   page.recents.update(
     newestFirst(Object.values(state.requests))
       .filter((request) => request !== active && !isOpen(request))
@@ -169,12 +184,13 @@ function react(state, before) {
   for (const offer of Object.values(state.offers)) {
     const old = before.offers[offer.offer_id];
     if (!old) offerCame(state, offer);
-    if (offer.ended && !old?.ended) leaveSoon(offer, offer.problem ?? withdrawnText(offer.ended));
+    if (offer.ended && !old?.ended) leaveSoon(offer, offer.problem ?? withdrawnText(offer.ended, offer.by_you));
   }
   for (const offer_id of Object.keys(before.offers)) {
     const offer = state.offers[offer_id];
     if (!offer || offer.ended || offer.declining) alerts.hush(offer_id);
   }
+  if (state.offers !== before.offers || state.on_duty !== before.on_duty) tidyNotifications(before.on_duty === null);
   for (const request of Object.values(state.requests)) {
     const old = before.requests[request.id];
     if (request.unsure && request !== old) void load.request(request.id);
@@ -218,6 +234,35 @@ function meChanged(state) {
   client.start();
   void load.plans();
   void load.requests();
+  void load.preferences();
+  void push.signedIn();
+}
+
+/** The offer that a notification was about, until it is known here. @type {string | null} */
+let wanted = null;
+
+/** @param {boolean} is_looked_at  somebody has just opened the app, or come back to it */
+function tidyNotifications(is_looked_at) {
+  // Before the welcome nobody knows which are open.
+  if (store.state.on_duty === null) return;
+  const open = () => Object.values(store.state.offers).filter((offer) => !offer.ended);
+  void closeStale(() => open().map(({ offer_id }) => offer_id), is_looked_at);
+  showWanted();
+}
+
+function showWanted() {
+  if (wanted === null || store.state.on_duty === null) return;
+  const offer_id = wanted;
+  wanted = null;
+  if (!page.offers.showOffer(offer_id) && !activeRequest(store.state)) tell("The offer you touched has ended.");
+}
+
+/** @param {string} offer_id */
+function want(offer_id) {
+  wanted = offer_id;
+  if (store.state.screen !== "offers") location.hash = "#offers";
+  // Drawn by then.
+  setTimeout(showWanted);
 }
 
 /** The address names a screen, or an offer that a notification was about. */
@@ -226,8 +271,7 @@ function follow() {
   const offer_id = offerOf(location.hash);
   if (offer_id === null) return;
   history.replaceState(null, "", "#offers");
-  // Drawn by then, if it is known at all.
-  queueMicrotask(() => page.offers.showOffer(offer_id));
+  want(offer_id);
 }
 
 // ---- actions ------------------------------------------------------------------------------------------------------
@@ -282,6 +326,18 @@ async function release(request_id) {
   if (sure) await act(request_id, "release");
 }
 
+/** @param {PreferencesBody} preferences */
+async function setPreferences(preferences) {
+  try {
+    store.dispatch({ type: "preferences_loaded", preferences: await api.setPreferences(preferences) });
+    tell("Saved.");
+  } catch (error) {
+    if (load.signedOutBy(error)) return;
+    // The switches go back to what is true.
+    store.dispatch({ type: "preferences_failed", problem: messageOf(error) });
+  }
+}
+
 /** @param {{name: keyof State["alerts"], on: boolean}} choice */
 function setAlert({ name, on }) {
   const settings = { ...store.state.alerts, [name]: on };
@@ -293,9 +349,10 @@ function setAlert({ name, on }) {
 // ---- wiring -------------------------------------------------------------------------------------------------------
 
 carryOut(document, {
-  "sign-out": () => {
+  "sign-out": async () => {
     answers.settle();
-    return signOut(store);
+    await push.signedOut();
+    await signOut(store);
   },
   "set-duty": setDuty,
   "accept-offer": answers.accept,
@@ -307,13 +364,29 @@ carryOut(document, {
   "load-more": () => load.requests(store.state.next_cursor),
   "set-alert": setAlert,
   "try-alert": () => alerts.sound("priority"),
+  "turn-on-push": push.turnOn,
+  "turn-off-push": push.turnOff,
+  "test-push": push.test,
+  "remove-device": push.remove,
+  "set-preferences": setPreferences,
 });
 
 keepSteady(document.body);
 window.addEventListener("hashchange", follow);
 window.addEventListener("pagehide", answers.settle);
 // A phone that is put away may never say that it closes the page.
-document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && answers.settle());
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "hidden") {
+    answers.settle();
+    return;
+  }
+  // What the browser allows is changed outside of the page.
+  void push.look();
+  tidyNotifications(true);
+});
+navigator.serviceWorker?.addEventListener("message", ({ data }) => {
+  if (data?.type === "show_offer") want(String(data.offer_id));
+});
 
 store.subscribe((state, before) => {
   keepFocus(document.body, () => render(state), placeFor);
@@ -324,5 +397,6 @@ keepSignedIn(store);
 store.dispatch({ type: "alerts_set", alerts: readAlertSettings() });
 follow();
 render(store.state);
+void startWorker();
 void loadConfig(store);
 void recognise(store, (problem) => (page.bootText.textContent = problem));

@@ -44,10 +44,12 @@ export class OfferCard extends Part {
   #declined = h(
     "div",
     { class: "offer-declined", "data-testid": "declined" },
-    h("p", {}, "Declined. Tell the customer why, if you like:"),
+    h("p", {}, "Declined. Why? The customer does not see it, and you need not say."),
     this.#reasons,
     this.#undo,
   );
+  /** In the customer's words. */
+  #trouble = h("p", { class: "trouble", "data-testid": "customer-note" });
   #note = h("p", { class: "offer-note", "data-testid": "offer-note" });
 
   build() {
@@ -75,6 +77,7 @@ export class OfferCard extends Part {
         ),
         this.#ring,
       ),
+      this.#trouble,
       this.#note,
       this.#actions,
       this.#declined,
@@ -114,7 +117,9 @@ export class OfferCard extends Part {
     const what = `${planName(plans, offer.plan)} · ${planLength(offer)}`;
     setText(this.#title, priority ? offer.customer_name : what);
     setText(this.#who, priority ? what : offer.customer_name);
-    setText(this.#price, priceText(offer, plans));
+    setText(this.#price, priceText(offer));
+    this.#trouble.hidden = !offer.note;
+    setText(this.#trouble, offer.note ?? "");
     this.#price.hidden = !this.#price.textContent;
     const window_s = priority ? config?.priority_window_s : config?.broadcast_window_s;
     const is_open = offer.ended === null;
@@ -133,7 +138,7 @@ export class OfferCard extends Part {
     setText(this.#decline, offer.pending === "decline" ? "Declining…" : "Decline");
     for (const choice of this.#reasons.children)
       setAttribute(choice, "aria-pressed", String(choice.textContent === offer.declining?.reason));
-    const note = offer.ended ? (offer.problem ?? withdrawnText(offer.ended)) : offer.problem;
+    const note = offer.ended ? (offer.problem ?? withdrawnText(offer.ended, offer.by_you)) : offer.problem;
     this.#note.hidden = !note;
     setText(this.#note, note ?? "");
   }
@@ -159,12 +164,8 @@ function button(look, name) {
   return h("button", { type: "button", class: look, "data-testid": name, "data-steady": true });
 }
 
-/**
- * @param {TrackedOffer} offer
- * @param {readonly PlanView[] | null} plans
- */
-function priceText(offer, plans) {
-  const plan = plans?.find(({ id }) => id === offer.plan);
-  if (!plan) return "";
-  return plan.price_cents ? money(plan.price_cents, plan.currency) : "Free";
+/** @param {TrackedOffer} offer */
+function priceText({ price_cents, currency }) {
+  if (price_cents === undefined) return "";
+  return price_cents ? money(price_cents, currency) : "Free";
 }

@@ -84,10 +84,11 @@ export const newestFirst = (items) => [...items].sort((a, b) => (a.id < b.id ? 1
 
 /**
  * An offer on the mechanic's page. `declining` while a decline may still be taken back, and why it was given; `pending` while
- * our answer is on its way; `problem` what the server said to it; `ended` why the offer is gone, while the card still says so.
+ * our answer is on its way; `problem` what the server said to it; `ended` why the offer is gone, while the card still says so;
+ * `by_you`: it was answered on another device.
  * @typedef {OfferView & {deadline_ms: number, declining: {reason: string | null} | null,
  *   pending: "accept" | "decline" | null, problem: string | null,
- *   ended: WithdrawReason | "offer_gone" | "answered" | null}} TrackedOffer
+ *   ended: WithdrawReason | "offer_gone" | "answered" | null, by_you: boolean}} TrackedOffer
  */
 
 /**
@@ -100,8 +101,8 @@ export function withOffer(known, offer, received_ms) {
   const old = known[offer.offer_id];
   const deadline_ms = received_ms + offer.expires_in_ms;
   const card = old
-    ? { ...old, ...offer, deadline_ms: Math.min(old.deadline_ms, deadline_ms), ended: null }
-    : { ...offer, deadline_ms, declining: null, pending: null, problem: null, ended: null };
+    ? { ...old, ...offer, deadline_ms: Math.min(old.deadline_ms, deadline_ms), ended: null, by_you: false }
+    : { ...offer, deadline_ms, declining: null, pending: null, problem: null, ended: null, by_you: false };
   return { ...known, [offer.offer_id]: card };
 }
 

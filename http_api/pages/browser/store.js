@@ -13,9 +13,10 @@ import { takesPlan } from "./words.js";
 /**
  * @import {Polled} from "../../../clients/javascript/client.js"
  * @import {ConnectionState, Received} from "../../../clients/javascript/connection.js"
- * @import {AccountView, CustomerWelcome, ErrorMessage, FavoriteView, MechanicWelcome, OfferView, Person, PlanView, PublicConfig,
- *   RequestView, RoutingType, StatusView, ToCustomer, ToMechanic, WithdrawReason} from "./wire.js"
+ * @import {AccountView, CustomerWelcome, ErrorMessage, FavoriteView, MechanicWelcome, OfferView, OfferWithdrawn, Person, PlanView,
+ *   PreferencesView, PublicConfig, RequestView, RoutingType, StatusView, ToCustomer, ToMechanic} from "./wire.js"
  * @import {AlertSettings} from "./alert-settings.js"
+ * @import {PushSettingsProps} from "./push-settings.js"
  * @import {Ended, Session} from "./session.js"
  * @import {Screen} from "./tab-bar.js"
  * @import {TrackedOffer, TrackedRequest} from "./requests.js"
@@ -63,6 +64,9 @@ import { takesPlan } from "./words.js";
  * @property {Readonly<Record<string, TrackedOffer>>} offers
  * @property {Screen} screen  of the mechanic's app
  * @property {AlertSettings} alerts
+ * @property {PushSettingsProps} push
+ * @property {PreferencesView | null} preferences  null: not loaded yet
+ * @property {string | null} preferences_problem
  */
 
 /**
@@ -97,6 +101,9 @@ import { takesPlan } from "./words.js";
  *   | {type: "duty_wanted", on_duty: boolean | null}
  *   | {type: "screen_shown", screen: Screen}
  *   | {type: "alerts_set", alerts: AlertSettings}
+ *   | {type: "push_moved"} & Partial<PushSettingsProps>
+ *   | {type: "preferences_loaded", preferences: PreferencesView}
+ *   | {type: "preferences_failed", problem: string}
  *   | {type: "decline_begun", offer_id: string, reason: string | null}
  *   | {type: "decline_undone", offer_id: string}
  *   | {type: "offer_answered", offer_id: string, answer: "accept" | "decline"}
@@ -135,6 +142,9 @@ export const initialState = {
   offers: {},
   screen: "offers",
   alerts: settingsFrom(null),
+  push: { state: null, busy: false, problem: null, devices: null, own_hash: null },
+  preferences: null,
+  preferences_problem: null,
 };
 
 /**
@@ -282,6 +292,14 @@ export function reduce(state, message) {
       return { ...state, duty_wanted: message.on_duty };
     case "screen_shown":
       return state.screen === message.screen ? state : { ...state, screen: message.screen };
+    case "push_moved": {
+      const { type: _type, ...change } = message;
+      return { ...state, push: { ...state.push, ...change } };
+    }
+    case "preferences_loaded":
+      return { ...state, preferences: message.preferences, preferences_problem: null };
+    case "preferences_failed":
+      return { ...state, preferences_problem: message.problem };
     case "alerts_set":
       return { ...state, alerts: message.alerts };
     case "offer":
@@ -293,7 +311,7 @@ export function reduce(state, message) {
         message.received_ms,
       );
     case "offer_withdrawn":
-      return withWithdrawal(state, message.offer_id, message.reason);
+      return withWithdrawal(state, message);
     case "decline_begun":
       return {
         ...state,
@@ -511,14 +529,15 @@ function withPrompt(state, request_id, mechanic) {
 
 /**
  * @param {State} state
- * @param {string} offer_id
- * @param {WithdrawReason} reason
+ * @param {OfferWithdrawn} withdrawn
  * @returns {State}
  */
-function withWithdrawal(state, offer_id, reason) {
-  // Our own decline needs no explanation.
-  if (reason === "declined") return { ...state, offers: without(state.offers, offer_id) };
-  const change = { declining: null, pending: null, problem: null, ended: reason };
+function withWithdrawal(state, { offer_id, reason, by_you = false }) {
+  const known = state.offers[offer_id];
+  // A decline of ours that was made here needs no explanation.
+  if (reason === "declined" && (known?.pending === "decline" || !by_you))
+    return { ...state, offers: without(state.offers, offer_id) };
+  const change = { declining: null, pending: null, problem: null, ended: reason, by_you };
   return { ...state, offers: changeOffer(state.offers, offer_id, change) };
 }
 

@@ -2,7 +2,7 @@
 
 /**
  * @import {AlertSettings} from "./alert-settings.js"
- * @import {LoginBody, Person, RegisterBody} from "./wire.js"
+ * @import {LoginBody, Person, PreferencesBody, RegisterBody} from "./wire.js"
  */
 
 /**
@@ -39,6 +39,11 @@
  *   "undo-decline": string,
  *   "set-alert": {name: keyof AlertSettings, on: boolean},
  *   "try-alert": null,
+ *   "turn-on-push": null,
+ *   "turn-off-push": null,
+ *   "test-push": null,
+ *   "remove-device": string,
+ *   "set-preferences": PreferencesBody,
  *   "start-request": string,
  *   "complete-request": string,
  *   "release-request": string,

@@ -332,7 +332,7 @@ export function timelineText(entry, request, side) {
     case "seen":
       return `Seen by ${who ?? favorite}`;
     case "declined":
-      return `${who ?? favorite} declined${entry.reason ? `: “${entry.reason}”` : ""}`;
+      return `${who ?? favorite} declined`;
     case "expired":
       return `No answer from ${favorite} in time`;
     case "skipped":
@@ -362,14 +362,17 @@ export function timelineText(entry, request, side) {
   }
 }
 
-/** What a mechanic may say to a decline, for the customer to read. @type {readonly string[]} */
+/** What a mechanic may say to a decline; operators read it, customers do not. @type {readonly string[]} */
 export const DECLINE_REASONS = ["Busy right now", "Not my field", "Done for today"];
 
 /**
  * Why an offer left the mechanic's list.
  * @param {WithdrawReason | "offer_gone" | "answered"} reason
+ * @param {boolean} [by_you]  it was this mechanic, on another device
  */
-export function withdrawnText(reason) {
+export function withdrawnText(reason, by_you = false) {
+  if (by_you && reason === "taken") return "You accepted this on another device.";
+  if (by_you && reason === "declined") return "You declined this on another device.";
   /** @type {Record<WithdrawReason | "offer_gone" | "answered", string>} */
   const texts = {
     taken: "Another mechanic was faster.",
