@@ -16,8 +16,6 @@ Range = tuple[float, float]
 
 WINDOW_SHARE_MAX = 0.4
 """No answer takes a greater part of the time that is left: with windows of a few seconds offers are still taken."""
-BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 15.0
 
 
 class Action(StrEnum):
@@ -102,17 +100,6 @@ def spells(character: Character, random: Random) -> Iterator[Spell]:
 def pace(random: Random) -> Pace:
     """Return how fast the next session goes: slow enough to be watched, over before one loses interest."""
     return Pace(start_after_s=random.uniform(2.5, 3.5), complete_after_s=random.uniform(9, 11))
-
-
-def backoff_s(failures: int, random: Random) -> float:
-    """Return how long to wait before connecting again after so many failures in a row; jittered, bounded."""
-    longest_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures, 10))
-    return random.uniform(longest_s / 2, longest_s)
-
-
-def first_heartbeat_s(interval_s: float, random: Random) -> float:
-    """Return how long after the welcome to beat first: those who come back together after a restart must not beat together."""
-    return random.uniform(0, interval_s)
 
 
 # --- the characters ---------------------------------------------------------------------------------------------------

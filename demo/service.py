@@ -7,7 +7,6 @@ from pathlib import Path
 from random import Random
 
 import anyio
-import httpx
 import structlog
 from starlette.routing import BaseRoute
 
@@ -20,7 +19,6 @@ from infra.loops import keep_running
 from models.settings import DoorSettings
 from models.words import Role
 
-REST_TIMEOUT_S = 10.0
 SEED_BITS = 32
 
 _log = structlog.get_logger("demo")
@@ -54,19 +52,11 @@ class Demo:
         seed = secrets.randbits(SEED_BITS)
         _log.debug("demo_mechanics", seed=seed)
         random = Random(seed)
-        loopback_url = self._settings.loopback_url
-        async with (
-            httpx.AsyncClient(base_url=loopback_url, trust_env=False, timeout=REST_TIMEOUT_S) as rest,
-            anyio.create_task_group() as tasks,
-        ):
+        async with anyio.create_task_group() as tasks:
             for member in cast.MECHANICS:
                 if member.character is None:
                     continue
-                way = Way(
-                    socket_url=loopback_url.replace("http", "ws", 1) + "/ws/mechanic",
-                    rest=rest,
-                    token=partial(self._token, self._ids[member.slug]),
-                )
+                way = Way(self._settings.loopback_url, partial(self._token, self._ids[member.slug]))
                 # Each with dice of their own: what one of them rolls does not depend on who is scheduled first.
                 own = Random(random.getrandbits(SEED_BITS))
                 simulated = SimulatedMechanic(member.name, member.character, way, own)

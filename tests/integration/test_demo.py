@@ -21,7 +21,6 @@ from demo.characters import Action, Whereabouts
 from demo.mechanics import SimulatedMechanic, Way
 from dispatch.favorites import Favorites
 from http_api.auth import Tokens
-from http_api.sockets import close_codes
 from http_api.sockets.mechanic import MechanicConnection
 from infra.bus import Bus
 from infra.clock import RedisClock
@@ -46,6 +45,7 @@ from models.words import OfferKind, Role
 from presence.service import Presence
 from tests.acceptance.servers import ROOT, Server, environment, start_server
 from tests.integration.socket_nodes import SECRET_KEY, eventually, town
+from tests.integration.test_sockets_messages import offered
 from tests.services import free_port
 
 NOW_MS = 1_795_000_000_000
@@ -224,31 +224,16 @@ def test_the_same_seed_makes_the_same_day() -> None:
     assert days[0] == days[1]
 
 
-def test_the_pause_before_connecting_again_grows_is_jittered_and_bounded() -> None:
-    for failures in range(40):
-        pauses = [characters.backoff_s(failures, Random(seed)) for seed in SEEDS]
-        longest_s = min(characters.BACKOFF_MAX_S, characters.BACKOFF_FIRST_S * 2**failures)
-        assert all(longest_s / 2 <= pause_s <= longest_s for pause_s in pauses)
-        assert len(set(pauses)) > len(SEEDS) // 2
-
-
-def test_the_first_heartbeat_falls_anywhere_in_the_interval() -> None:
-    firsts = [characters.first_heartbeat_s(20, Random(seed)) for seed in SEEDS]
-    assert {int(first_s // 5) for first_s in firsts} == {0, 1, 2, 3}
-    assert firsts == [characters.first_heartbeat_s(20, Random(seed)) for seed in SEEDS]
-
-
 async def test_simulated_mechanics_who_come_together_do_not_beat_together(redis_url: str, tmp_path: Path) -> None:
     minute = {"heartbeat_interval_ms": 60_000, "presence_timeout_ms": 150_000}
     async with (
         town(redis_url, tmp_path) as here,
         here.node(**minute) as node,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as rest,
         anyio.create_task_group() as tasks,
     ):
         for seed in range(20):
             mechanic = await here.add_mechanic()
-            way = Way(node.url("mechanic"), rest, partial(node.token, mechanic))
+            way = Way(f"http://127.0.0.1:{node.port}", partial(node.token, mechanic))
             tasks.start_soon(SimulatedMechanic("Somebody", characters.REGULAR, way, Random(seed)).run)
         # They have nothing else to say, and the first of them does not wait for the minute to pass.
         await eventually(lambda: node.hub.counters.frames_in, "a heartbeat")
@@ -260,7 +245,7 @@ async def test_simulated_mechanics_who_come_together_do_not_beat_together(redis_
 async def test_a_simulated_mechanic_who_cannot_be_played_keeps_no_other_from_coming(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hesitate(*_arguments: object) -> float:
+    def hesitate(*_arguments: object, **_named: object) -> float:
         raise KeyError("no such thing")
 
     async with town(redis_url, tmp_path) as here, here.node() as node:
@@ -269,8 +254,8 @@ async def test_a_simulated_mechanic_who_cannot_be_played_keeps_no_other_from_com
         )
         tokens = Tokens(SECRET_KEY, settings.token_lifetime_s)
         demo = await Demo.prepare(here.database, node.clock, tokens, settings)
-        # It is asked for by everybody whose first connection has ended, and by nobody else.
-        monkeypatch.setattr(characters, "backoff_s", hesitate)
+        # It is asked for by whoever is offered something, and by nobody else.
+        monkeypatch.setattr(characters, "answer", hesitate)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(demo.run)
 
@@ -279,7 +264,7 @@ async def test_a_simulated_mechanic_who_cannot_be_played_keeps_no_other_from_com
 
             await eventually(lambda: len(here_now()) >= 3, "some are there")
             for connection in here_now()[:2]:
-                connection.close(close_codes.RESTARTING, "go on without me")
+                await node.tell(offered(node, f"for-{connection.account_id}", to=connection.account_id))
             await eventually(lambda: deaths("demo_mechanic") >= 2, "two cannot go on")
             await eventually(lambda: len(here_now()) >= 3, "all are there, those two started anew")
             tasks.cancel_scope.cancel()
