@@ -357,6 +357,13 @@ test("a page begins with nothing known and nothing under way", () => {
     screen: "offers",
     alerts: { sound: true, vibration: true, awake: false },
     push: { state: null, busy: false, problem: null, devices: null, own_hash: null },
+    back_ms: null,
+    off_after_session: false,
+    days: null,
+    days_problem: null,
+    past_offers: null,
+    past_cursor: null,
+    past_problem: null,
     preferences: null,
     preferences_problem: null,
   });

@@ -4,8 +4,8 @@ import { PitlaneError as ApiError, Rest } from "../../../clients/javascript/pitl
 import { serverClock } from "./clock.js";
 
 /**
- * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FreeCheckout,
- *   LoginBody, Plans, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
+ * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FreeCheckout, Hours,
+ *   LoginBody, PastOffers, Plans, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
  *   StripeCheckout, PreferencesBody, PreferencesView, PushKey, PushSubscribed, PushSubscriptions} from "./wire.js"
  */
 
@@ -163,6 +163,19 @@ export const removePushDevice = (id) => call("DELETE", `/api/push/subscriptions/
  * @returns {Promise<null>}
  */
 export const testPush = (endpoint) => call("POST", "/api/push/test", { body: { endpoint } });
+
+/**
+ * @param {string} from  `2026-11-29`
+ * @param {string} to
+ * @returns {Promise<Hours>}
+ */
+export const getHours = (from, to) => call("GET", `/api/me/hours?from=${from}&to=${to}`);
+/**
+ * @param {string | null} cursor  null: the newest
+ * @returns {Promise<PastOffers>}
+ */
+export const getPastOffers = (cursor) =>
+  call("GET", `/api/offers/past?limit=20${cursor ? `&cursor=${encoded(cursor)}` : ""}`);
 
 /** @returns {Promise<PreferencesView>} */
 export const getPreferences = () => call("GET", "/api/me/preferences");

@@ -1,6 +1,11 @@
 /** On duty or not: the one big switch of the mechanic's page. */
 
+import { msLeft, onTick, serverNow } from "./clock.js";
+import { backText } from "./day-words.js";
 import { Part, h, setAttribute, setText } from "./elements.js";
+import { settingRow } from "./setting-row.js";
+import { keepFocus } from "./steady.js";
+import { timeOfDay } from "./words.js";
 
 /**
  * @import {ConnectionState} from "../../../clients/javascript/connection.js"
@@ -11,7 +16,12 @@ const POLLING = /** @type {const} */ ([
   "Offers still come here, every few seconds. Customers see you as offline until your network lets a live connection through.",
 ]);
 
-/** @fires set-duty  boolean */
+const BREAKS_MIN = [15, 30, 60];
+
+/**
+ * @fires set-duty  boolean
+ * @fires plan-duty  a break, or the end of the day with this session
+ */
 export class DutySwitch extends Part {
   #on = false;
   #title = h("span", { class: "duty-title", id: "duty-title" });
@@ -29,24 +39,52 @@ export class DutySwitch extends Part {
     h("span", { class: "switch-knob", "aria-hidden": "true" }),
   );
 
+  #breaks = h("div", { class: "reasons" });
+  #break = h("details", { class: "break", "data-testid": "break" }, h("summary", {}, "Take a break"), this.#breaks);
+  #off = settingRow("off-after-session", "Off after this one", "No more offers when this session is done.");
+  /** @type {number | null} */
+  #back_ms = null;
+
   build() {
     this.append(
       h(
         "section",
-        { class: "panel duty" },
+        { class: "panel" },
         h(
           "div",
-          { class: "duty-words" },
-          h("h2", {}, h("span", { class: "sr-only", id: "duty-label" }, "On duty"), this.#title),
-          this.#text,
+          { class: "duty" },
+          h(
+            "div",
+            { class: "duty-words" },
+            h("h2", {}, h("span", { class: "sr-only", id: "duty-label" }, "On duty"), this.#title),
+            this.#text,
+          ),
+          this.#switch,
         ),
-        this.#switch,
+        this.#break,
+        this.#off.row,
       ),
+    );
+    for (const minutes of BREAKS_MIN) {
+      const choice = h("button", { type: "button", class: "secondary small" }, `Back in ${minutes} minutes`);
+      choice.addEventListener("click", () => {
+        this.#break.open = false;
+        this.say("plan-duty", { on_duty: false, back_in_s: minutes * 60 });
+      });
+      this.#breaks.append(choice);
+    }
+    this.#off.box.addEventListener("change", () =>
+      this.say("plan-duty", { on_duty: true, off_after_session: this.#off.box.checked }),
     );
     this.#switch.addEventListener(
       "click",
       () => this.#switch.getAttribute("aria-disabled") !== "true" && this.say("set-duty", !this.#on),
     );
+  }
+
+  /** @param {AbortSignal} signal */
+  connected(signal) {
+    onTick(signal, () => this.#drawBack());
   }
 
   /**
@@ -55,9 +93,21 @@ export class DutySwitch extends Part {
    * @param {boolean | null} props.duty_wanted  on its way to the server
    * @param {ConnectionState} props.connection
    * @param {boolean} props.in_session
+   * @param {number | null} props.back_ms  when a break ends
+   * @param {boolean} props.off_after_session
    */
-  update({ on_duty, duty_wanted, connection, in_session }) {
+  update({ on_duty, duty_wanted, connection, in_session, back_ms, off_after_session }) {
     const live = connection === "live";
+    const may_plan = live && on_duty === true && duty_wanted === null;
+    keepFocus(
+      this,
+      () => {
+        this.#break.hidden = !may_plan || in_session;
+        this.#off.row.hidden = !may_plan || !in_session;
+      },
+      () => this.#switch,
+    );
+    this.#off.box.checked = off_after_session;
     this.#on = on_duty ?? false;
     setAttribute(
       this,
@@ -68,8 +118,16 @@ export class DutySwitch extends Part {
     setAttribute(this.#switch, "aria-disabled", !live || on_duty === null || duty_wanted !== null ? "true" : null);
     setAttribute(this.#switch, "aria-busy", duty_wanted !== null ? "true" : null);
     const [title, text] = connection === "polling" ? POLLING : words({ live, on_duty, in_session });
-    setText(this.#title, title);
-    setText(this.#text, text);
+    this.#back_ms = live && !on_duty && !in_session ? back_ms : null;
+    setText(this.#title, this.#back_ms === null ? title : "On a break");
+    if (this.#back_ms === null) setText(this.#text, text);
+    else this.#drawBack();
+  }
+
+  #drawBack() {
+    if (this.#back_ms === null) return;
+    const left_ms = msLeft(this.#back_ms);
+    setText(this.#text, backText(left_ms, timeOfDay(new Date(serverNow() + left_ms).toISOString())));
   }
 }
 customElements.define("duty-switch", DutySwitch);

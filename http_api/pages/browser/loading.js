@@ -1,11 +1,16 @@
 /** Fetching what the pages start from, into the store. Both pages load the same way; only what they ask for differs. */
 
-import { ApiError, getAvailability, getFavorites, getMe, getPlans, getPreferences, getRequest, getRequests, messageOf } from "./api.js";
+import { ApiError, getAvailability, getFavorites, getHours, getMe, getPastOffers, getPlans, getPreferences, getRequest, getRequests, messageOf } from "./api.js";
 
+import { serverNow } from "./clock.js";
+import { dayOf } from "./day-words.js";
 import { newestFirst } from "./requests.js";
 import { sessionOf, whyEnded } from "./session.js";
 
 /** @import {Store} from "./store.js" */
+
+/** Three weeks: this one, and two to compare it with. */
+const HOURS_SHOWN_MS = 20 * 86_400_000;
 
 /** @param {Store} store */
 export function createLoader(store) {
@@ -86,6 +91,25 @@ export function createLoader(store) {
     },
 
     /** Of those who take what is being asked for, or would be: the request that is broadcast, else the chosen plan. */
+    async days() {
+      const today_ms = serverNow();
+      try {
+        store.dispatch({ type: "days_loaded", ...(await getHours(dayOf(today_ms - HOURS_SHOWN_MS), dayOf(today_ms))) });
+      } catch (error) {
+        if (!signedOutBy(error)) store.dispatch({ type: "days_failed", problem: messageOf(error) });
+      }
+    },
+
+    /** @param {string | null} [cursor]  null: the newest */
+    async pastOffers(cursor = null) {
+      try {
+        const { offers, next_cursor } = await getPastOffers(cursor);
+        store.dispatch({ type: "past_offers_loaded", offers, next_cursor, goes_on: cursor !== null });
+      } catch (error) {
+        if (!signedOutBy(error)) store.dispatch({ type: "past_offers_failed", problem: messageOf(error) });
+      }
+    },
+
     async preferences() {
       try {
         store.dispatch({ type: "preferences_loaded", preferences: await getPreferences() });

@@ -11,8 +11,9 @@ import { keepAlertSettings, readAlertSettings } from "./alert-settings.js";
 import { AlertSwitches } from "./alert-switches.js";
 import { Alerts } from "./alerts.js";
 import { announce, tell } from "./announcer.js";
-import { serverClock } from "./clock.js";
+import { serverClock, serverNow } from "./clock.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
+import { dayOf } from "./day-words.js";
 import { DutySwitch } from "./duty-switch.js";
 import { found, setText } from "./elements.js";
 import { createLoader } from "./loading.js";
@@ -21,6 +22,7 @@ import { OfferList } from "./offer-list.js";
 import { byUrgency } from "./offer-order.js";
 import { InstallHint } from "./install-hint.js";
 import { PageHeader } from "./page-header.js";
+import { PastOffers } from "./past-offers.js";
 import { createPushActions } from "./push-actions.js";
 import { closeStale, startWorker } from "./push.js";
 import { PushSettings } from "./push-settings.js";
@@ -33,6 +35,7 @@ import { keepFocus, keepSteady } from "./steady.js";
 import { createStore } from "./store.js";
 import { TabBar, offerOf, screenOf } from "./tab-bar.js";
 import { carryOut } from "./verbs.js";
+import { WorkHours } from "./work-hours.js";
 import { WorkPreferences } from "./work-preferences.js";
 import { acceptReason, appTitle, offerText, situationText, withdrawnText } from "./words.js";
 
@@ -62,6 +65,8 @@ const page = {
   active: found("active-request", ActiveRequest),
   offers: found("offer-list", OfferList),
   recents: found("recent-requests", RecentRequests),
+  hours: found("work-hours", WorkHours),
+  past: found("past-offers", PastOffers),
   pushHint: found("#push-hint", HTMLElement),
   push: found("push-settings", PushSettings),
   preferences: found("work-preferences", WorkPreferences),
@@ -79,6 +84,10 @@ const client = new MechanicClient(
     message: (message) => store.dispatch(message),
     state: (state) => store.dispatch({ type: "connection_changed", state }),
     signedOut: () => void resume(client, load),
+    error: ({ message }) => {
+      store.dispatch({ type: "duty_wanted", on_duty: null });
+      tell(message);
+    },
   },
 );
 tellSeen(page.offers.cards, (offer_id) => client.seen(offer_id));
@@ -143,6 +152,13 @@ function render(state) {
       offers: open.length,
     }),
   );
+  page.hours.update({ days: state.days, problem: state.days_problem, today: dayOf(serverNow()) });
+  page.past.update({
+    offers: state.past_offers,
+    problem: state.past_problem,
+    more: state.past_cursor !== null,
+    plans: state.plans,
+  });
   page.alerts.update(state.alerts);
   page.push.update(state.push);
   page.pushHint.hidden = state.push.state !== "off";
@@ -177,6 +193,10 @@ const placeFor = () => (page.bay.hidden || store.state.screen !== "offers" ? pag
  */
 function react(state, before) {
   if (state.me !== before.me) meChanged(state);
+  if (state.screen === "days" && state.me && (before.screen !== "days" || !before.me)) {
+    void load.days();
+    void load.pastOffers();
+  }
   if (state.me?.role !== "mechanic") {
     alerts.hush();
     return;
@@ -285,6 +305,14 @@ async function setDuty(on_duty) {
   tell("The server has not answered yet. Please try again.");
 }
 
+/** @param {{on_duty: boolean, back_in_s?: number, off_after_session?: boolean}} plan */
+function planDuty(plan) {
+  if (client.send({ type: "set_availability", ...plan })) return;
+  tell("There was no connection, so nothing has changed. Please try again.");
+  // The switches go back to what is true.
+  render(store.state);
+}
+
 /**
  * @param {string} request_id
  * @param {"start" | "complete" | "release"} action
@@ -355,6 +383,8 @@ carryOut(document, {
     await signOut(store);
   },
   "set-duty": setDuty,
+  "plan-duty": planDuty,
+  "load-past-offers": () => load.pastOffers(store.state.past_cursor),
   "accept-offer": answers.accept,
   "decline-offer": answers.decline,
   "undo-decline": answers.undo,

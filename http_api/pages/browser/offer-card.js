@@ -113,7 +113,7 @@ export class OfferCard extends Part {
     setAttribute(this, "data-ended", offer.ended);
     setAttribute(this, "data-declining", offer.declining !== null);
     this.#kind.hidden = !priority;
-    setText(this.#kindText, "Priority: asked for you");
+    setText(this.#kindText, "Asked for you");
     const what = `${planName(plans, offer.plan)} · ${planLength(offer)}`;
     setText(this.#title, priority ? offer.customer_name : what);
     setText(this.#who, priority ? what : offer.customer_name);

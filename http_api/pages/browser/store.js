@@ -13,8 +13,8 @@ import { takesPlan } from "./words.js";
 /**
  * @import {Polled} from "../../../clients/javascript/client.js"
  * @import {ConnectionState, Received} from "../../../clients/javascript/connection.js"
- * @import {AccountView, CustomerWelcome, ErrorMessage, FavoriteView, MechanicWelcome, OfferView, OfferWithdrawn, Person, PlanView,
- *   PreferencesView, PublicConfig, RequestView, RoutingType, StatusView, ToCustomer, ToMechanic} from "./wire.js"
+ * @import {AccountView, CustomerWelcome, DayHours, ErrorMessage, FavoriteView, MechanicWelcome, OfferView, OfferWithdrawn, PastOffer,
+ *   Person, PlanView, PreferencesView, PublicConfig, RequestView, RoutingType, StatusView, ToCustomer, ToMechanic} from "./wire.js"
  * @import {AlertSettings} from "./alert-settings.js"
  * @import {PushSettingsProps} from "./push-settings.js"
  * @import {Ended, Session} from "./session.js"
@@ -65,6 +65,13 @@ import { takesPlan } from "./words.js";
  * @property {Screen} screen  of the mechanic's app
  * @property {AlertSettings} alerts
  * @property {PushSettingsProps} push
+ * @property {number | null} back_ms  when a break ends, on the `performance.now()` scale
+ * @property {boolean} off_after_session
+ * @property {readonly DayHours[] | null} days  null: not loaded yet
+ * @property {string | null} days_problem
+ * @property {readonly PastOffer[] | null} past_offers  null: not loaded yet
+ * @property {string | null} past_cursor
+ * @property {string | null} past_problem
  * @property {PreferencesView | null} preferences  null: not loaded yet
  * @property {string | null} preferences_problem
  */
@@ -102,6 +109,10 @@ import { takesPlan } from "./words.js";
  *   | {type: "screen_shown", screen: Screen}
  *   | {type: "alerts_set", alerts: AlertSettings}
  *   | {type: "push_moved"} & Partial<PushSettingsProps>
+ *   | {type: "days_loaded", days: DayHours[]}
+ *   | {type: "days_failed", problem: string}
+ *   | {type: "past_offers_loaded", offers: PastOffer[], next_cursor: string | null, goes_on: boolean}
+ *   | {type: "past_offers_failed", problem: string}
  *   | {type: "preferences_loaded", preferences: PreferencesView}
  *   | {type: "preferences_failed", problem: string}
  *   | {type: "decline_begun", offer_id: string, reason: string | null}
@@ -143,6 +154,13 @@ export const initialState = {
   screen: "offers",
   alerts: settingsFrom(null),
   push: { state: null, busy: false, problem: null, devices: null, own_hash: null },
+  back_ms: null,
+  off_after_session: false,
+  days: null,
+  days_problem: null,
+  past_offers: null,
+  past_cursor: null,
+  past_problem: null,
   preferences: null,
   preferences_problem: null,
 };
@@ -287,7 +305,7 @@ export function reduce(state, message) {
       };
 
     case "availability":
-      return { ...state, on_duty: message.on_duty, duty_wanted: null };
+      return { ...state, on_duty: message.on_duty, duty_wanted: null, ...dayPlan(message) };
     case "duty_wanted":
       return { ...state, duty_wanted: message.on_duty };
     case "screen_shown":
@@ -296,6 +314,19 @@ export function reduce(state, message) {
       const { type: _type, ...change } = message;
       return { ...state, push: { ...state.push, ...change } };
     }
+    case "days_loaded":
+      return { ...state, days: message.days, days_problem: null };
+    case "days_failed":
+      return { ...state, days_problem: message.problem };
+    case "past_offers_loaded":
+      return {
+        ...state,
+        past_offers: message.goes_on ? [...(state.past_offers ?? []), ...message.offers] : message.offers,
+        past_cursor: message.next_cursor,
+        past_problem: null,
+      };
+    case "past_offers_failed":
+      return { ...state, past_problem: message.problem };
     case "preferences_loaded":
       return { ...state, preferences: message.preferences, preferences_problem: null };
     case "preferences_failed":
@@ -362,16 +393,27 @@ function withCustomerWelcome(state, { requests, received_ms }) {
  * @param {Received<MechanicWelcome>} welcome
  * @returns {State}
  */
-function withMechanicWelcome(state, { on_duty, offers, request, received_ms }) {
+function withMechanicWelcome(state, welcome) {
+  const { on_duty, offers, request, received_ms } = welcome;
   const next = {
     ...state,
     on_duty,
     duty_wanted: null,
+    ...dayPlan(welcome),
     offers: withOpenOffers(state.offers, offers, received_ms),
     requests: withSnapshot(state.requests, request ? [request] : [], received_ms),
   };
   return request ? withFollowed(next, request.id) : next;
 }
+
+/**
+ * What is planned of their duty: the end of a break, or of the day.
+ * @param {{back_in_ms?: number, off_after_session?: boolean, received_ms: number}} told
+ */
+const dayPlan = ({ back_in_ms, off_after_session = false, received_ms }) => ({
+  back_ms: back_in_ms === undefined ? null : received_ms + back_in_ms,
+  off_after_session,
+});
 
 /**
  * A snapshot says which offers are open. What is being answered stays until its outcome is known, and cards that are only

@@ -34,6 +34,8 @@
  *   "reload-favorites": null,
  *   "reload-plans": null,
  *   "set-duty": boolean,
+ *   "plan-duty": {on_duty: boolean, back_in_s?: number, off_after_session?: boolean},
+ *   "load-past-offers": null,
  *   "accept-offer": string,
  *   "decline-offer": {offer_id: string, reason: string | null},
  *   "undo-decline": string,
