@@ -44,7 +44,7 @@ from functools import partial
 from itertools import islice
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypedDict, TypeVar
+from typing import Any, Final, Generic, NotRequired, Self, TypedDict, TypeVar
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -110,6 +110,8 @@ EVENTS_MAX: Final = 5_000
 UNSURE_MAX: Final = 100
 NOT_DONE_CODES: Final = frozenset({"unavailable", "internal_error"})
 """Errors after which the same may be asked for again: nothing is known to have been done."""
+DUTY_CODES: Final = frozenset({"invalid_availability", "not_in_session"})
+"""Errors that answer ``set_availability``, which has no id that they could name."""
 
 log = logging.getLogger("pitlane_client")
 
@@ -156,6 +158,10 @@ class Request(TypedDict):
     completed_at: str | None
     refund: Json | None
     timeline: list[Json]
+    note: str | None
+    price_cents: NotRequired[int]
+    currency: NotRequired[str]
+    favorite_prompt: NotRequired[bool]
 
 
 class Offer(TypedDict):
@@ -170,6 +176,9 @@ class Offer(TypedDict):
     duration_min: int
     expires_at: str
     expires_in_ms: int
+    note: str | None
+    price_cents: NotRequired[int]
+    currency: NotRequired[str]
 
 
 class Status(TypedDict):
@@ -180,6 +189,7 @@ class Status(TypedDict):
     last_seen: str | None
     availability: str
     reachable: str
+    session_types: list[str]
     as_of: str
     version: int
 
@@ -204,7 +214,10 @@ class TooSlow(PitlaneError):
 
 
 class Problem(PitlaneError):
-    """A REST call was refused or got no answer. ``code`` is the server's stable word, or ``network``; ``status`` 0: no answer."""
+    """A REST call was refused or got no answer. ``status`` 0: no answer.
+
+    ``code`` is the server's stable word, or one of ours: ``network``, ``unreadable``, ``no_token``.
+    """
 
     def __init__(self, status: int, code: str, detail: str, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -216,7 +229,7 @@ class Problem(PitlaneError):
     @property
     def may_retry(self) -> bool:
         """Whether the very same call may simply be made again: nobody knows, or nothing was decided."""
-        return self.status in (0, 429) or self.status >= 500
+        return self.status in (0, 408, 429) or self.status >= 500
 
 
 @dataclass(frozen=True)
@@ -670,9 +683,14 @@ class _Tokens:
         self._refused: str | None = None
 
     async def get(self) -> str:
-        """Return the token to show; raises ``SignedOut`` if there is none but the one that was refused."""
-        given = self._source if isinstance(self._source, str) else self._source()
-        token = given if isinstance(given, str) else await given
+        """Return the token to show. Raises ``SignedOut`` if there is none but the one that was refused, and ``Problem`` while
+        there is none to be had."""
+        try:
+            given = self._source if isinstance(self._source, str) else self._source()
+            async with asyncio.timeout(REST_TIMEOUT_S):
+                token = given if isinstance(given, str) else await given
+        except (OSError, httpx.HTTPError) as error:
+            raise Problem(0, "no_token", f"there is no token to be had: {error!r}") from error
         if token == self._refused:
             raise SignedOut("the server refuses the token: it has expired or was revoked")
         return token
@@ -748,7 +766,7 @@ class _Wish:
 
     on_duty: bool
     message: Json
-    granted: asyncio.Future[None]
+    granted: asyncio.Future[Refused | None]
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
@@ -943,8 +961,10 @@ class _Client:
         """Open one socket and stay until it ends. Raises ``SignedOut`` if there is no token to do it with any more."""
         try:
             token = await self._tokens.get()
-        except (OSError, TimeoutError, httpx.HTTPError) as error:
-            log.debug("no token: %r", error)
+        except Problem as problem:
+            if not problem.may_retry:
+                raise
+            log.debug("no token: %s", problem)
             return _End()
         try:
             socket = await connect(
@@ -1213,8 +1233,8 @@ class MechanicClient(_Client):
             self._note_refusal(offer_id, outcome.code)
         return outcome
 
-    async def set_on_duty(self, on_duty: bool, **more: Any) -> None:
-        """Go on or off duty, and return once the server has said so. Only the newest wish counts; it survives a reconnect.
+    async def set_on_duty(self, on_duty: bool, **more: Any) -> Refused | None:
+        """Go on or off duty; ``None``: so it is, else why not. Only the newest wish counts; it survives a reconnect.
 
         ``more``: further members of ``set_availability``. Raises ``Unsettled`` after half a minute, and ``SignedOut``.
         """
@@ -1230,6 +1250,7 @@ class MechanicClient(_Client):
                 if self._line is not None:
                     self._line.say(message)
                 await self._first_of(wish.granted, within_s=ANSWER_TIMEOUT_S)
+            return wish.granted.result()
         finally:
             if self._wish is wish:
                 self._wish = None
@@ -1281,6 +1302,9 @@ class MechanicClient(_Client):
         if ref is not None:
             refused = Refused(code, sentence)
             is_awaited = _refuse(self._accepts.get(ref), refused) | _refuse(self._declines.get(ref), refused)
+        elif code in DUTY_CODES and self._wish is not None and not self._wish.granted.done():
+            is_awaited = True
+            self._wish.granted.set_result(Refused(code, sentence))
         if not is_awaited:
             if ref is not None:
                 self._note_refusal(ref, code)

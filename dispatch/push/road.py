@@ -141,6 +141,14 @@ def resolve(host: str, port: int) -> list[str]:
     return [str(where[0]) for *_, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
+@dataclass
+class _LookUp:
+    """One that has a place: whether a thread has begun it, or whoever waited has gone before that."""
+
+    is_begun: bool = False
+    is_called_off: bool = False
+
+
 class LookUps:
     """Looks names up, so many at a time and no more, in threads of its own.
 
@@ -159,13 +167,25 @@ class LookUps:
             if not self._room:
                 raise OSError("Too many names are being looked up.")
             self._room -= 1
-        with anyio.fail_after(LOOK_UP_TIMEOUT_S):
-            found = await anyio.to_thread.run_sync(
-                self._resolve, host, port, abandon_on_cancel=True, limiter=self._limiter
-            )
+        look_up = _LookUp()
+        try:
+            with anyio.fail_after(LOOK_UP_TIMEOUT_S):
+                found = await anyio.to_thread.run_sync(
+                    self._resolve, look_up, host, port, abandon_on_cancel=True, limiter=self._limiter
+                )
+        finally:
+            with self._counting:
+                if not look_up.is_begun:
+                    # No thread is going to give its place back.
+                    look_up.is_called_off = True
+                    self._room += 1
         return [ip_address(name.partition("%")[0]) for name in dict.fromkeys(found)]
 
-    def _resolve(self, host: str, port: int) -> list[str]:
+    def _resolve(self, look_up: _LookUp, host: str, port: int) -> list[str]:
+        with self._counting:
+            if look_up.is_called_off:
+                return []
+            look_up.is_begun = True
         try:
             return resolve(host, port)
         except UnicodeError as error:

@@ -28,7 +28,7 @@ from dispatch.push.vapid import Vapid
 from infra.clock import Clock
 from infra.database import Database
 from infra.statements import Nothing, Statement, Transaction
-from models.errors import PitlaneError, RedisUnavailable
+from models.errors import PitlaneError, RedisUnavailable, Unavailable
 
 LEASE_MS: Final = 10_000
 """Longer than one try takes; after it another node sends the message, as when the one that had it was killed."""
@@ -284,6 +284,10 @@ class Sender:
 
     async def _failed(self, message: Message, error: Exception) -> None:
         """What waiting does not mend is the subscription's fault: counted, and this message is not sent."""
+        if isinstance(error, Unavailable):
+            # Nobody's fault: the lease ends by itself, and then it is sent, perhaps once more, in the place of the first.
+            self._log.warning("push_put_off", id=message.id, error=str(error))
+            return
         await self._subscriptions.failed(message.subscription_id, message.account_id, error)
         await self._finish(message)
 

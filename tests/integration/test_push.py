@@ -18,9 +18,11 @@ from msgspec import UNSET
 from msgspec.structs import replace as replaced
 
 from dispatch import deliveries
-from dispatch.push import planner, rules
+from dispatch.push import planner, rules, sender
 from dispatch.push.subscriptions import SUBSCRIPTIONS_MAX
+from dispatch.push.vapid import Vapid
 from models import tables
+from models.errors import DatabaseUnavailable
 from models.outcomes import NotFound, Refused, TooMany
 from models.rest import FreeCheckout, PushKeys, PushSubscribeBody
 from tests.integration.push_browsers import (
@@ -165,6 +167,32 @@ async def test_a_push_service_in_trouble_is_asked_again(database_url, redis_url,
         await eventually(lambda: len(service.got) == 3, "the third try")
         assert browser.read(service.got[2][2])["offer"]["request_id"] == request.id
         assert len(await world.rows(tables.PushSubscription)) == 1
+
+
+async def test_a_push_that_a_database_away_for_a_moment_has_kept_is_sent_and_held_against_nobody(
+    database_url, redis_url, monkeypatch
+):
+    monkeypatch.setattr(sender, "LEASE_MS", 500)
+    outages = [DatabaseUnavailable("away")]
+    signed = Vapid.authorization
+
+    async def authorization(vapid: Vapid, endpoint: str) -> str:
+        if outages:
+            raise outages.pop()
+        return await signed(vapid, endpoint)
+
+    monkeypatch.setattr(Vapid, "authorization", authorization)
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as a,
+        running_push_service() as service,
+    ):
+        favorite = await world.mechanic()
+        await a.push.subscribe(favorite, service.browser().subscription)
+        await offered(world, a, favorite)
+        await eventually(lambda: service.got, "the push")
+        [row] = await world.rows(tables.PushSubscription)
+        assert (row.failures, row.last_error) == (0, None)
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,16 @@ async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(monkeypa
     assert await strangers.addresses_of("bright.example", 443)
 
 
+async def test_a_look_up_that_nobody_waits_for_before_it_has_begun_keeps_no_place(monkeypatch):
+    # The time limit of the whole call ends just when the look-up is about to be given to a thread.
+    monkeypatch.setattr(road, "resolve", lambda host, port: ["127.0.0.1"])
+    look_ups = LookUps(1)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await look_ups.addresses_of("bright.example", 443)
+    assert await look_ups.addresses_of("bright.example", 443)
+
+
 async def test_a_name_that_is_none_is_an_outage_of_its_service_and_no_bug():
     async with a_road() as way:
         with pytest.raises(PushServiceAway):

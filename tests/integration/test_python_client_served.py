@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 import anyio
+import httpx
 import pytest
 
 from clients.python.pitlane_client import (
@@ -17,6 +19,7 @@ from clients.python.pitlane_client import (
     MechanicClient,
     OfferGone,
     OfferMade,
+    Problem,
     Refused,
     RequestChanged,
     RequestGone,
@@ -164,6 +167,52 @@ async def test_a_fresh_token_is_asked_for_when_one_has_expired(redis_url: str, t
             await eventually(lambda: app._welcomes == 2, "it is back with the second")
             assert len(given) == 2
             await app.set_on_duty(False)
+
+
+class Impatient(Random):
+    """Draws the shortest wait each time."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+async def test_a_token_that_cannot_be_had_for_a_while_ends_nothing(redis_url: str, tmp_path: Path) -> None:
+    # Without one there is no socket, and after three tries REST is asked as well: it needs one, too.
+    async with town(redis_url, tmp_path) as here, here.node() as node:
+        mechanic = await here.add_mechanic()
+        is_away, asked = True, 0
+
+        async def token() -> str:
+            nonlocal asked
+            asked += 1
+            if is_away:
+                raise httpx.ConnectError("the issuer is away")
+            return node.token(mechanic)
+
+        url = f"http://127.0.0.1:{node.port}"
+        async with MechanicClient(url, token, trust_env=False, dice=Impatient()) as app:
+            await eventually(lambda: asked > 50, "sockets and REST have been tried")
+            with pytest.raises(Problem, match="no token"):
+                await app.call("GET", "/api/me")
+            is_away = False
+            app.hurry()
+            await next_of(app, DutyChanged)
+            assert app.state is ConnectionState.LIVE
+
+
+async def test_a_wish_that_makes_no_sense_is_answered_at_once(redis_url: str, tmp_path: Path) -> None:
+    async with town(redis_url, tmp_path) as here, here.node() as node:
+        mechanic = await here.add_mechanic()
+        async with at(node, mechanic, "mechanic", MechanicClient) as app:
+            await next_of(app, DutyChanged, on_duty=True)
+            refused = await app.set_on_duty(True, off_after_session=True)
+            assert isinstance(refused, Refused)
+            assert refused.code == "not_in_session"
+            refused = await app.set_on_duty(False, back_in_s=1)
+            assert isinstance(refused, Refused)
+            assert refused.code == "invalid_availability"
+            assert await app.set_on_duty(False, back_in_s=60) is None
+            assert app.on_duty is False
 
 
 async def test_a_token_of_another_kind_of_account_is_refused_for_good(redis_url: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from clients.python.pitlane_client import (
     OfferBook,
     OfferGone,
     OfferMade,
+    Problem,
     RequestBook,
     RequestChanged,
     ServerClock,
@@ -122,6 +123,13 @@ def test_polls_drift_apart_and_back_off_while_nobody_answers() -> None:
 
 
 # --- offers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "may_retry"), [(0, True), (408, True), (429, True), (503, True), (404, False), (409, False)]
+)
+def test_the_same_call_may_be_made_again_where_nothing_was_decided(status: int, may_retry: bool) -> None:
+    assert Problem(status, "a_word", "A sentence.").may_retry is may_retry
 
 
 def test_an_offer_is_new_once_and_its_deadline_is_the_earliest_reading() -> None:
