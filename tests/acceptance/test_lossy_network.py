@@ -1,11 +1,9 @@
 """The JavaScript client behind a network that delays, cuts, holds and repeats, on a real server: nothing is lost or doubled.
 
-The seed is printed; ``LOSSY_SEED=…`` tries it again, and ``LOSSY_S=300`` lets the bad weather last for five minutes.
+How long and how to try the same again is said in ``bad_network.py``.
 """
 
 import json
-import os
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -21,36 +19,28 @@ import pytest
 from anyio.streams.text import TextReceiveStream
 
 from models import tables
+from tests.acceptance.bad_network import (
+    LASTS_S,
+    PATIENCE_S,
+    SETTINGS,
+    SPELLS,
+    book_for,
+    is_all_answered,
+    outage,
+    seed_of_this_run,
+)
 from tests.acceptance.clients import token_for
 from tests.acceptance.servers import Server, running_servers
 from tests.acceptance.town import Town, new_town
 from tests.deno_program import AS_IT_STANDS, deno, deno_environment
-from tests.lossy_proxy import CALM, STORM, Fate, LossyProxy, Weather, lossy_proxy
+from tests.lossy_proxy import CALM, STORM, LossyProxy, lossy_proxy
 from tests.parts import eventually
 
-LASTS_S = float(os.environ.get("LOSSY_S", "10"))
 pytestmark = pytest.mark.timeout(2 * LASTS_S + 300)
 
 SCRIPT = Path(__file__).with_name("lossy_clients.js")
-SPELL_S = 10.0
-"""How long the bad weather lasts before the next outage."""
-OUTAGE_S = 5.0
-OPEN_MAX = 6
-"""Requests that may be open at a time, so that the apps have something to do, and not more than they can."""
-PATIENCE_S = 90.0
 HAIL = replace(STORM, after_s=(0.1, 3.0), repeats=0.3)
 """A storm for few connections that live long: most of them meet their fate within a spell."""
-NOBODY = Weather(weights={Fate.REFUSED: 1.0})
-TRIES_MAX = 25
-"""Of one client in one outage: the waits double, so it is the first few that are quick."""
-SETTINGS = {
-    "HEARTBEAT_INTERVAL_S": "1",
-    "PRESENCE_TIMEOUT_S": "4",
-    "DISCONNECT_GRACE_S": "1",
-    # What nobody answers stays open until the end, where it would be seen.
-    "PRIORITY_WINDOW_S": "3600",
-    "BROADCAST_WINDOW_S": "3600",
-}
 
 
 @dataclass
@@ -118,8 +108,7 @@ async def running_apps(cache: Path, **what: Any) -> AsyncIterator[Apps]:
 async def test_behind_a_bad_network_no_offer_is_missed_or_shown_twice_and_no_accept_lost_or_doubled(
     tmp_path: Path,
 ) -> None:
-    seed = int(os.environ.get("LOSSY_SEED", random.randrange(1_000_000)))
-    print(f"LOSSY_SEED={seed} LOSSY_S={LASTS_S}")
+    seed = seed_of_this_run()
     dice = Random(seed)
     with running_servers(tmp_path, **SETTINGS) as [server]:
         await server.ready()
@@ -135,7 +124,7 @@ async def test_behind_a_bad_network_no_offer_is_missed_or_shown_twice_and_no_acc
                 mechanics=[{"id": one, "token": token_for(one, "mechanic")} for one in (town.john, town.mike)],
             ) as apps,
         ):
-            for _ in range(max(1, round(LASTS_S / SPELL_S))):
+            for _ in range(SPELLS):
                 proxy.weather = HAIL
                 await book_for(town, server, dice)
                 await outage(proxy)
@@ -158,27 +147,6 @@ async def test_behind_a_bad_network_no_offer_is_missed_or_shown_twice_and_no_acc
 # --- what happens -----------------------------------------------------------------------------------------------------
 
 
-async def book_for(town: Town, server: Server, dice: Random) -> None:
-    """Book with a favourite or with anybody, again and again, for a spell."""
-    with anyio.move_on_after(SPELL_S) as spell:
-        while True:
-            await anyio.sleep(dice.uniform(0.1, 0.8))
-            with anyio.CancelScope(shield=True):
-                requests = await town.rows(tables.SessionRequest)
-                if sum(one.settled_at_ms is None for one in requests) < OPEN_MAX:
-                    await town.paid(server, favorite=dice.choice([None, town.john, town.mike]))
-    assert spell.cancelled_caught
-
-
-async def outage(proxy: LossyProxy) -> None:
-    """Everybody is refused for a while; they knock less and less often."""
-    proxy.weather = NOBODY
-    proxy.cut_all()
-    before = proxy.met[Fate.REFUSED]
-    await anyio.sleep(OUTAGE_S)
-    assert proxy.met[Fate.REFUSED] - before <= 3 * TRIES_MAX
-
-
 async def blocked(town: Town, server: Server, proxy: LossyProxy, apps: Apps) -> None:
     """REST gets through and sockets do not: a favourite hears of an offer all the same."""
     proxy.weather = CALM
@@ -193,17 +161,6 @@ async def blocked(town: Town, server: Server, proxy: LossyProxy, apps: Apps) -> 
 
 
 # --- what must be true ------------------------------------------------------------------------------------------------
-
-
-async def excluded(town: Town) -> set[tuple[str, str]]:
-    return {(one.request_id, one.mechanic_id) for one in await town.rows(tables.Exclusion)}
-
-
-async def is_all_answered(town: Town) -> bool:
-    """Whether each request is served, or declined by both."""
-    declined = Counter(request_id for request_id, _ in await excluded(town))
-    requests = await town.rows(tables.SessionRequest)
-    return all(one.status == "completed" or declined[one.id] == 2 for one in requests)
 
 
 async def is_right(town: Town, apps: Apps) -> None:

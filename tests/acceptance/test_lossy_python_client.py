@@ -1,10 +1,8 @@
 """The Python client behind a network that delays, cuts, holds and repeats, on a real server: nothing is lost or doubled.
 
-The seed is printed; ``LOSSY_SEED=…`` tries it again, and ``LOSSY_S=300`` lets the bad weather last for five minutes.
+How long and how to try the same again is said in ``bad_network.py``.
 """
 
-import os
-import random
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -30,17 +28,18 @@ from clients.python.pitlane_client import (
     Unsettled,
 )
 from models import tables
-from tests.acceptance.clients import token_for
-from tests.acceptance.servers import Server, running_servers
-from tests.acceptance.test_lossy_network import (
+from tests.acceptance.bad_network import (
     LASTS_S,
     PATIENCE_S,
     SETTINGS,
-    SPELL_S,
+    SPELLS,
     book_for,
     is_all_answered,
     outage,
+    seed_of_this_run,
 )
+from tests.acceptance.clients import token_for
+from tests.acceptance.servers import Server, running_servers
 from tests.acceptance.town import Town, new_town
 from tests.lossy_proxy import CALM, STORM, LossyProxy, lossy_proxy
 from tests.parts import eventually
@@ -118,8 +117,7 @@ class Mechanic:
 async def test_behind_a_bad_network_no_offer_is_missed_or_shown_twice_and_no_accept_lost_or_doubled(
     tmp_path: Path,
 ) -> None:
-    seed = int(os.environ.get("LOSSY_SEED", random.randrange(1_000_000)))
-    print(f"LOSSY_SEED={seed} LOSSY_S={LASTS_S}")
+    seed = seed_of_this_run()
     dice = Random(seed)
     with running_servers(tmp_path, **SETTINGS) as [server]:
         await server.ready()
@@ -147,7 +145,7 @@ async def test_behind_a_bad_network_no_offer_is_missed_or_shown_twice_and_no_acc
                 tasks.start_soon(look)
                 for mechanic in mechanics.values():
                     tasks.start_soon(mechanic.run)
-                for _ in range(max(1, round(LASTS_S / SPELL_S))):
+                for _ in range(SPELLS):
                     proxy.weather = STORM
                     await book_for(town, server, dice)
                     await outage(proxy)
