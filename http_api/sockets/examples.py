@@ -9,6 +9,8 @@ from models.wire import OfferDeadline, OfferView, Person, RequestView, StatusVie
 from models.words import OfferKind, RequestStatus, WithdrawReason
 
 _AT: Final = "2026-11-22T09:30:00.000Z"
+_BACK_AT: Final = "2026-11-22T10:00:00.000Z"
+_BREAK_S: Final = 1_800
 _MECHANIC: Final = "01KARJ5T3M8YH2W4Q6X9Z0B1CD"
 _CUSTOMER: Final = "01KARJ5T3M4KD8N2V6R0P5S7TW"
 _OFFER: Final = "01KARJ7QWA1E5G9K3N7R2T6V0X"
@@ -87,10 +89,14 @@ _AWAY: Final = msgspec.structs.replace(
     version=4,
 )
 
+_WELCOME: Final = wire.MechanicWelcome(1, _MECHANIC, "01KARJ7ABCDEF", _AT, 20.0, 45.0, 3.0, True, [OFFER], None)
+
 TO_SERVER: Final[dict[str, list[Any]]] = {
     "mechanic": [
         wire.Heartbeat(),
         wire.SetAvailability(on_duty=True),
+        wire.SetAvailability(on_duty=False, back_in_s=_BREAK_S),
+        wire.SetAvailability(on_duty=True, off_after_session=True),
         wire.OfferAck(_OFFER),
         wire.OfferAck(_OFFER, seen=True),
         wire.Accept(_OFFER),
@@ -106,15 +112,20 @@ TO_SERVER: Final[dict[str, list[Any]]] = {
 
 TO_CLIENT: Final[dict[str, list[Any]]] = {
     "mechanic": [
-        wire.MechanicWelcome(1, _MECHANIC, "01KARJ7ABCDEF", _AT, 20.0, 45.0, 3.0, True, [OFFER], None),
+        _WELCOME,
+        msgspec.structs.replace(_WELCOME, on_duty=False, offers=[], back_at=_BACK_AT, back_in_ms=_BREAK_S * 1000),
+        msgspec.structs.replace(_WELCOME, offers=[], request=_ACCEPTED, off_after_session=True),
         wire.HeartbeatAck(_AT),
         wire.AvailabilityChanged(on_duty=True, availability="available"),
+        wire.AvailabilityChanged(on_duty=False, availability="off_duty", back_at=_BACK_AT, back_in_ms=_BREAK_S * 1000),
+        wire.AvailabilityChanged(on_duty=True, availability="busy", off_after_session=True),
         wire.OfferMade(OFFER),
         wire.OfferAccepted(_OFFER, _ACCEPTED),
         wire.OfferWithdrawn(_OFFER, WithdrawReason.TAKEN),
         wire.OfferWithdrawn(_OFFER, WithdrawReason.DECLINED, by_you=True),
         wire.RequestUpdate(_ACCEPTED),
         wire.ErrorMessage("offer_gone", "Another mechanic was faster.", _OFFER),
+        wire.ErrorMessage("not_in_session", "You are in no session that you could go off duty after."),
     ],
     "customer": [
         wire.CustomerWelcome(1, _CUSTOMER, _AT, 20.0, 45.0, 3.0, [_ASKED]),
