@@ -110,8 +110,12 @@ class LossyProxy:
 
     def cut_all(self) -> None:
         """Reset every connection that is open now."""
+        self.strike_all(Fate.RESET)
+
+    def strike_all(self, fate: Fate) -> None:
+        """Let this happen to every connection that is open now."""
         for link in self._links:
-            link.strike(Fate.RESET)
+            link.strike(fate)
 
     def next_dice(self) -> Random:
         """Return the dice of the next connection."""

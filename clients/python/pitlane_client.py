@@ -110,8 +110,6 @@ EVENTS_MAX: Final = 5_000
 UNSURE_MAX: Final = 100
 NOT_DONE_CODES: Final = frozenset({"unavailable", "internal_error"})
 """Errors after which the same may be asked for again: nothing is known to have been done."""
-DUTY_CODES: Final = frozenset({"invalid_availability", "not_in_session"})
-"""Errors that answer ``set_availability``, which has no id that they could name."""
 
 log = logging.getLogger("pitlane_client")
 
@@ -396,6 +394,30 @@ def backoff_s(attempt: int, then: Then, chance: float) -> float:
     pace = PACES[then]
     bound_s = min(pace.cap_s, pace.base_s * 2.0 ** min(attempt, 16))
     return bound_s * (pace.share_min + chance * (1 - pace.share_min))
+
+
+class Tries:
+    """How often a socket was tried in vain, and so how long the next wait is."""
+
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._seldom = 0
+
+    def wait_s(self, then: Then, lived_s: float, chance: float, *, is_polling: bool) -> float:
+        """Return how long to wait after a try that has ended, and count it. ``lived_s``: of the connection, if there was one."""
+        if lived_s >= STABLE_AFTER_S:
+            self._attempt = 0
+        self._attempt += 1
+        if is_polling:
+            self._seldom += 1
+            return backoff_s(self._seldom - 1, Then.SELDOM, chance)
+        self._seldom = 0
+        return backoff_s(self._attempt - 1, then, chance)
+
+    def hurry(self) -> None:
+        """Note that things are different now: what was in vain before says little of the next try."""
+        self._attempt = min(self._attempt, 1)
+        self._seldom = 0
 
 
 def poll_in_s(interval_s: float, failures: int, retry_after_s: float, chance: float) -> float:
@@ -762,11 +784,24 @@ class _Pending(Generic[T]):
 
 @dataclass(eq=False)
 class _Wish:
-    """What duty should be, until the server has said that it is."""
+    """What duty should be, until the server has said that it is, or why not."""
 
-    on_duty: bool
     message: Json
-    granted: asyncio.Future[Refused | None]
+    answer: asyncio.Future[Refused | None]
+
+    def is_granted_by(self, told: Json) -> bool:
+        """Whether duty as the server tells it is what was asked for."""
+        asked = self.message
+        return (
+            asked["on_duty"] is told["on_duty"]
+            and ("back_in_s" in asked) is ("back_at" in told)
+            and ("off_after_session" in asked) is bool(told.get("off_after_session"))
+        )
+
+    def settle(self, answer: Refused | None) -> None:
+        """Let its caller go on, unless that has happened."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
@@ -803,6 +838,7 @@ class _Client:
         self._welcomes = 0
         self._is_leaving = False
         self._is_blocked = asyncio.Event()
+        self._tries = Tries()
         self._hurried = asyncio.Event()
         self._unsure: dict[str, None] = {}
         self._has_unsure = asyncio.Event()
@@ -868,7 +904,7 @@ class _Client:
         """The network is back, or the app is in front again: do not sit out a long wait, and ask the line whether it is alive."""
         if self._line is not None and not self._line.is_unanswered:
             self._start(self._line.probe)
-        self._hurried.set()
+        self._try_now()
 
     async def call(self, method: str, path: str, *, body: Json | None = None, query: Json | None = None) -> Any:
         """Make a REST call; return the JSON that is answered, ``None`` for 204. Raises ``Problem``, and ``SignedOut``."""
@@ -935,7 +971,7 @@ class _Client:
             raise self._mailbox.ended_by
 
     async def _stay_connected(self) -> None:
-        attempt = unwelcomed = seldom = 0
+        unwelcomed = 0
         while not self._is_leaving:
             self._tell_state(ConnectionState.RECONNECTING if self._state else ConnectionState.CONNECTING)
             end = await self._visit()
@@ -943,19 +979,12 @@ class _Client:
             unwelcomed = 0 if end.was_welcomed else unwelcomed + 1
             if unwelcomed >= BLOCKED_AFTER:
                 self._is_blocked.set()
-            if end.lived_s >= STABLE_AFTER_S:
-                attempt = 0
-            if self._state is ConnectionState.POLLING:
-                wait_s = backoff_s(seldom, Then.SELDOM, self._dice.random())
-                seldom += 1
-            else:
-                wait_s, seldom = backoff_s(attempt, end.then, self._dice.random()), 0
-            attempt += 1
+            is_polling = self._state is ConnectionState.POLLING
+            wait_s = self._tries.wait_s(end.then, end.lived_s, self._dice.random(), is_polling=is_polling)
             self._hurried.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(end.retry_after_s, wait_s)):
                     await self._hurried.wait()
-                    attempt = min(attempt, 1)
 
     async def _visit(self) -> _End:
         """Open one socket and stay until it ends. Raises ``SignedOut`` if there is no token to do it with any more."""
@@ -1061,6 +1090,10 @@ class _Client:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _try_now(self) -> None:
+        self._tries.hurry()
+        self._hurried.set()
+
     def _tell_state(self, state: ConnectionState) -> None:
         # While REST answers, a socket that is tried in between is no news.
         if state is self._state or (state is ConnectionState.RECONNECTING and self._state is ConnectionState.POLLING):
@@ -1125,7 +1158,7 @@ class _Client:
                 if welcomes == self._welcomes and self._is_blocked.is_set():
                     if self._state is not ConnectionState.POLLING:
                         # What has just begun to work may be the server itself: the socket gets its chance now, and then seldom.
-                        self._hurried.set()
+                        self._try_now()
                     self._tell_state(ConnectionState.POLLING)
                     take_in()
             await asyncio.sleep(poll_in_s(self._poll_interval_s, failures, retry_after_s, self._dice.random()))
@@ -1154,6 +1187,8 @@ class MechanicClient(_Client):
         """Offers that an accept was sent for and never answered."""
         self._duty: DutyChanged | None = None
         self._wish: _Wish | None = None
+        self._unanswered: deque[_Wish] = deque(maxlen=URGENT_MAX)
+        """What was said of duty on this line, in order; once for each time. The server answers in the same order."""
 
     # --- what an app calls --------------------------------------------------------------------------------------------
 
@@ -1233,36 +1268,47 @@ class MechanicClient(_Client):
             self._note_refusal(offer_id, outcome.code)
         return outcome
 
-    async def set_on_duty(self, on_duty: bool, **more: Any) -> Refused | None:
-        """Go on or off duty; ``None``: so it is, else why not. Only the newest wish counts; it survives a reconnect.
+    async def set_on_duty(
+        self, on_duty: bool, *, back_in_s: int | None = None, off_after_session: bool = False
+    ) -> Refused | None:
+        """Go on or off duty; ``None`` once the server has said so, else why not. Only the newest wish counts.
 
-        ``more``: further members of ``set_availability``. Raises ``Unsettled`` after half a minute, and ``SignedOut``.
+        It survives a reconnect; whoever waits for an older one gets ``None``. ``back_in_s``, with off duty: on duty again by itself
+        then, counted from when the server hears it. ``off_after_session``, with on duty: off duty once the session has ended.
+        Raises ``Unsettled`` after half a minute, and ``SignedOut``.
         """
-        if self._wish is not None and not self._wish.granted.done():
-            self._wish.granted.set_result(None)
-        message = {"type": "set_availability", "on_duty": on_duty} | more
-        wish = self._wish = _Wish(on_duty, message, asyncio.get_running_loop().create_future())
+        if self._wish is not None:
+            self._wish.settle(None)
+        message: Json = {"type": "set_availability", "on_duty": on_duty}
+        if back_in_s is not None:
+            message["back_in_s"] = back_in_s
+        if off_after_session:
+            message["off_after_session"] = True
+        wish = self._wish = _Wish(message, asyncio.get_running_loop().create_future())
         ends_s = monotonic() + SETTLE_TIMEOUT_S
         try:
-            while not wish.granted.done():
+            while not wish.answer.done():
                 if monotonic() >= ends_s:
                     raise Unsettled("the server has not said whether duty has changed")
                 if self._line is not None:
-                    self._line.say(message)
-                await self._first_of(wish.granted, within_s=ANSWER_TIMEOUT_S)
-            return wish.granted.result()
+                    self._say_wish(self._line, wish)
+                await self._first_of(wish.answer, within_s=ANSWER_TIMEOUT_S)
         finally:
+            # Also for who was cancelled: nobody waits for what is answered now.
+            wish.settle(None)
             if self._wish is wish:
                 self._wish = None
+        return wish.answer.result()
 
     # --- hearing ------------------------------------------------------------------------------------------------------
 
     def _hear_welcome(self, line: _Line, message: Json, received_s: float) -> None:
         self.mechanic_id = message["mechanic_id"]
         self._take_duty(message["on_duty"], None)
+        # What the line before has not answered, it never will.
+        self._unanswered.clear()
         if self._wish is not None:
-            # The answer to it may have been lost with the line before.
-            line.say(self._wish.message)
+            self._say_wish(line, self._wish)
         # The request first: an offer that it came from was accepted, and is not merely gone.
         self._take_requests([message["request"]] if message["request"] is not None else [])
         self._take_offers(message["offers"], received_s)
@@ -1290,8 +1336,7 @@ class MechanicClient(_Client):
                 self._take_request(request)
             case {"type": "availability", "on_duty": on_duty, "availability": availability}:
                 self._take_duty(on_duty, availability)
-                if self._wish is not None and self._wish.on_duty == on_duty and not self._wish.granted.done():
-                    self._wish.granted.set_result(None)
+                self._note_granted(message)
             case {"type": "error", "code": code, "message": sentence}:
                 self._hear_error(code, sentence, message.get("ref"))
             case _:
@@ -1302,9 +1347,8 @@ class MechanicClient(_Client):
         if ref is not None:
             refused = Refused(code, sentence)
             is_awaited = _refuse(self._accepts.get(ref), refused) | _refuse(self._declines.get(ref), refused)
-        elif code in DUTY_CODES and self._wish is not None and not self._wish.granted.done():
-            is_awaited = True
-            self._wish.granted.set_result(Refused(code, sentence))
+        else:
+            is_awaited = self._note_wish_refused(Refused(code, sentence))
         if not is_awaited:
             if ref is not None:
                 self._note_refusal(ref, code)
@@ -1426,6 +1470,28 @@ class MechanicClient(_Client):
     def _acknowledge(self, line: _Line, offer_id: str) -> None:
         known = self._book.open.get(offer_id)
         line.acknowledge(offer_id, is_seen=known is not None and known.is_seen)
+
+    def _say_wish(self, line: _Line, wish: _Wish) -> None:
+        if line.say(wish.message):
+            self._unanswered.append(wish)
+
+    def _note_granted(self, told: Json) -> None:
+        """Settle the oldest wish that is so now; what was said before it has been overtaken."""
+        granted = next((wish for wish in self._unanswered if wish.is_granted_by(told)), None)
+        if granted is not None:
+            while self._unanswered.popleft() is not granted:
+                pass
+            granted.settle(None)
+
+    def _note_wish_refused(self, refused: Refused) -> bool:
+        """Settle the oldest wish, as only errors about duty name no id; ``False``: nobody waits for this answer."""
+        wish = self._unanswered.popleft() if self._unanswered else None
+        if wish is None or wish.answer.done():
+            return False
+        # What could not be done just now is said again until it is.
+        if refused.code not in NOT_DONE_CODES:
+            wish.settle(refused)
+        return True
 
     def _take_duty(self, on_duty: bool, availability: str | None) -> None:
         duty = DutyChanged(on_duty, availability)

@@ -28,10 +28,13 @@ from clients.python.pitlane_client import (
     StatusChanged,
 )
 from http_api.sockets import close_codes
+from models import tables
 from tests.acceptance.clients import token_for
+from tests.acceptance.town import Town, new_town
 from tests.integration.rest_house import House, rest_house
 from tests.integration.socket_nodes import Node, eventually, town
 from tests.integration.test_sockets_messages import offered
+from tests.lossy_proxy import Fate, LossyProxy, Weather, lossy_proxy
 
 PATIENCE_S = 15.0
 OF_THE_CLIENT = ("pitlane_client", "/websockets/asyncio/client", "httpx")
@@ -215,6 +218,25 @@ async def test_a_wish_that_makes_no_sense_is_answered_at_once(redis_url: str, tm
             assert app.on_duty is False
 
 
+async def test_of_two_wishes_each_gets_its_own_answer_and_the_newer_one_counts(redis_url: str, tmp_path: Path) -> None:
+    async with town(redis_url, tmp_path) as here, here.node() as node:
+        mechanic = await here.add_mechanic()
+        async with at(node, mechanic, "mechanic", MechanicClient) as app:
+            await next_of(app, DutyChanged, on_duty=True)
+            # The server refuses the older one after the newer one has been said.
+            answers = await asyncio.gather(
+                app.set_on_duty(False, back_in_s=59), app.set_on_duty(False, back_in_s=1_800)
+            )
+            assert answers == [None, None]
+            assert app.on_duty is False
+            assert (await next_of(app, ServerComplained)).code == "invalid_availability"
+            # Off duty they are already: it is the break that is waited for.
+            answers = await asyncio.gather(app.set_on_duty(False), app.set_on_duty(False, back_in_s=59))
+            assert isinstance(answers[1], Refused)
+        async with at(node, mechanic, "mechanic", MechanicClient) as other_device:
+            assert not (await next_of(other_device, DutyChanged)).on_duty
+
+
 async def test_a_token_of_another_kind_of_account_is_refused_for_good(redis_url: str, tmp_path: Path) -> None:
     async with town(redis_url, tmp_path) as here, here.node() as node:
         customer = await here.add_customer()
@@ -335,3 +357,54 @@ async def test_a_request_that_is_somebody_elses_now_is_gone(house: House) -> Non
         assert gone.request_id == request["id"]
     async with house.as_(driver, "customer") as rest:
         await rest.ok("POST", f"/api/requests/{request['id']}/cancel")
+
+
+# --- a line that dies before the answer -------------------------------------------------------------------------------
+
+
+async def is_heard(here: Town, mechanic_id: str, request_id: str, verb: str) -> bool:
+    """Whether the server has done what the mechanic has answered."""
+    if verb == "decline":
+        return await here.rows(tables.Exclusion, request_id=request_id, mechanic_id=mechanic_id) != []
+    return "accepted" in await here.story(request_id)
+
+
+async def die_once_heard(proxy: LossyProxy, here: Town, *answer: str) -> None:
+    """The server does what was asked for; what it says of that does not arrive."""
+    await eventually(lambda: is_heard(here, *answer), "the server has heard it")
+    proxy.cut_all()
+
+
+@pytest.mark.parametrize("fate", [Fate.STALL_DOWN, Fate.HALF_OPEN])
+@pytest.mark.parametrize("verb", ["accept", "decline"])
+async def test_an_answer_whose_socket_dies_first_is_settled_over_rest_and_counts_once(
+    house: House, verb: str, fate: Fate
+) -> None:
+    async with (
+        new_town(house.settings.resolved_database_url) as here,
+        # What is held stays held until the line is cut.
+        lossy_proxy(house.base_url, seed=0, weather=Weather(stall_s=(60.0, 60.0))) as proxy,
+        MechanicClient(proxy.base_url, token_for(here.john, "mechanic"), trust_env=False) as app,
+        anyio.create_task_group() as tasks,
+    ):
+        request_id = await here.paid(house.server)
+        offer = (await next_of(app, OfferMade, request_id=request_id)).offer
+        # From now on no new socket can be had either: what answers is REST.
+        proxy.blocks_sockets = True
+        proxy.strike_all(fate)
+        if fate is Fate.STALL_DOWN:
+            tasks.start_soon(die_once_heard, proxy, here, here.john, request_id, verb)
+        outcome = await (app.accept if verb == "accept" else app.decline)(offer["offer_id"])
+        if verb == "accept":
+            assert isinstance(outcome, dict)
+            assert (outcome["id"], outcome["status"]) == (request_id, "accepted")
+        else:
+            assert outcome is None
+        gone = await next_of(app, OfferGone)
+        assert (gone.offer["offer_id"], gone.by_you) == (offer["offer_id"], True)
+        # What others have left open may be there.
+        assert offer["offer_id"] not in [one.offer["offer_id"] for one in app.offers]
+        assert (await here.story(request_id)).count("accepted") == (verb == "accept")
+        (row,) = await here.rows(tables.SessionRequest, id=request_id)
+        assert row.assigned_mechanic_id == (here.john if verb == "accept" else None)
+        assert len(await here.rows(tables.Exclusion, request_id=request_id)) == (verb == "decline")

@@ -116,6 +116,28 @@ def test_a_wait_is_anywhere_up_to_a_bound_that_doubles_to_its_cap(attempt: int, 
     assert backoff_s(attempt, then, 1.0) == bound_s
 
 
+def waits_s(tries: client.Tries, count: int, *, is_polling: bool) -> list[float]:
+    return [tries.wait_s(Then.RECONNECT, 0.0, 1.0, is_polling=is_polling) for _ in range(count)]
+
+
+def test_where_polling_works_sockets_are_tried_ever_more_seldom_until_something_is_different() -> None:
+    tries = client.Tries()
+    assert waits_s(tries, 5, is_polling=True) == [15.0, 30.0, 60.0, 120.0, 120.0]
+    # REST did not work either, and does again: it may have been the server itself, and two minutes are far too long for that.
+    tries.hurry()
+    assert waits_s(tries, 2, is_polling=True) == [15.0, 30.0]
+
+
+def test_waits_double_until_a_connection_has_lived_for_a_while() -> None:
+    tries = client.Tries()
+    assert waits_s(tries, 4, is_polling=False) == [0.5, 1.0, 2.0, 4.0]
+    assert tries.wait_s(Then.RECONNECT, 9.9, 1.0, is_polling=False) == 8.0
+    assert tries.wait_s(Then.RECONNECT, 10.0, 1.0, is_polling=False) == 0.5
+    waits_s(tries, 3, is_polling=False)
+    tries.hurry()
+    assert waits_s(tries, 2, is_polling=False) == [1.0, 2.0]
+
+
 def test_polls_drift_apart_and_back_off_while_nobody_answers() -> None:
     assert [client.poll_in_s(4.0, 0, 0.0, chance) for chance in (0.0, 1.0)] == [3.0, 5.0]
     assert [client.poll_in_s(4.0, failures, 0.0, 0.5) for failures in (1, 3, 5, 500)] == [8.0, 32.0, 60.0, 60.0]
