@@ -87,7 +87,7 @@ class Accounts:
     async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
         """Add one account, or say ``email_taken``, or ``validation_failed`` for a name in which nothing can be seen."""
         if not cleaned(new.name):
-            return Refused("validation_failed", "The name has no character that can be seen.")
+            return Refused("validation_failed", "The name has no character that can be seen.", member="name")
         hashed = await self._hashed(new.password) if new.password else None
         account = _account(new, hashed, now_ms=now_ms)
         try:

@@ -52,7 +52,8 @@ export class Client {
   rest;
   /** What time it is at the server. */
   clock;
-  #on;
+  #told;
+  #isStopped = false;
   /** Newest last. @type {Map<string, RequestView>} */
   #requests = new Map();
 
@@ -63,7 +64,7 @@ export class Client {
    */
   constructor(path, { base = globalThis.location?.href, token, clock = new ServerClock() }, on) {
     if (base === undefined) throw new TypeError("Outside of a browser, `base` has to say where the server is.");
-    this.#on = on;
+    this.#told = on;
     this.clock = clock;
     this.rest = new Rest({ base, token, clock });
     /** @type {Connection<Path>} */
@@ -73,7 +74,7 @@ export class Client {
       {
         state: (state) => on.state?.(state),
         signedOut: () => on.signedOut?.(),
-        message: (message) => this.received(message),
+        message: (message) => this.heard(message),
         lost: () => this.lineLost(),
         poll: (signal) => this.poll(signal),
       },
@@ -87,11 +88,13 @@ export class Client {
 
   /** Connect, and stay connected until `stop()`. Starting twice does nothing. */
   start() {
+    this.#isStopped = false;
     this.connection.start();
   }
 
   /** Say goodbye. What is still waited for comes to an end; a later `start()` knows of nothing that was before. */
   stop() {
+    this.#isStopped = true;
     this.connection.stop();
     this.forget();
   }
@@ -104,7 +107,7 @@ export class Client {
    */
   received(message) {
     if (message.type === "heartbeat_ack") return;
-    this.#on.message?.(message);
+    this.on.message?.(message);
     if (message.type === "request_update") this.took(message.request);
   }
 
@@ -125,6 +128,26 @@ export class Client {
   // ---- for the two kinds to use ----
 
   /**
+   * Whom to tell: nobody once it is stopped, which may be amid a message.
+   * @protected
+   * @returns {Told<any>}
+   */
+  get on() {
+    return this.#isStopped ? {} : this.#told;
+  }
+
+  /**
+   * Take in a message, wherever it comes from.
+   * @protected
+   * @param {Received<any>} message
+   */
+  heard(message) {
+    this.received(message);
+    // Stopped amid it: what the rest of it has left is forgotten, too.
+    if (this.#isStopped) this.forget();
+  }
+
+  /**
    * Tell of a request, if it is news.
    * @protected
    * @param {RequestView} request
@@ -136,7 +159,7 @@ export class Client {
     this.#requests.set(request.id, request);
     const [oldest] = this.#requests.keys();
     if (oldest !== undefined && this.#requests.size > REQUESTS_MAX) this.#requests.delete(oldest);
-    this.#on.request?.(request);
+    this.on.request?.(request);
   }
 
   /**
@@ -149,7 +172,7 @@ export class Client {
     const missing = [...this.#requests.values()].filter(({ id, status }) => OPEN.includes(status) && !named.has(id));
     requests.forEach((request) => this.took(request));
     // Only for whoever listens: each of them is a call.
-    if (this.#on.request) missing.forEach(({ id }) => void this.#lookAfter(id));
+    if (this.on.request) missing.forEach(({ id }) => void this.#lookAfter(id));
   }
 
   /**
@@ -171,7 +194,7 @@ export class Client {
     } catch (error) {
       if (!(error instanceof PitlaneError)) throw error;
       // Anything else is asked again at the next snapshot.
-      if (error.status === 404 && this.#requests.delete(request_id)) this.#on.requestLost?.(request_id);
+      if (error.status === 404 && this.#requests.delete(request_id)) this.on.requestLost?.(request_id);
     }
   }
 }

@@ -17,7 +17,6 @@ import { WATCH_MAX } from "./wire.js";
 
 /** @extends {Client<"/ws/customer">} */
 export class CustomerClient extends Client {
-  #on;
   /** @type {Set<string>} */
   #watched = new Set();
   /** @type {Map<string, StatusView>} */
@@ -29,7 +28,11 @@ export class CustomerClient extends Client {
    */
   constructor(where = {}, on = {}) {
     super("/ws/customer", where, on);
-    this.#on = on;
+  }
+
+  /** @returns {Told<ToCustomer> & ToldCustomer} */
+  get #on() {
+    return this.on;
   }
 
   /** Whom we watch, whether or not there is a line just now. @returns {ReadonlySet<string>} */
@@ -113,7 +116,7 @@ export class CustomerClient extends Client {
     const [requests, ...found] = await Promise.all([this.newestRequests(signal), ...asked]);
     signal.throwIfAborted();
     const statuses = found.flatMap((one) => one.statuses);
-    this.received({ type: "polled", requests, offers: [], statuses, received_ms: performance.now() });
+    this.heard({ type: "polled", requests, offers: [], statuses, received_ms: performance.now() });
   }
 
   /**

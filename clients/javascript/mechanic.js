@@ -29,7 +29,6 @@ const DUTY_TIMEOUT_MS = 10_000;
  * @extends {Client<"/ws/mechanic">}
  */
 export class MechanicClient extends Client {
-  #on;
   #known = NO_OFFERS;
   /** @type {string | null} */
   #mechanic_id = null;
@@ -46,7 +45,11 @@ export class MechanicClient extends Client {
    */
   constructor(where = {}, on = {}) {
     super("/ws/mechanic", where, on);
-    this.#on = on;
+  }
+
+  /** @returns {Told<ToMechanic> & ToldMechanic} */
+  get #on() {
+    return this.on;
   }
 
   /** What may be accepted now. */
@@ -180,7 +183,7 @@ export class MechanicClient extends Client {
       this.newestRequests(signal),
     ]);
     signal.throwIfAborted();
-    this.received({ type: "polled", requests, offers, statuses: [], received_ms: performance.now() });
+    this.heard({ type: "polled", requests, offers, statuses: [], received_ms: performance.now() });
   }
 
   /**
@@ -286,21 +289,21 @@ export class MechanicClient extends Client {
       case "accepted":
         this.#known = ended(this.#known, offer_id, "answered");
         if (by_socket !== "offer_accepted")
-          this.received({ type: "offer_accepted", offer_id, request: outcome.request, received_ms });
+          this.heard({ type: "offer_accepted", offer_id, request: outcome.request, received_ms });
         break;
       case "declined":
         this.#known = ended(this.#known, offer_id, "answered");
         if (by_socket !== "offer_withdrawn")
-          this.received({ type: "offer_withdrawn", offer_id, reason: "declined", received_ms });
+          this.heard({ type: "offer_withdrawn", offer_id, reason: "declined", received_ms });
         break;
       case "refused":
         if (outcome.code === "offer_gone") this.#known = ended(this.#known, offer_id, "answered");
-        else if (heldBack) this.received(heldBack);
+        else if (heldBack) this.heard(heldBack);
         if (by_socket !== "error")
           super.received({ type: "error", code: outcome.code, message: outcome.message, ref: offer_id, received_ms });
         break;
       case "unknown":
-        if (heldBack) this.received(heldBack);
+        if (heldBack) this.heard(heldBack);
         break;
     }
     if (by_socket === undefined) this.connection.pollAgain();

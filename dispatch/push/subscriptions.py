@@ -80,7 +80,8 @@ class Subscriptions:
         """Remember a browser; return whether it is new. A known endpoint is updated and may change hands."""
         label = cleaned(body.label or "")
         if body.label and not label:
-            return Refused("validation_failed", "The label has no character that can be seen; leave it out instead.")
+            detail = "The label has no character that can be seen; leave it out instead."
+            return Refused("validation_failed", detail, member="label")
         if problem := await self._problem_of(body):
             return problem
         for _ in range(SUBSCRIBE_TRIES_MAX):

@@ -34,7 +34,7 @@ BEGINNING: Final = Stretch(-1, -1)
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class Position:
     """Where an offer stands among all."""
 
     opened_at_ms: int
@@ -42,12 +42,12 @@ class Place:
 
     @property
     def cursor(self) -> str:
-        """The place, to go on from it."""
+        """The position, to go on from it."""
         return f"{self.opened_at_ms}-{self.id}"
 
     @classmethod
-    def at(cls, cursor: str) -> "Place | None":
-        """Return the place of a cursor; ``None`` if it is none of ours."""
+    def at(cls, cursor: str) -> "Position | None":
+        """Return the position of a cursor; ``None`` if it is none of ours."""
         at_ms, _, offer_id = cursor.partition("-")
         # As many digits as fit into SQL's integers.
         return cls(int(at_ms), offer_id) if at_ms.isascii() and at_ms.isdigit() and len(at_ms) <= 18 else None
@@ -110,25 +110,27 @@ class PastOffersReader:
     async def page_of(self, mechanic_id: str, *, cursor: str | None = None, limit: int = 20) -> PastOffers | Refused:
         """Return a page of the mechanic's, newest first; ``cursor`` is the page before's ``next_cursor``."""
         now_ms = self._clock.now_ms()
-        before = Place(now_ms + 1, "") if cursor is None else Place.at(cursor)
+        before = Position(now_ms + 1, "") if cursor is None else Position.at(cursor)
         if before is None:
             return Refused("validation_failed", "This is the cursor of no page.", member="cursor")
 
         def work() -> Transaction[PastOffers]:
-            places, reached_ms = yield from self._places(mechanic_id, before, now_ms, limit + 1)
-            page = places[:limit]
+            found, reached_ms = yield from self._newest(mechanic_id, before, now_ms, limit + 1)
+            page = found[:limit]
             rows = (yield from READ_PAST_OFFERS(mechanic_id=mechanic_id, ids=[one.id for one in page])) if page else []
             next_cursor = None
-            if len(places) > limit:
+            if len(found) > limit:
                 next_cursor = page[-1].cursor
             elif reached_ms:
-                next_cursor = Place(reached_ms, "").cursor
+                next_cursor = Position(reached_ms, "").cursor
             return PastOffers([view(row, mechanic_id) for row in rows], next_cursor)
 
         return await self._database.query(work())
 
-    def _places(self, mechanic_id: str, before: Place, now_ms: int, count: int) -> Transaction[tuple[list[Place], int]]:
-        """Return the newest ``count`` before a place, and until when (ms) was looked if that was not the whole past, else 0."""
+    def _newest(
+        self, mechanic_id: str, before: Position, now_ms: int, count: int
+    ) -> Transaction[tuple[list[Position], int]]:
+        """Return the newest ``count`` before a position, and until when (ms) was looked if that was not the whole past, else 0."""
         older = {"mechanic_id": mechanic_id, "before_ms": before.opened_at_ms, "before_id": before.id}
         duty = yield from DUTY_BEFORE(
             mechanic_id=mechanic_id, before_ms=before.opened_at_ms, now_ms=now_ms, limit=INTERVALS_MAX + 1
@@ -152,8 +154,8 @@ class PastOffersReader:
         within = {**older, "from_ms": reached_ms, "limit": count}
         own = yield from PAST_PRIORITY_OFFERS(**within)
         declined = yield from DECLINED_BROADCASTS(**within)
-        places = sorted((Place(one.opened_at_ms, one.id) for one in (*broadcasts, *own, *declined)), reverse=True)
-        return places[:count], reached_ms
+        found = sorted((Position(one.opened_at_ms, one.id) for one in (*broadcasts, *own, *declined)), reverse=True)
+        return found[:count], reached_ms
 
 
 def slices(duty: Sequence[Stretch], reach_ms: int) -> Iterator[Slice]:

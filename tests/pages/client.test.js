@@ -348,6 +348,25 @@ test("whoever stops leaves nobody waiting", async () => {
   assert.deepEqual([settled[0].outcome, settled[1], timers.size], ["unknown", false, 0]);
 });
 
+test("whoever stops amid a message is told nothing more of it, and knows nothing of it after a later start", async () => {
+  welcome = aMechanicWelcome({ offers: [offer, anOffer({ offer_id: "o2", request_id: "r2" })], request: mine });
+  /** @type {string[]} */
+  const calls = [];
+  const hasty = new MechanicClient({ base }, {
+    offer({ offer_id }, is_new) {
+      calls.push(`${offer_id} ${is_new}`);
+      hasty.stop();
+    },
+    request: ({ id }) => calls.push(id),
+  });
+  hasty.start();
+  await until("the first offer", () => calls.length > 0);
+  assert.deepEqual([calls, hasty.offers, hasty.state], [["o1 true"], [], "closed"]);
+  hasty.start();
+  await until("the same offer", () => calls.length > 1);
+  assert.deepEqual(calls, ["o1 true", "o1 true"]);
+});
+
 // ---- duty and requests --------------------------------------------------------------------------------------------
 
 test("a change of duty is answered, said again where the line broke before, and given up after ten seconds", async () => {
