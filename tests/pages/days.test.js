@@ -12,12 +12,26 @@ const aDay = (day) => ({ day, on_duty_s: 3_600, in_session_s: 600, sessions: 1, 
 test("days are summed by weeks that begin on Monday, the newest first", () => {
   const weeks = words.byWeek(["2026-11-22", "2026-11-23", "2026-11-29"].map(aDay));
   assert.deepEqual(
-    weeks.map(({ monday, days, on_duty_s, earned_cents }) => [monday, days.map(({ day }) => day), on_duty_s, earned_cents]),
+    weeks.map(({ monday, days, on_duty_s, earned_cents }) => [
+      monday,
+      days.map(({ day }) => day),
+      on_duty_s,
+      earned_cents.get("usd"),
+    ]),
     [
       ["2026-11-23", ["2026-11-29", "2026-11-23"], 7_200, 1_998],
       ["2026-11-16", ["2026-11-22"], 3_600, 999],
     ],
   );
+});
+
+test("what was earned in different currencies is not added up", () => {
+  const [week] = words.byWeek([
+    { ...aDay("2026-11-29"), currency: "jpy", earned_cents: 1_500 },
+    { ...aDay("2026-11-29"), on_duty_s: 0, in_session_s: 0 },
+    aDay("2026-11-28"),
+  ]);
+  assert.deepEqual([...(week?.earned_cents ?? [])], [["jpy", 1_500], ["usd", 1_998]]);
 });
 
 test("weeks and days have the names that people give them", () => {

@@ -25,6 +25,8 @@ says("money", [
   ["cents and thousands are set apart", words.money(123_456), "$1,234.56"],
   ["nothing is still money", words.money(0), "$0.00"],
   ["the currency may be written small", words.money(999, "eur"), "€9.99"],
+  ["a currency without decimals has none", words.money(1_500, "jpy"), "¥1,500"],
+  ["a currency with three has three", words.money(1_500, "kwd"), "KWD\u00a01.500"],
 ]);
 
 const CHATS = aStatus({ session_types: ["diagnostic", "text"] });

@@ -20,8 +20,7 @@ export const dayOf = (ms) => new Date(ms).toISOString().slice(0, 10);
  * @property {number} on_duty_s
  * @property {number} in_session_s
  * @property {number} sessions
- * @property {number} earned_cents
- * @property {string} currency
+ * @property {Map<string, number>} earned_cents  by currency, each of which is a sum of its own
  */
 
 /**
@@ -32,15 +31,17 @@ export const dayOf = (ms) => new Date(ms).toISOString().slice(0, 10);
 export function byWeek(days) {
   /** @type {Map<string, WorkWeek>} */
   const weeks = new Map();
-  for (const one of [...days].sort((a, b) => (a.day < b.day ? 1 : -1))) {
+  // Of a day with several currencies the first entry has the hours, and stays the first.
+  for (const one of [...days].sort((a, b) => b.day.localeCompare(a.day))) {
     const monday = mondayOf(one.day);
-    const nothing = { on_duty_s: 0, in_session_s: 0, sessions: 0, earned_cents: 0 };
-    const week = weeks.get(monday) ?? { monday, days: [], ...nothing, currency: one.currency };
+    /** @type {WorkWeek} */
+    const nothing = { monday, days: [], on_duty_s: 0, in_session_s: 0, sessions: 0, earned_cents: new Map() };
+    const week = weeks.get(monday) ?? nothing;
     week.days.push(one);
     week.on_duty_s += one.on_duty_s;
     week.in_session_s += one.in_session_s;
     week.sessions += one.sessions;
-    week.earned_cents += one.earned_cents;
+    week.earned_cents.set(one.currency, (week.earned_cents.get(one.currency) ?? 0) + one.earned_cents);
     weeks.set(monday, week);
   }
   return [...weeks.values()];

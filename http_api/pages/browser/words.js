@@ -10,11 +10,12 @@
 const LOCALE = "en-US";
 
 /**
- * @param {number} cents
+ * @param {number} cents  in the currency's minor unit: whole yen, thousandths of a dinar
  * @param {string} [currency]  ISO 4217, any case
  */
 export function money(cents, currency = "usd") {
-  return new Intl.NumberFormat(LOCALE, { style: "currency", currency }).format(cents / 100);
+  const format = new Intl.NumberFormat(LOCALE, { style: "currency", currency });
+  return format.format(cents / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
 }
 
 /**

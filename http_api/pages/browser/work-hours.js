@@ -29,12 +29,14 @@ class WorkWeekPart extends Part {
   update({ week, today }) {
     setText(this.#title, weekName(week.monday, today));
     setText(this.#caption, weekName(week.monday, today));
+    const sums = [...week.earned_cents];
+    const earned = sums.filter(([, cents]) => cents > 0);
     setText(
       this.#sum,
       [
         `${hours(week.on_duty_s)} on duty`,
         `${hours(week.in_session_s)} in ${week.sessions === 1 ? "1 session" : `${week.sessions} sessions`}`,
-        money(week.earned_cents, week.currency),
+        ...(earned.length ? earned : sums.slice(0, 1)).map(([currency, cents]) => money(cents, currency)),
       ].join(" · "),
     );
     keyed(
