@@ -220,5 +220,6 @@ class Planner:
                         expires_at_ms=now_ms + WITHDRAWAL_MS,
                     )
 
-            await self._database.commit(work())
-            self.has_planned.set()
+            with failing_alone(WORK, offer_id=offer.id):
+                await self._database.commit(work())
+                self.has_planned.set()

@@ -21,6 +21,8 @@ from dispatch import deliveries
 from dispatch.push import planner, rules, sender
 from dispatch.push.subscriptions import SUBSCRIPTIONS_MAX
 from dispatch.push.vapid import Vapid
+from dispatch.stored import Named
+from infra.statements import Transaction
 from models import tables
 from models.errors import DatabaseUnavailable
 from models.outcomes import NotFound, Refused, TooMany
@@ -463,6 +465,35 @@ async def test_an_offer_that_was_pushed_and_has_ended_replaces_its_notification(
             "offer_id": request.offer.id,
             "reason": "cancelled",
         }
+
+
+@pytest.mark.bugs_planted
+async def test_an_end_that_cannot_be_told_keeps_no_other_from_being_told(database_url, redis_url, monkeypatch):
+    told = planner.MARK_UNPUSHED
+    poisoned: set[str] = set()
+
+    def mark_unpushed(*, offer_id: str, at_ms: int) -> Transaction[list[Named]]:
+        if offer_id in poisoned:
+            raise ValueError("a bug")
+        return told(offer_id=offer_id, at_ms=at_ms)
+
+    monkeypatch.setattr(planner, "MARK_UNPUSHED", mark_unpushed)
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        favorite = await world.mechanic()
+        await node.push.subscribe(favorite, service.browser().subscription)
+        # The looks go by the offers' ids: the first to have ended is the one that fails.
+        requests = [await offered(world, node, favorite) for _ in range(2)]
+        await eventually(lambda: len(service.got) == 2, "the pushes")
+        assert requests[0].offer is not None
+        poisoned.add(requests[0].offer.id)
+        for request in requests:
+            await node.dispatch.cancel((await world.row(tables.SessionRequest, request.id)).customer_id, request.id)
+        await eventually(lambda: len(service.got) == 3, "the end of the other")
+        assert service.got[2][1]["topic"] == requests[1].id
 
 
 async def test_a_push_that_a_node_has_planned_and_not_sent_is_sent_by_another(database_url, redis_url):
