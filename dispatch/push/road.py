@@ -35,8 +35,8 @@ RETRY_AFTER_MAX_S: Final = 3600
 PORTS: Final = {"https": 443, "http": 80}
 NAT64: Final = IPv6Network("64:ff9b::/96")
 """IPv4 addresses in IPv6's clothes (RFC 6052 §2.1)."""
-
-
+INSIDE: Final = frozenset({"localhost", "local", "internal"})
+"""Domains of which no name is everybody's (RFC 6761 §6.3, RFC 6762 §3, ICANN's ``internal``)."""
 GIVEN_OUT: Final = IPv6Network("2000::/3")
 """All of IPv6 that anybody can have so far (RFC 4291 §2.4, IANA); outside of it there are old kinds of private addresses."""
 
@@ -66,18 +66,22 @@ class TrustedHosts:
     @classmethod
     def of(cls, setting: str | None) -> "TrustedHosts":
         """Return what a comma-separated setting names."""
-        return cls(frozenset(name.strip().lower() for name in (setting or "").split(",") if name.strip()))
+        return cls(frozenset(name.strip().lower().rstrip(".") for name in (setting or "").split(",") if name.strip()))
 
     def has(self, url: SplitResult) -> bool:
         """Whether an endpoint is one of them."""
-        host = (url.hostname or "").lower()
-        shown = f"[{host}]" if ":" in host else host
+        host, shown = _host_of(url), _shown(url)
         return bool(self.names & {host, shown, f"{shown}:{_port_of(url)}"})
 
 
 def place_of(endpoint: str) -> str:
-    """Return the push service that an endpoint is of: what fails together, and must keep no other waiting."""
-    return urlsplit(endpoint).netloc.lower()
+    """Return the push service that an endpoint is of: what fails together, and must keep no other waiting.
+
+    However its host and port are written, it is the same one: else a stranger makes many of one.
+    """
+    url = urlsplit(endpoint)
+    port = _port_of(url)
+    return _shown(url) if port == PORTS.get(url.scheme) else f"{_shown(url)}:{port}"
 
 
 def judged(endpoint: str, trusted: TrustedHosts) -> SplitResult:
@@ -87,10 +91,12 @@ def judged(endpoint: str, trusted: TrustedHosts) -> SplitResult:
         raise ForbiddenEndpoint("It is no URL.")
     try:
         url = urlsplit(endpoint)
-        _port_of(url)
+        is_nowhere = url.port == 0
     except ValueError as error:
         raise ForbiddenEndpoint("It is no URL.") from error
-    if not url.hostname or url.username is not None or url.password is not None:
+    if is_nowhere:
+        raise ForbiddenEndpoint("Nobody listens at port 0.")
+    if not _host_of(url) or url.username is not None or url.password is not None:
         raise ForbiddenEndpoint("It has no host, or names a user.")
     if trusted.has(url):
         if url.scheme not in PORTS:
@@ -98,13 +104,25 @@ def judged(endpoint: str, trusted: TrustedHosts) -> SplitResult:
         return url
     if url.scheme != "https":
         raise ForbiddenEndpoint("It is not https.")
-    try:
-        literal = ip_address(url.hostname)
-    except ValueError:
-        return url
-    if not is_public(literal):
+    if not _may_be_public(_host_of(url)):
         raise ForbiddenEndpoint("It is not on a public address.")
     return url
+
+
+def _may_be_public(host: str) -> bool:
+    """Whether the text of a host does not tell already that it is ours, or that no browser writes it so."""
+    if "%" in host:
+        # Of an address of a network interface, say.
+        return False
+    try:
+        return is_public(ip_address(host))
+    except ValueError:
+        pass
+    *above, last = host.split(".")
+    # Old ways to write an IPv4 address, 8.8.2056 say, are read by the system, but written by no browser (URL Standard, "ends in a
+    # number").
+    is_number = last.isdigit() or last.startswith("0x")
+    return bool(above) and last not in INSIDE and not is_number
 
 
 async def judged_by_name(endpoint: str, trusted: TrustedHosts, look_ups: "LookUps") -> None:
@@ -173,6 +191,8 @@ class LookUps:
                 found = await anyio.to_thread.run_sync(
                     self._resolve, look_up, host, port, abandon_on_cancel=True, limiter=self._limiter
                 )
+        except RuntimeError as error:
+            raise OSError("No thread can be started for the look-up.") from error
         finally:
             with self._counting:
                 if not look_up.is_begun:
@@ -272,6 +292,22 @@ class _Judging(httpcore.AsyncNetworkBackend):
         raise failure or httpcore.ConnectError("The name stands for no address.")
 
 
+def _host_of(url: SplitResult) -> str:
+    """Return the host in lower case, without the dot that says that nothing follows."""
+    return (url.hostname or "").rstrip(".")
+
+
+def _shown(url: SplitResult) -> str:
+    """Return the host as one writes it in a URL: an IPv6 address in its one short form (RFC 5952), in brackets."""
+    host = _host_of(url)
+    if ":" not in host:
+        return host
+    try:
+        return f"[{ip_address(host)}]"
+    except ValueError:
+        return f"[{host}]"
+
+
 def _port_of(url: SplitResult) -> int:
     return url.port or PORTS.get(url.scheme, 0)
 
@@ -284,7 +320,8 @@ def retry_after_s(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
         text = value.decode("latin-1").strip()
         try:
             wait_s = float(text) if text.isdigit() else _until(text)
-        except ValueError:
+        except (ValueError, ArithmeticError, LookupError, TypeError):
+            # Python's reader of dates raises whatever a stranger's numbers lead to.
             return None
         return min(max(0.0, wait_s), RETRY_AFTER_MAX_S)
     return None

@@ -301,6 +301,21 @@ async def test_a_look_up_that_nobody_waits_for_before_it_has_begun_keeps_no_plac
     assert await look_ups.addresses_of("bright.example", 443)
 
 
+async def test_a_look_up_for_which_no_thread_can_be_started_is_an_outage_and_keeps_no_place(monkeypatch):
+    monkeypatch.setattr(road, "resolve", lambda host, port: ["127.0.0.1"])
+    look_ups = LookUps(1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No thread"):
+                await look_ups.addresses_of("bright.example", 443)
+    assert await look_ups.addresses_of("bright.example", 443)
+
+
 async def test_a_name_that_is_none_is_an_outage_of_its_service_and_no_bug():
     async with a_road() as way:
         with pytest.raises(PushServiceAway):

@@ -121,6 +121,9 @@ def test_what_would_come_too_late_is_given_up():
         (b"Fri, 31 Dec 9999 23:59:59 GMT", RETRY_AFTER_MAX_S),
         (b"Sun, 06 Nov 1994 08:49:37 GMT", 0),
         (b"Sun, 99 Nov 1994 08:49:37 GMT", None),
+        (b"Mon, 01 Jan 2027 00:00:00 -99999999999999999999", None),
+        (b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        (b"Mon, 01 Jan 2027 00:00:00 +9999", None),
     ],
 )
 def test_a_time_that_a_service_names_is_kept_to_within_a_bound_and_nonsense_is_none(value: bytes, wait_s: float | None):
@@ -168,12 +171,36 @@ def test_an_address_that_is_everybodys_is_called(address: str):
             "https://u:p@push.example/x",
             "https://[::1/x",
             "https://push.example:99999/x",
+            "https://push.example:0/x",
         ),
     ],
 )
 def test_an_endpoint_that_is_no_plain_https_url_is_refused(endpoint: str):
     with pytest.raises(ForbiddenEndpoint):
         judged(endpoint, TrustedHosts())
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "localhost",
+            "localhost.",
+            "LOCALHOST..",
+            "push.localhost",
+            "push",
+            "push.",
+            "printer.local",
+            "push.internal.",
+        ),
+        *("127.1", "8.8.2056", "8.8.8.0x8", "0x08080808", "134744072", "127.0.0.1.", "[2a00:1450::1%25eth0]", "."),
+    ],
+)
+def test_a_host_that_is_nobody_elses_is_refused_by_its_text_alone_unless_it_is_trusted(host: str):
+    with pytest.raises(ForbiddenEndpoint):
+        judged(f"https://{host}/push", TrustedHosts())
+    for name in ("push", "push.internal", "localhost."):
+        judged(f"https://{name}/push", TrustedHosts.of("push,push.internal.,localhost"))
 
 
 def test_only_the_named_host_and_port_are_trusted():
@@ -192,3 +219,22 @@ def test_only_the_named_host_and_port_are_trusted():
 
 def test_a_push_service_is_its_host_and_port():
     assert place_of("https://Push.Example:8443/a/b?c") == "push.example:8443"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://push.example/a", "https://PUSH.example.:443/b"),
+        ("https://push.example/a", "https://push.example:/b"),
+        ("https://push.example/a", "https://push.example:00443/b"),
+        ("https://push.example:18790/a", "https://push.example:0018790/b"),
+        ("http://push.example/a", "http://push.example:80/b"),
+        ("https://[2a00:1450::1]/a", "https://[2A00:1450:0:0:0:0:0:0001]:443/b"),
+    ],
+)
+def test_a_push_service_is_one_however_it_is_written(one: str, other: str):
+    assert place_of(one) == place_of(other)
+
+
+def test_push_services_on_two_ports_are_two():
+    assert place_of("https://push.example/x") != place_of("https://push.example:80/x")
