@@ -128,6 +128,20 @@ async def test_the_screen_stays_on_while_on_duty_if_wanted(bay: Bay) -> None:
         await asked_for(john, "let go")
 
 
+async def test_the_screen_may_go_dark_if_that_was_said_while_the_browser_was_being_asked(bay: Bay) -> None:
+    async with bay.app(SPIES, path="/mechanic#settings") as john:
+        await john.page.evaluate("""() => {
+            const ask = navigator.wakeLock.request;
+            const granted = new Promise((grant) => { window.grant = grant; });
+            navigator.wakeLock.request = async (kind) => { await granted; return ask(kind); };
+        }""")
+        await john.part("alert-awake").click()
+        await expect(john.part("alert-awake")).to_be_checked()
+        await john.part("alert-awake").click()
+        await john.page.evaluate("window.grant()")
+        await asked_for(john, "let go")
+
+
 @pytest.mark.parametrize("look", ["light", "dark", "forced"])
 async def test_no_state_of_the_app_has_accessibility_violations(bay: Bay, look: str) -> None:
     colours = {"forced_colors": "active"} if look == "forced" else {"color_scheme": look}

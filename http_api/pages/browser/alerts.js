@@ -124,8 +124,7 @@ export class Alerts {
   }
 
   async #keepAwake() {
-    const wanted = this.#settings.awake && this.#on_duty;
-    if (!wanted) {
+    if (!this.#wantsLock) {
       const lock = this.#lock;
       this.#lock = null;
       await lock?.release();
@@ -142,6 +141,12 @@ export class Alerts {
     } finally {
       this.#asksForLock = false;
     }
+    // Switched off, or gone off duty, while the browser was asked.
+    if (!this.#wantsLock) await this.#keepAwake();
+  }
+
+  get #wantsLock() {
+    return this.#settings.awake && this.#on_duty;
   }
 }
 

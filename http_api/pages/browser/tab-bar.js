@@ -21,7 +21,7 @@ export function screenOf(hash) {
 }
 
 /** @param {string} hash */
-export const offerOf = (hash) => (hash.startsWith("#offer-") ? decodeURIComponent(hash.slice("#offer-".length)) : null);
+export const offerOf = (hash) => (hash.startsWith("#offer-") ? hash.slice("#offer-".length) : null);
 
 export class TabBar extends Part {
   #count = h("span", { class: "count", "aria-hidden": "true" });

@@ -149,7 +149,7 @@ async function answer(offer_id, action) {
 async function openApp(offer_id) {
   const pages = await scope.clients.matchAll({ type: "window", includeUncontrolled: true });
   const page = pages.find(({ url }) => new URL(url).pathname === APP);
-  const hash = offer_id === undefined ? "" : `#offer-${encodeURIComponent(offer_id)}`;
+  const hash = offer_id === undefined ? "" : `#offer-${offer_id}`;
   if (!page) {
     await scope.clients.openWindow(APP + hash);
     return;
