@@ -37,11 +37,13 @@ SIDE_BY_SIDE: Final = 10
 """Breaks that this node ends at a time."""
 FAILING_LEN_MAX: Final = 1_000
 """Mechanics whose breaks could not be ended that this node remembers, newest kept."""
+REOPEN_MS: Final = 1_000
+"""Who is on duty again within it was never off, to their hours: a switch that flaps must not fill the table."""
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A row of ``begin_duty``: the interval that is open now."""
+    """A row of ``begin_duty`` and ``reopen_duty``: the interval that is open now."""
 
     id: int
 
@@ -50,6 +52,7 @@ SET_ON_DUTY = Statement(SQL / "set_on_duty.sql", Facts)
 PLAN_DUTY = Statement(SQL / "plan_duty.sql", Facts)
 DUE_BREAKS = Statement(SQL / "due_breaks.sql", Named)
 END_BREAK = Statement(SQL / "end_break.sql", Facts)
+REOPEN_DUTY = Statement(SQL / "reopen_duty.sql", Begun)
 BEGIN_DUTY = Statement(SQL / "begin_duty.sql", Begun)
 END_DUTY = Statement(SQL / "end_duty.sql", Nothing)
 END_FORGOTTEN_DUTY = Statement(SQL / "end_forgotten_duty.sql", Nothing)
@@ -163,6 +166,8 @@ def standing_of(facts: Facts) -> Standing:
 
 def _begin(mechanic_id: str, now_ms: int) -> Transaction[None]:
     """Begin to count hours, in the transaction that has just switched the mechanic's duty on."""
+    if (yield from REOPEN_DUTY(mechanic_id=mechanic_id, since_ms=now_ms - REOPEN_MS, at_ms=now_ms)):
+        return
     if not (yield from BEGIN_DUTY(mechanic_id=mechanic_id, at_ms=now_ms)):
         # Still open: a node of the version before has switched it off.
         yield from END_FORGOTTEN_DUTY(mechanic_id=mechanic_id, at_ms=now_ms)

@@ -4,7 +4,7 @@ Days are whole numbers here, counted from 1970-01-01: UTC has no other lengths o
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -48,19 +48,22 @@ def by_day(stretch: Stretch, first: int, last: int) -> Iterator[tuple[int, int]]
         start_ms = cut_ms
 
 
+def add_up(sums_ms: defaultdict[int, int], stretches: Iterable[Stretch], first: int, last: int) -> None:
+    """Add to each day's sum how long the stretches lasted on it."""
+    for stretch in stretches:
+        for day, lasted_ms in by_day(stretch, first, last):
+            sums_ms[day] += lasted_ms
+
+
 def hours(
-    duty: Iterable[Stretch], sessions: Iterable[Session], *, first: int, last: int, currency: str
+    on_duty_ms: Mapping[int, int], sessions: Iterable[Session], *, first: int, last: int, currency: str
 ) -> list[DayHours]:
     """Return every day from ``first`` to ``last``, the oldest first, with what there is of it; see ``DayHours``.
 
-    ``currency`` is said on days on which no session was completed.
+    ``on_duty_ms`` is as ``add_up`` makes it; ``currency`` is said on days on which no session was completed.
     """
-    on_duty_ms: defaultdict[int, int] = defaultdict(int)
     in_session_ms: defaultdict[int, int] = defaultdict(int)
     earned: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for stretch in duty:
-        for day, lasted_ms in by_day(stretch, first, last):
-            on_duty_ms[day] += lasted_ms
     for session in sessions:
         for day, lasted_ms in by_day(session, first, last):
             in_session_ms[day] += lasted_ms
@@ -69,7 +72,7 @@ def hours(
     found: list[DayHours] = []
     for day in range(first, last + 1):
         text = date.fromordinal(EPOCH + day).isoformat()
-        on_duty_s, in_session_s = on_duty_ms[day] // 1000, in_session_ms[day] // 1000
+        on_duty_s, in_session_s = on_duty_ms.get(day, 0) // 1000, in_session_ms[day] // 1000
         for name, prices in sorted(earned[day].items()) or [(currency, [])]:
             found.append(DayHours(text, on_duty_s, in_session_s, len(prices), sum(prices), name))
             # Once for each day: whoever adds the entries up must not count an hour twice.

@@ -145,7 +145,7 @@ class Mechanic(SQLModel, table=True):
 class DutyInterval(SQLModel, table=True):
     """For how long a mechanic was on duty, by their switch: whether they were also connected then is another matter.
 
-    Those of a mechanic never overlap; one that has ended never changes: hours are paid by it.
+    Those of a mechanic never overlap; one that ended over a second ago never changes: hours are paid by it.
     """
 
     __tablename__ = "duty_intervals"

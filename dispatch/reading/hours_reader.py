@@ -4,11 +4,12 @@ A request keeps when its session began and ended, and a mechanic has one at a ti
 a second account of the same would be one that can differ.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from dispatch.hours import DAY_MS, Session, Stretch, day_number, hours
+from dispatch.hours import DAY_MS, Session, Stretch, add_up, day_number, hours
 from dispatch.stored import SQL
 from infra.clock import Clock
 from infra.database import Database
@@ -19,6 +20,8 @@ from models.rest import Hours
 DAYS_MAX: Final = 92
 """A quarter of a year."""
 DAYS_USUAL: Final = 7
+SLICE_LEN: Final = 500
+"""Intervals read at a time: others have their turn between two slices, however often a switch was moved."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,17 @@ class HoursReader:
         }
 
         def work() -> Transaction[Hours]:
-            duty = yield from DUTY_OF(**within)
+            on_duty_ms: defaultdict[int, int] = defaultdict(int)
+            after_ms = -1
+            while True:
+                duty = yield from DUTY_OF(**within, after_ms=after_ms, limit=SLICE_LEN)
+                add_up(on_duty_ms, duty, first, last)
+                if len(duty) < SLICE_LEN:
+                    break
+                after_ms = duty[-1].started_at_ms
             sessions = yield from SESSIONS_WORKED(**within)
             currency = yield from USUAL_CURRENCY()
             usual = currency[0].code if currency else ""
-            return Hours(hours(duty, sessions, first=first, last=last, currency=usual))
+            return Hours(hours(on_duty_ms, sessions, first=first, last=last, currency=usual))
 
         return await self._database.query(work())

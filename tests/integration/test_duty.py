@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from dispatch.eligibility import Standing
+from dispatch.reading import hours_reader
 from dispatch.stored import Named
 from models import tables
 from models.outcomes import Refused
@@ -43,6 +44,15 @@ async def as_yesterday(world: World, mechanic_id: str, on_duty: bool) -> None:
         await session.exec(text(statement), params={"on": on_duty, "id": mechanic_id})
 
 
+async def as_of_long_ago(world: World, mechanic_id: str) -> None:
+    """Move the mechanic's intervals back, so that switching now is no flapping."""
+    async with world.database.write() as session:
+        statement = """
+            UPDATE duty_intervals SET started_at_ms = started_at_ms - 5000, ended_at_ms = ended_at_ms - 5000
+            WHERE mechanic_id = :id"""
+        await session.exec(text(statement), params={"id": mechanic_id})
+
+
 # --- hours ------------------------------------------------------------------------------------------------------------
 
 
@@ -57,8 +67,44 @@ async def test_an_interval_is_kept_for_each_time_on_duty_from_the_first_day_on(d
             (True, [False, True]),
             (False, [False, False]),
         ):
+            await as_of_long_ago(world, mechanic_id)
             await set_duty(node, mechanic_id, on_duty)
             assert await is_open(world, mechanic_id) == expected
+
+
+async def test_a_switch_that_flaps_is_one_interval_also_under_a_clock_that_was_set_back(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mechanic_id = await world.mechanic()
+        (first,) = await kept(world, mechanic_id)
+        for on_duty in (False, True) * 5:
+            await set_duty(node, mechanic_id, on_duty)
+        (interval,) = await kept(world, mechanic_id)
+        assert (interval.id, interval.started_at_ms, interval.ended_at_ms) == (first.id, first.started_at_ms, None)
+        # Its hours have ended in the clock's future: what follows begins then, and has no length.
+        await set_duty(node, mechanic_id, False)
+        ahead_ms = node.clock.now_ms() + 3_600_000
+        await world.update(tables.DutyInterval, first.id, ended_at_ms=ahead_ms)
+        for on_duty in (True, False) * 5:
+            await set_duty(node, mechanic_id, on_duty)
+        _, last = await kept(world, mechanic_id)
+        assert (last.started_at_ms, last.ended_at_ms) == (ahead_ms, ahead_ms)
+
+
+async def test_hours_are_the_same_in_however_many_slices_their_intervals_are_read(database_url, redis_url, monkeypatch):
+    monkeypatch.setattr(hours_reader, "SLICE_LEN", 3)
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mechanic_id = await world.mechanic()
+        now_ms = node.clock.now_ms()
+        start_ms = now_ms - now_ms % 86_400_000 - 86_400_000
+        async with world.database.write() as session:
+            await session.exec(text("DELETE FROM duty_intervals"))
+            for number in range(10):
+                at_ms = start_ms + number * 60_000
+                for ended_at_ms in (at_ms, at_ms, at_ms + 30_000):
+                    row = tables.DutyInterval(mechanic_id=mechanic_id, started_at_ms=at_ms, ended_at_ms=ended_at_ms)
+                    session.add(row)
+        hours = await node.hours.hours_of(mechanic_id, None, None)
+        assert [day.on_duty_s for day in hours.days] == [0] * 5 + [300, 0]
 
 
 async def test_of_a_mechanic_one_interval_is_open_at_a_time_whoever_writes(database_url, redis_url):
@@ -151,6 +197,7 @@ async def test_a_break_ends_by_itself_once_on_whichever_node_is_left(database_ur
         mechanic_id = await world.mechanic()
         async with running_node(world) as before:
             standing = await set_duty(before, mechanic_id, False, back_in_s=600)
+            await as_of_long_ago(world, mechanic_id)
             assert standing.back_at_ms is not None
             assert 590_000 < standing.back_at_ms - before.clock.now_ms() <= 600_000
             away = await world.row(tables.Mechanic, mechanic_id)

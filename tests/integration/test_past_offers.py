@@ -135,12 +135,11 @@ async def test_a_broadcast_counts_that_was_open_at_any_time_of_their_duty_and_no
         await node.dispatch.cancel(customer_id, request.id)
         customer_id, request = await free_request(world, node)
         reached = open_offer(request)
+        (first,) = await world.rows(tables.DutyInterval, mechanic_id=mike)
+        begun_ms = first.started_at_ms - 5_000
+        await world.update(tables.DutyInterval, first.id, started_at_ms=begun_ms, ended_at_ms=begun_ms + 1)
         await node.dispatch.set_on_duty(mike, True)
-        await node.dispatch.set_on_duty(mike, False)
-        await node.dispatch.set_on_duty(mike, True)
-        (_, second, _) = sorted(
-            await world.rows(tables.DutyInterval, mechanic_id=mike), key=lambda one: one.started_at_ms
-        )
+        (_, second) = sorted(await world.rows(tables.DutyInterval, mechanic_id=mike), key=lambda one: one.started_at_ms)
         await node.dispatch.cancel(customer_id, request.id)
         row = await world.row(tables.Offer, reached)
         await world.update(tables.Offer, reached, opened_at_ms=second.started_at_ms - 5)
@@ -213,6 +212,27 @@ async def test_pages_of_any_length_hold_every_offer_once_also_over_more_duty_tha
         expected = [offer_id for offer_id, is_shown in zip(ids, shown, strict=True) if is_shown]
         for limit in (1, 2, 7, 100):
             assert [one.offer_id for one in await past(node, mike, limit=limit)] == expected
+
+
+async def test_every_page_gets_further_also_past_duty_that_began_more_often_in_a_millisecond_than_a_page_looks_at(
+    database_url, redis_url, monkeypatch
+):
+    # The clock was set back: whatever began before it was right again, began and ended as the last interval did.
+    monkeypatch.setattr(past_offers, "INTERVALS_MAX", 4)
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mike = await world.mechanic()
+        ids = await many(world, node, mike, 12, apart_ms=10, from_ms=1_000)
+        await on_duty_at(world, mike, (900, 1_050), *[(1_050, 1_050)] * 12, (1_050, 1_200))
+        cursors: set[str | None] = set()
+        cursor: str | None = None
+        found: list[str] = []
+        while cursor not in cursors:
+            cursors.add(cursor)
+            page = await node.past_offers.page_of(mike, cursor=cursor, limit=5)
+            assert not isinstance(page, Refused)
+            found += [one.offer_id for one in page.offers]
+            cursor = page.next_cursor
+        assert (cursor, found) == (None, ids)
 
 
 async def test_a_cursor_that_is_none_is_refused(database_url, redis_url):

@@ -171,7 +171,7 @@ async def test_windows_that_end_together_take_as_many_as_one(count: int, databas
 async def test_a_change_of_duty_takes_three_statements_and_telling_none(database_url, redis_url):
     async with one_node(database_url, redis_url) as (world, node):
         mechanic = await world.mechanic()
-        for on_duty, hours in ((False, "end_duty"), (True, "begin_duty")):
+        for on_duty, hours in ((False, "end_duty"), (True, "reopen_duty")):
             found = await statements_of(node, partial(node.dispatch.set_on_duty, mechanic, on_duty))
             assert found.own == ["set_on_duty", hours, "leave_to_tell"]
             assert set(found.others) <= TELL

@@ -1,38 +1,45 @@
 """Days of work: cut at midnight, and nothing lost or counted twice."""
 
+from collections import defaultdict
 from datetime import date
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch.hours import DAY_MS, Session, Stretch, by_day, day_number, hours
+from dispatch.hours import DAY_MS, Session, Stretch, add_up, by_day, day_number, hours
 
 HOUR_MS = 3_600_000
 DAY = day_number(date(2026, 11, 29))
 MIDNIGHT_MS = DAY * DAY_MS
 
 
+def on_duty(*stretches: Stretch) -> dict[int, int]:
+    sums_ms: defaultdict[int, int] = defaultdict(int)
+    add_up(sums_ms, stretches, DAY - 20, DAY + 20)
+    return sums_ms
+
+
 def test_a_day_is_called_by_its_date_in_utc():
-    (day,) = hours([], [], first=DAY, last=DAY, currency="usd")
+    (day,) = hours({}, [], first=DAY, last=DAY, currency="usd")
     assert (day.day, day.on_duty_s, day.in_session_s, day.sessions) == ("2026-11-29", 0, 0, 0)
     assert (day.earned_cents, day.currency) == (0, "usd")
 
 
 def test_what_crosses_midnight_is_cut_there():
     night = Stretch(MIDNIGHT_MS - HOUR_MS, MIDNIGHT_MS + 2 * HOUR_MS)
-    found = hours([night], [], first=DAY - 1, last=DAY, currency="usd")
+    found = hours(on_duty(night), [], first=DAY - 1, last=DAY, currency="usd")
     assert [(day.day, day.on_duty_s) for day in found] == [("2026-11-28", 3600), ("2026-11-29", 7200)]
 
 
 def test_a_session_is_earned_on_the_day_on_which_it_is_completed():
     session = Session(MIDNIGHT_MS - HOUR_MS, MIDNIGHT_MS + HOUR_MS, is_completed=True, price_cents=999, currency="usd")
-    found = hours([], [session], first=DAY - 1, last=DAY, currency="usd")
+    found = hours({}, [session], first=DAY - 1, last=DAY, currency="usd")
     assert [(day.in_session_s, day.sessions, day.earned_cents) for day in found] == [(3600, 0, 0), (3600, 1, 999)]
 
 
 def test_a_session_that_is_not_completed_takes_time_and_earns_nothing():
     session = Session(MIDNIGHT_MS, MIDNIGHT_MS + HOUR_MS, is_completed=False, price_cents=999, currency="usd")
-    (day,) = hours([], [session], first=DAY, last=DAY, currency="usd")
+    (day,) = hours({}, [session], first=DAY, last=DAY, currency="usd")
     assert (day.in_session_s, day.sessions, day.earned_cents) == (3600, 0, 0)
 
 
@@ -41,13 +48,15 @@ def test_a_day_of_several_currencies_has_an_entry_for_each_and_its_hours_once():
         Session(MIDNIGHT_MS + hour * HOUR_MS, MIDNIGHT_MS + (hour + 1) * HOUR_MS, True, cents, currency)
         for hour, (cents, currency) in enumerate([(999, "usd"), (800, "eur"), (0, "usd")])
     ]
-    found = hours([Stretch(MIDNIGHT_MS, MIDNIGHT_MS + 4 * HOUR_MS)], sessions, first=DAY, last=DAY, currency="usd")
+    found = hours(
+        on_duty(Stretch(MIDNIGHT_MS, MIDNIGHT_MS + 4 * HOUR_MS)), sessions, first=DAY, last=DAY, currency="usd"
+    )
     assert [(day.currency, day.sessions, day.earned_cents) for day in found] == [("eur", 1, 800), ("usd", 2, 999)]
     assert [(day.on_duty_s, day.in_session_s) for day in found] == [(4 * 3600, 3 * 3600), (0, 0)]
 
 
 def test_a_clock_that_is_a_little_behind_makes_no_negative_hours():
-    (day,) = hours([Stretch(MIDNIGHT_MS + 5, MIDNIGHT_MS)], [], first=DAY, last=DAY, currency="usd")
+    (day,) = hours(on_duty(Stretch(MIDNIGHT_MS + 5, MIDNIGHT_MS)), [], first=DAY, last=DAY, currency="usd")
     assert day.on_duty_s == 0
 
 
@@ -75,8 +84,8 @@ def test_cutting_stretches_anywhere_changes_no_day_and_no_day_is_longer_than_it_
     cut = [Stretch(chosen.started_at_ms, middle_ms), Stretch(middle_ms, chosen.ended_at_ms)]
     pieces = [*(one for one in whole if one is not chosen), *cut]
     first, last = DAY - 6, DAY + 6
-    days = hours(whole, [], first=first, last=last, currency="usd")
-    assert days == hours(pieces, [], first=first, last=last, currency="usd")
+    days = hours(on_duty(*whole), [], first=first, last=last, currency="usd")
+    assert days == hours(on_duty(*pieces), [], first=first, last=last, currency="usd")
     assert all(0 <= day.on_duty_s <= 24 * 3600 for day in days)
     total_s = sum(one.ended_at_ms - one.started_at_ms for one in whole) / 1000
     # Each day is told in whole seconds.
