@@ -466,6 +466,18 @@ class PushMessage(SQLModel, table=True):
     done_at_ms: int | None = instant(default=None)
 
 
+class PushTrial(SQLModel, table=True):
+    """One trial that an account has asked for; its messages go with their subscriptions, and it stays."""
+
+    __tablename__ = "push_trials"
+
+    id: str = Field(primary_key=True)
+    """What its messages are about."""
+    account_id: str = Field(foreign_key="accounts.id", index=True)
+    expires_at_ms: int = instant()
+    """Until then it counts."""
+
+
 class KeptKey(SQLModel, table=True):
     """A key that all nodes share and that stays when others are rotated."""
 

@@ -1,6 +1,6 @@
 """Messages on their way to push services. Each service has a batch of its own in hand: one that hangs delays nobody else's.
 
-Services that have answered, those that have never been asked, and those that did not answer last time have workers, connections and
+Services that have answered, those that have never been asked, and those that are in trouble have workers, connections and
 look-ups of their own; all but the first kind one message at a time. So a stranger who subscribes at a hundred places that hang
 holds up the others of that kind, and nobody whose push service works.
 """
@@ -47,10 +47,10 @@ class Kind(Enum):
     """What is known of a push service."""
 
     STEADY = auto()
-    """It answered last time."""
+    """It answered last time, or the time before: one call that fails at once is no trouble yet."""
     UNTRIED = auto()
     TROUBLED = auto()
-    """It did not answer last time, or says itself that it is in trouble."""
+    """It did not answer, or says itself that it is in trouble."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Sender:
         }
         self._under_way: Counter[str] = Counter()
         """Messages in hand here, by their push service."""
-        self._places: dict[Kind, dict[str, None]] = {Kind.STEADY: {}, Kind.TROUBLED: {}}
-        """Push services as they were when they were last asked, in that order."""
+        self._places: dict[Kind, dict[str, bool]] = {Kind.STEADY: {}, Kind.TROUBLED: {}}
+        """Push services as they were when they were last asked, in that order, and whether they answered then."""
         self._has_read_places = False
         self._workers = {
             Kind.STEADY: self._worker("push", Kind.STEADY, side_by_side=STEADY_MAX),
@@ -170,7 +170,7 @@ class Sender:
         steady, troubled = self._places[Kind.STEADY], self._places[Kind.TROUBLED]
         if not self._has_read_places:
             for row in await self._database.query(STEADY_PLACES(limit=PLACES_LEN_MAX)):
-                steady.setdefault(row.place)
+                steady.setdefault(row.place, True)
             self._has_read_places = True
         is_untried = kind is Kind.UNTRIED
         if is_untried:
@@ -261,17 +261,19 @@ class Sender:
             self._log.warning("push_not_sent_yet", place=message.place, attempt=message.attempts, error=str(error))
             answered = None
         is_slow = self._clock.now_ms() >= now_ms + SLOW_MS
-        is_steady = answered is not None and answered.status < 500 and not is_slow
-        self._note(message.place, Kind.STEADY if is_steady else Kind.TROUBLED)
+        self._note(message.place, is_well=answered is not None and answered.status < 500, is_slow=is_slow)
         if answered is not None and not 200 <= answered.status < 300:
             self._log.warning("push_refused", place=message.place, attempt=message.attempts, status=answered.status)
         return answered
 
-    def _note(self, place: str, kind: Kind) -> None:
+    def _note(self, place: str, *, is_well: bool, is_slow: bool) -> None:
+        # What has answered stays at its first failure apart from strangers that hang, unless it keeps others waiting, too.
+        is_spared = self._places[Kind.STEADY].get(place, False)
+        kind = Kind.STEADY if (is_well or is_spared) and not is_slow else Kind.TROUBLED
         for places in self._places.values():
             places.pop(place, None)
         places = self._places[kind]
-        places[place] = None
+        places[place] = is_well
         if len(places) > PLACES_LEN_MAX:
             del places[next(iter(places))]
 

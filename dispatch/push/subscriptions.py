@@ -1,13 +1,12 @@
 """The browsers in which people can be woken: who has subscribed where, and what has come of it."""
 
 import hashlib
-from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, delete, func
+from sqlalchemy import ColumnElement, delete
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -27,7 +26,7 @@ from models.ids import new_id
 from models.outcomes import NotFound, Refused, TooMany
 from models.rest import PushSubscribeBody, PushSubscribed, PushSubscriptionView
 from models.settings import DispatchSettings
-from models.tables import Account, PushMessage, PushSubscription
+from models.tables import Account, PushSubscription, PushTrial
 from models.text import cleaned
 from models.timestamps import rfc3339
 from models.wire import PushTest, encode
@@ -105,24 +104,28 @@ class Subscriptions:
         """Leave a message for the account's browsers, or one of them, that says nothing but that it has arrived."""
         now_ms = self._clock.now_ms()
         async with self._database.write() as session:
-            # Locked: of two that ask side by side the second must see the first one's messages.
+            # Locked: of two that ask side by side the second must see the first one's trial.
+            await session.exec(select(Account.id).where(Account.id == account_id).with_for_update(key_share=True))
+            # The browsers, too: none is to go before its message is there.
             found = (await session.exec(_in_use(account_id).order_by(PushSubscription.id).with_for_update())).all()
             chosen = [row.id for row in found if endpoint is None or row.endpoint == endpoint]
             if not chosen:
                 return Refused("no_subscription", "There is no browser of yours that could be woken.")
-            ends_at_ms = await _trials_end_at_ms(session, [row.id for row in found], now_ms=now_ms)
+            ends_at_ms = await _trials_end_at_ms(session, account_id, now_ms=now_ms)
             if len(ends_at_ms) >= TRIALS_MAX:
                 wait_s = -(-(min(ends_at_ms) - now_ms) // 1000)
                 return TooMany(detail=f"Please try again in {wait_s} s.", retry_after_s=wait_s)
-            trial = ADD_TRIAL(
+            trial = PushTrial(id=new_id(), account_id=account_id, expires_at_ms=now_ms + TRIAL_MS)
+            session.add(trial)
+            messages = ADD_TRIAL(
                 ids=chosen,
                 kind=TRIAL,
-                about_id=new_id(),
+                about_id=trial.id,
                 payload=encode(PushTest()).decode(),
                 at_ms=now_ms,
-                expires_at_ms=now_ms + TRIAL_MS,
+                expires_at_ms=trial.expires_at_ms,
             )
-            await within(session, trial)
+            await within(session, messages)
         return None
 
     # --- what comes of it ---------------------------------------------------------------------------------------------
@@ -221,12 +224,11 @@ def _in_use(account_id: str) -> SelectOfScalar[PushSubscription]:
     return select(PushSubscription).where(is_theirs, is_working)
 
 
-async def _trials_end_at_ms(session: AsyncSession, ids: Collection[str], *, now_ms: int) -> list[int]:
-    """Return until when each of the trials counts that these browsers were sent."""
-    ends = select(func.max(PushMessage.expires_at_ms)).where(
-        col(PushMessage.subscription_id).in_(ids), PushMessage.kind == TRIAL, PushMessage.expires_at_ms > now_ms
-    )
-    return list(await session.exec(ends.group_by(PushMessage.about_id)))
+async def _trials_end_at_ms(session: AsyncSession, account_id: str, *, now_ms: int) -> list[int]:
+    """Return until when each trial of an account counts, and forget those that do not any more."""
+    is_theirs = col(PushTrial.account_id) == account_id
+    await session.exec(delete(PushTrial).where(is_theirs, col(PushTrial.expires_at_ms) <= now_ms))
+    return list(await session.exec(select(PushTrial.expires_at_ms).where(is_theirs)))
 
 
 def _view(row: PushSubscription) -> PushSubscriptionView:

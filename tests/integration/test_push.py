@@ -367,6 +367,41 @@ async def test_a_trial_reaches_the_browser_that_is_named_and_three_a_minute_do(d
         assert all(1 <= one.retry_after_s <= 60 for one in too_many)
 
 
+async def test_trials_count_though_their_browser_is_unsubscribed_and_subscribed_again(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        customer, other, phone = await world.customer(), await world.customer(), service.browser("phone")
+        outcomes = []
+        for _ in range(4):
+            await node.push.subscribe(customer, phone.subscription)
+            outcomes.append(await node.push.try_out(customer, None))
+            await node.push.unsubscribe(customer, phone.endpoint)
+        assert outcomes[:3] == [None, None, None]
+        assert isinstance(outcomes[3], TooMany)
+        # It is the account's limit, and not the browser's.
+        await node.push.subscribe(other, phone.subscription)
+        assert await node.push.try_out(other, None) is None
+
+
+async def test_trials_that_do_not_count_any_more_are_forgotten(database_url, redis_url):
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as service,
+    ):
+        customer = await world.customer()
+        await node.push.subscribe(customer, service.browser("phone").subscription)
+        for _ in range(3):
+            assert await node.push.try_out(customer, None) is None
+        for trial in await world.rows(tables.PushTrial):
+            await world.update(tables.PushTrial, trial.id, expires_at_ms=1)
+        assert await node.push.try_out(customer, None) is None
+        assert len(await world.rows(tables.PushTrial)) == 1
+
+
 async def test_one_device_too_many_replaces_the_oldest(database_url, redis_url):
     async with running_world(database_url, redis_url) as world, running_node(world) as a:
         mechanic_id = await world.mechanic()

@@ -232,6 +232,37 @@ async def test_a_hundred_services_that_hang_keep_none_waiting_that_is_known_to_a
         assert sum(bad.connections for bad in hanging) == sender.PATIENT_MAX
 
 
+async def test_a_service_that_has_answered_and_fails_once_does_not_wait_among_those_that_hang(
+    sqlite_url, redis_url, monkeypatch
+):
+    monkeypatch.setattr(rules, "RETRY_FIRST_MS", 20)
+    monkeypatch.setattr(road, "ANSWER_TIMEOUT_S", 0.5)
+    count = sender.PATIENT_MAX
+    async with (
+        running_world(sqlite_url, redis_url) as world,
+        running_node(world) as node,
+        running_push_service() as known,
+        running(hang, count=count) as hanging,
+    ):
+        favorite, *strangers = await world.mechanics(3)
+        await node.push.subscribe(favorite, known.browser().subscription)
+        await offered(world, node, favorite)
+        await eventually(lambda: known.got, "it has answered once")
+        for number, bad in enumerate(hanging):
+            await node.push.subscribe(strangers[number // 10], bad.browser().subscription)
+        for stranger in strangers:
+            await offered(world, node, stranger)
+        await eventually(lambda: all(bad.connections for bad in hanging), "each has been tried")
+        monkeypatch.setattr(road, "ANSWER_TIMEOUT_S", 300.0)
+        await eventually(
+            lambda: all(bad.connections > 1 and bad.open_now for bad in hanging), "they take all places of their kind"
+        )
+        known.answers = [503]
+        await offered(world, node, favorite)
+        await eventually(lambda: len(known.got) == 3, "it is asked once more")
+        assert all(bad.open_now for bad in hanging)
+
+
 async def test_which_services_are_known_to_answer_outlives_a_restart(sqlite_url, redis_url, monkeypatch):
     monkeypatch.setattr(road, "ANSWER_TIMEOUT_S", 300.0)
     async with (
