@@ -83,6 +83,8 @@ class Request:
     offer: OpenWindow | None
     priority_offer_id: str | None
     excluded: frozenset[str] = field(default_factory=frozenset)
+    given_back_by: frozenset[str] = field(default_factory=frozenset)
+    """Of the excluded those who had it."""
     accepted_at_ms: int | None = None
     started_at_ms: int | None = None
     completed_at_ms: int | None = None
@@ -332,7 +334,7 @@ def why_gone(request: Request) -> OfferGone:
 def _accept(request: Request, event: MechanicAccepted, now_ms: int) -> Transition | OfferGone:
     window = request.offer
     if event.mechanic_id in request.excluded:
-        return _declined_before()
+        return _excluded_before(request, event.mechanic_id)
     if window is None or not _is_about(event, window, request):
         return why_gone(request)
     if window.mechanic_id not in (None, event.mechanic_id):
@@ -368,10 +370,12 @@ def _decline(
     request: Request, event: MechanicDeclined, now_ms: int, next_offer_id: str, windows: Windows
 ) -> Transition | OfferGone:
     window = request.offer
+    if window is None and event.mechanic_id == request.assigned_mechanic_id:
+        return OfferGone(detail="You have accepted this request.")
     if window is None or not _is_about(event, window, request):
         return why_gone(request)
     if event.mechanic_id in request.excluded:
-        return _declined_before()
+        return _excluded_before(request, event.mechanic_id)
     if window.mechanic_id not in (None, event.mechanic_id):
         return OfferGone(detail="This offer is for another mechanic.")
     excluded = replace(request, excluded=request.excluded | {event.mechanic_id})
@@ -425,7 +429,11 @@ def _release(
     if event.mechanic_id != request.assigned_mechanic_id:
         return _not_theirs()
     released = replace(
-        request, assigned_mechanic_id=None, accepted_at_ms=None, excluded=request.excluded | {event.mechanic_id}
+        request,
+        assigned_mechanic_id=None,
+        accepted_at_ms=None,
+        excluded=request.excluded | {event.mechanic_id},
+        given_back_by=request.given_back_by | {event.mechanic_id},
     )
     broadcasting, commands = _broadcast(released, next_offer_id, now_ms, windows)
     return broadcasting, [
@@ -453,7 +461,9 @@ def _broadcast(request: Request, offer_id: str, now_ms: int, windows: Windows) -
     return broadcasting, [OpenOffer(window), Record("broadcast")]
 
 
-def _declined_before() -> OfferGone:
+def _excluded_before(request: Request, mechanic_id: str) -> OfferGone:
+    if mechanic_id in request.given_back_by:
+        return OfferGone(detail="You gave this request back.")
     return OfferGone(detail="You declined this request.")
 
 

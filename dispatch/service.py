@@ -172,8 +172,8 @@ class Dispatch:
 
     async def decline(
         self, mechanic_id: str, offer_id: str, reason: str | None = None, *, connection_id: str | None = None
-    ) -> Refused | None:
-        """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing.
+    ) -> Refused | bool:
+        """Do not be asked for this request again; ends a priority window at once. Repeating it changes nothing: ``False``.
 
         ``reason`` is kept in the story with a declined priority offer, for operators: its customer is told that the mechanic has
         declined, and not why. ``connection_id`` is the socket that declines.
@@ -188,7 +188,9 @@ class Dispatch:
         outcome = await self._on_offer(mechanic_id, offer_id, event, connection_id=connection_id)
         if not isinstance(outcome, Stepped):
             return outcome
-        return None if mechanic_id in outcome.stored.excluded else outcome.refusal
+        if outcome.refusal is None:
+            return True
+        return False if mechanic_id in outcome.stored.excluded else outcome.refusal
 
     async def acknowledge(self, mechanic_id: str, offer_id: str, *, seen: bool = False) -> None:
         """Note, once, that a priority offer has reached the favourite's app, or that a person could see it; tell the customer."""

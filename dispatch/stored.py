@@ -119,6 +119,7 @@ class StoredRequest(Struct, frozen=True):
             offer=self.offer,
             priority_offer_id=self.priority_offer_id,
             excluded=frozenset(self.excluded),
+            given_back_by=frozenset(line.details["mechanic_id"] for line in self.story if line.event == "released"),
             accepted_at_ms=self.accepted_at_ms,
             started_at_ms=self.started_at_ms,
             completed_at_ms=self.completed_at_ms,

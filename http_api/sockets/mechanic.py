@@ -257,6 +257,10 @@ class MechanicConnection(Connection):
         )
         if isinstance(outcome, Refused):
             self._refuse(outcome, offer_id)
+        elif not outcome:
+            # Nothing has changed, so nothing is told that would be this one's answer.
+            self._forget(offer_id)
+            self.send(OfferWithdrawn(offer_id, WithdrawReason.DECLINED))
 
     def _refuse(self, refused: Refused, offer_id: str) -> None:
         # To an app, an offer that never was is as gone as one that was: it drops the card and says why.

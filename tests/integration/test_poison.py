@@ -359,9 +359,9 @@ async def test_a_reason_in_which_nothing_can_be_seen_is_refused_and_costs_the_cu
         assert isinstance(answer, FreeCheckout)
         offer = answer.request.offer
         refused = await node.dispatch.decline(favorite, offer.id, reason)
-        assert refused is not None and refused.code == "validation_failed"
-        assert await node.dispatch.decline(favorite, offer.id, f"{reason}no time") is None
-        assert await node.dispatch.decline(favorite, offer.id, " ") is None, (
+        assert isinstance(refused, Refused) and refused.code == "validation_failed"
+        assert await node.dispatch.decline(favorite, offer.id, f"{reason}no time") is True
+        assert await node.dispatch.decline(favorite, offer.id, " ") is False, (
             "an empty field is no reason, and no mistake"
         )
         request = await node.dispatch.cancel(customer_id, answer.request.id)

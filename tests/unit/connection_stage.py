@@ -216,9 +216,11 @@ class StageDispatch:
 
     async def decline(
         self, mechanic_id: str, offer_id: str, reason: str | None, *, connection_id: str
-    ) -> Refused | None:
+    ) -> Refused | bool:
         await self._arrive("decline", mechanic_id, offer_id, reason)
-        return None if any(one.offer.offer_id == offer_id for one in self.offers) else OfferGone()
+        if not any(one.offer.offer_id == offer_id for one in self.offers):
+            return OfferGone()
+        return len([call for call in self.called("decline") if call[1:3] == (mechanic_id, offer_id)]) == 1
 
     async def acknowledge(self, mechanic_id: str, offer_id: str, *, seen: bool = False) -> None:
         await self._arrive("acknowledge", mechanic_id, offer_id, *(["seen"] if seen else []))

@@ -518,6 +518,20 @@ async def test_a_declined_broadcast_is_withdrawn_on_the_devices_of_that_mechanic
         )
 
 
+async def test_a_decline_that_is_repeated_is_answered_on_that_socket_alone():
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("o1"))
+        phone, tablet = await here.mechanic("mike"), await here.mechanic("mike")
+        phone.says("decline", offer_id="o1")
+        await here.settled()
+        await here.tell(Withdraw("o1", "declined", only_mechanic_id="mike"))
+        phone.hears(), tablet.hears()
+        phone.says("decline", offer_id="o1")
+        await here.settled()
+        answer = {"type": "offer_withdrawn", "offer_id": "o1", "reason": "declined"}
+        assert (phone.hears(), tablet.hears()) == ([answer], [])
+
+
 async def test_a_broadcast_that_is_told_after_it_was_declined_stays_away_from_who_declined_it():
     # Interleaving: a node reads who is excluded -> the decline is committed and told by another -> the first tells the broadcast.
     async with stage() as here:

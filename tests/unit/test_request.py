@@ -406,6 +406,9 @@ def test_nobody_can_decline_twice_and_nobody_else_by_the_priority_offers_id():
 
 
 def test_a_reason_why_an_offer_is_gone_is_true():
+    again = after(accepted(), MechanicReleased(FAVORITE), offer_id="o3")[0]
+    assert refused(again, took(FAVORITE, "o3")).detail == "You gave this request back."
+    assert refused(accepted(), MechanicDeclined(FAVORITE, "o1")).detail == "You have accepted this request."
     assert refused(cancelled(), took(FAVORITE, "o1")).detail == "The customer cancelled the request."
     assert refused(unfilled(), took(OTHER, "o2")).detail == "The offer expired before anyone accepted."
     for taken in (accepted, in_progress, completed):

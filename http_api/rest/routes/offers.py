@@ -67,6 +67,7 @@ def operations(dispatch: Dispatch, reader: Reader, past_offers: PastOffersReader
     )
     async def decline_offer(call: Call) -> Refused | None:
         """Never be asked for this request again; a priority window ends at once."""
-        return await dispatch.decline(call.account_id, call.path["id"], call.body_as(DeclineBody).reason)
+        result = await dispatch.decline(call.account_id, call.path["id"], call.body_as(DeclineBody).reason)
+        return result if isinstance(result, Refused) else None
 
     return [list_offers, list_past_offers, accept_offer, decline_offer]
