@@ -40,13 +40,24 @@ async def test_off_after_this_one_goes_off_duty_with_the_session(bay: Bay) -> No
     await bay.accepted()
     async with bay.app() as john:
         await john.part("start").click()
+        await expect(john.page.locator("#duty-text")).to_contain_text("New offers come again")
         await john.part("off-after-session").click()
+        await expect(john.page.locator("#duty-text")).to_have_text("You go off duty when this session is done.")
         await expect(john.part("off-after-session")).to_be_checked()
         await john.page.reload()
         await expect(john.part("off-after-session")).to_be_checked()
         await john.part("complete").click()
         await john.part("confirm-yes").click()
         await expect(john.part("duty-switch")).to_have_attribute("aria-checked", "false")
+
+
+async def test_each_screen_is_shown_from_its_beginning(bay: Bay) -> None:
+    async with bay.app(path="/mechanic#settings", **ON_A_PHONE) as john:
+        await john.page.get_by_role("button", name="Try it").scroll_into_view_if_needed()
+        assert await john.page.evaluate("scrollY") > 0
+        await john.part("tab-days").click()
+        await john.part("work-hours").wait_for()
+        assert await john.page.evaluate("scrollY") == 0
 
 
 async def test_the_day_shows_what_was_offered_what_became_of_it_and_what_it_earned(bay: Bay) -> None:

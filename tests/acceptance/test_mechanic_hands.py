@@ -134,6 +134,39 @@ async def test_a_decline_taken_back_within_five_seconds_never_happened(bay: Bay)
         assert await bay.status(request_id) == "priority_offered"
 
 
+async def test_what_takes_a_decline_back_is_where_it_was_said(bay: Bay) -> None:
+    await bay.offered(to_john=True)
+    async with bay.app(**ON_A_PHONE) as john:
+        decline = await john.part("decline").bounding_box()
+        assert decline is not None
+        await john.part("decline").tap()
+        undo = await john.part("undo-decline").bounding_box()
+        assert undo is not None
+        assert abs(undo["y"] - decline["y"]) < decline["height"]
+
+
+@pytest.mark.parametrize(("size", "percent"), [((360, 740), 200), ((320, 568), 100)])
+async def test_large_letters_and_narrow_phones_cut_nothing_off(bay: Bay, size: tuple[int, int], percent: int) -> None:
+    await bay.offered(to_john=True)
+    async with bay.app(**ON_A_PHONE | {"viewport": {"width": size[0], "height": size[1]}}) as john:
+        await john.page.evaluate("percent => { document.documentElement.style.fontSize = `${percent}%`; }", percent)
+        await john.part("accept").wait_for()
+        assert await john.page.evaluate("document.documentElement.scrollWidth <= screen.width")
+        for words in (john.page.locator("#duty-title"), john.part("offer-card").locator("h3")):
+            box = await words.bounding_box()
+            assert box is not None
+            assert box["width"] > box["height"], "no letter stands alone in its line"
+
+
+async def test_a_phone_on_its_side_shows_whose_offer_it_is(bay: Bay) -> None:
+    await bay.offered(to_john=True)
+    async with bay.app(**ON_A_PHONE | {"viewport": {"width": 740, "height": 360}}) as john:
+        name = await john.part("offer-card").locator("h3").bounding_box()
+        tabs = await john.page.locator("tab-bar").bounding_box()
+        assert name is not None and tabs is not None
+        assert name["y"] + name["height"] <= tabs["y"]
+
+
 async def test_a_decline_is_sent_after_five_seconds_with_its_reason(bay: Bay) -> None:
     request_id = await bay.offered(to_john=True)
     async with bay.app() as john:

@@ -117,7 +117,7 @@ export class DutySwitch extends Part {
     setAttribute(this.#switch, "aria-checked", String(duty_wanted ?? this.#on));
     setAttribute(this.#switch, "aria-disabled", !live || on_duty === null || duty_wanted !== null ? "true" : null);
     setAttribute(this.#switch, "aria-busy", duty_wanted !== null ? "true" : null);
-    const [title, text] = connection === "polling" ? POLLING : words({ live, on_duty, in_session });
+    const [title, text] = connection === "polling" ? POLLING : words({ live, on_duty, in_session, off_after_session });
     this.#back_ms = live && !on_duty && !in_session ? back_ms : null;
     setText(this.#title, this.#back_ms === null ? title : "On a break");
     if (this.#back_ms === null) setText(this.#text, text);
@@ -133,17 +133,17 @@ export class DutySwitch extends Part {
 customElements.define("duty-switch", DutySwitch);
 
 /**
- * @param {{live: boolean, on_duty: boolean | null, in_session: boolean}} now
+ * @param {{live: boolean, on_duty: boolean | null, in_session: boolean, off_after_session: boolean}} now
  * @returns {[title: string, text: string]}
  */
-function words({ live, on_duty, in_session }) {
+function words({ live, on_duty, in_session, off_after_session }) {
   if (on_duty === null) return ["One moment…", "Connecting you to Pitlane."];
   if (!live)
     return ["Not connected", "Customers see you as offline until the connection is back. We keep trying by ourselves."];
   if (in_session)
     return [
       "In a session",
-      on_duty
+      on_duty && !off_after_session
         ? "Customers see you are busy. New offers come again when this session is done."
         : "You go off duty when this session is done.",
     ];

@@ -287,7 +287,10 @@ function want(offer_id) {
 
 /** The address names a screen, or an offer that a notification was about. */
 function follow() {
-  store.dispatch({ type: "screen_shown", screen: screenOf(location.hash) });
+  const screen = screenOf(location.hash);
+  // Each begins at its own beginning, however far the last one was read.
+  if (screen !== store.state.screen) scrollTo(0, 0);
+  store.dispatch({ type: "screen_shown", screen });
   const offer_id = offerOf(location.hash);
   if (offer_id === null) return;
   history.replaceState(null, "", "#offers");

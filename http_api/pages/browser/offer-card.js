@@ -44,9 +44,10 @@ export class OfferCard extends Part {
   #declined = h(
     "div",
     { class: "offer-declined", "data-testid": "declined" },
-    h("p", {}, "Declined. Why? The customer does not see it, and you need not say."),
+    // Where the buttons were that it replaces: below the reasons it would be under the tabs, and there is little time.
+    h("div", { class: "declined-head" }, h("p", {}, "Declined."), this.#undo),
+    h("p", {}, "Why? The customer does not see it, and you need not say."),
     this.#reasons,
-    this.#undo,
   );
   /** In the customer's words. */
   #trouble = h("p", { class: "trouble", "data-testid": "customer-note" });
