@@ -136,7 +136,10 @@ class Shop:
         assert [(one["id"], one["amount"]) for one in at_stripe] == [(refund.stripe_refund_id, 999)]
         async with self.rest(customer_id) as rest:
             seen = await rest.ok("GET", f"/api/requests/{request.id}")
-        assert (seen["status"], seen["refund"]) == ("cancelled", {"status": "succeeded", "amount_cents": 999})
+        assert (seen["status"], seen["refund"]) == (
+            "cancelled",
+            {"status": "succeeded", "amount_cents": 999, "currency": "usd"},
+        )
         assert [line["event"] for line in seen["timeline"]].count("refunded") == 1
 
 
