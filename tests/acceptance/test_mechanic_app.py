@@ -67,9 +67,11 @@ async def bay(browser: Browser, workshop: Workshop) -> AsyncIterator[Bay]:
 class Phone:
     """John's app, and its worker: what is pushed to it, what it shows, and what is touched there."""
 
-    def __init__(self, app: Visitor, worker: Worker, devtools: CDPSession, registration_id: str) -> None:
+    def __init__(self, app: Visitor, worker: Worker, devtools: CDPSession, registration_id: str, origin: str) -> None:
+        """``origin``: the app's, also for pushes that come when its page shows something else."""
         self.app = app
         self.worker = worker
+        self._origin = origin
         self._devtools = devtools
         self._registration_id = registration_id
 
@@ -87,16 +89,15 @@ class Phone:
         )
         await devtools.send("ServiceWorker.enable")
         await eventually(lambda: seen, "the worker is registered")
-        return cls(app, one, devtools, seen[-1])
+        return cls(app, one, devtools, seen[-1], await app.page.evaluate("location.origin"))
 
     async def push(self, message: object) -> None:
         await self.push_text(json.dumps(message))
 
     async def push_text(self, data: str) -> None:
-        origin = await self.app.page.evaluate("location.origin")
         await self._devtools.send(
             "ServiceWorker.deliverPushMessage",
-            {"origin": origin, "registrationId": self._registration_id, "data": data},
+            {"origin": self._origin, "registrationId": self._registration_id, "data": data},
         )
 
     async def shown(self) -> list[dict[str, Any]]:

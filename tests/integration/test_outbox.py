@@ -32,8 +32,14 @@ class Numbered(Notice, frozen=True):
     kind: ClassVar[str] = "test"
     n: int
 
-    def told_late(self) -> "Numbered":
-        return Numbered(LATE) if self.n == 1 else self
+
+class Changing(Numbered, frozen=True):
+    """One that is another when it is told late."""
+
+    kind: ClassVar[str] = "changing"
+
+    def told_late(self) -> "Changing":
+        return Changing(LATE)
 
 
 class Ear:
@@ -94,10 +100,14 @@ async def test_what_is_told_late_leaves_out_what_may_have_changed(database_url, 
         running_node(world, without=("outbox",)) as node,
     ):
         ear = Ear()
-        outbox = outbox_of(node, ear, outbox_lease_ms=60_000)
+        outbox = Outbox(node.database, node.clock, replace(BRISK, outbox_lease_ms=60_000))
+        outbox.on(ear, Changing)
+        message = Message.of(Changing(1))
+        async with node.database.write() as session:
+            await within(session, outbox.add([message]))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(outbox.run)
-            outbox.post((await write(node, outbox, 2))[1:])
+            outbox.post([message])
             await outbox.drained()
             tasks.cancel_scope.cancel()
         assert ear.heard == heard
