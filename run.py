@@ -42,6 +42,7 @@ from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.favorites import Favorites
 from dispatch.money.plans import Plans
 from dispatch.money.stripe_api import StripeApi
+from dispatch.money.unfinished_refunds import unfinished
 from dispatch.outbox import Outbox
 from embedded.redis_child import RedisChild
 from embedded.redis_servers import choose_server, find_servers
@@ -78,8 +79,8 @@ COLLECT_AFTER = (20_000, 20, 50)
 """New objects until the youngest are looked through for garbage, and how often that happens until the older ones are."""
 BACKLOG = 4096
 TEST_PROCESSES_MAX = 4
-DEMO_DEFAULTS = {"priority_window_s": 30.0, "broadcast_window_s": 90.0}
-"""Short, so that a visitor sees the fallback happen; the demo says so."""
+DEMO_DEFAULTS = {"priority_window_s": 30.0, "broadcast_window_s": 90.0, "start_window_s": 40.0}
+"""Short, so that a visitor sees the fallback and a no-show happen; the demo says so."""
 
 Arguments = TypeVarTuple("Arguments")
 
@@ -160,6 +161,7 @@ async def node(
             ops=parts.ops,
             checkouts=money.checkouts,
             payments=money.payments,
+            refunds=money.refunds,
             favorites=Favorites(database, clock, presence),
             plans=Plans(database),
             preferences=parts.preferences,
@@ -191,7 +193,7 @@ async def node(
         if is_demo:
             import demo
 
-            stage = await demo.Demo.prepare(database, clock, tokens, doors)
+            stage = await demo.Demo.prepare(database, link, clock, tokens, doors, settings.dispatch())
             mounts += stage.routes
             if is_first:
                 loops["demo"] = stage.run
@@ -414,6 +416,10 @@ def main(arguments: list[str]) -> int:
             raise ConfigurationError(
                 "PITLANE_ENV is production, and the demo signs in anybody who opens its links; run: python3 run.py serve"
             )
+        if is_demo:
+            import demo
+
+            settings = demo.furnished(settings)
         if options.command == "migrate":
             run_loop(migrate, settings)
         elif options.command == "reconcile":
@@ -479,7 +485,10 @@ async def migrate(settings: Settings) -> None:
 
 
 async def reconcile(settings: Settings) -> None:
-    """Finish what was paid and not served, or owed and not refunded, and print each as a JSON line; the last one counts them."""
+    """Finish what was paid and not served, or owed and not refunded, and print each as a JSON line.
+
+    Then what is left: money that is to go back and has not arrived. The last line counts what was finished.
+    """
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
@@ -505,6 +514,9 @@ async def reconcile(settings: Settings) -> None:
                 "There is no Stripe key, and the stand-in for Stripe lives in the server, which does not answer at "
                 f"{settings.loopback_url}; start it first: python3 run.py serve"
             ) from error
+        async for refund in unfinished(database):
+            left = {"owed": refund.id, "left_cents": max(0, refund.left_cents), "currency": refund.currency}
+            print(json.dumps(left | {"state": refund.state, "last_error": refund.last_error}))
         print(json.dumps({"repaired": count}))
 
 

@@ -20,7 +20,7 @@ from models.ids import new_id
 from models.outcomes import Refused
 from models.rest import Email, Name, Password
 from models.tables import Account, DutyInterval, Mechanic
-from models.text import cleaned
+from models.text import NAME_LEN_MAX, kept
 from models.words import ProviderType, Role
 
 _hasher = PasswordHasher()
@@ -85,11 +85,12 @@ class Accounts:
         self._hashing = CapacityLimiter(HASHES_SIDE_BY_SIDE)
 
     async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
-        """Add one account, or say ``email_taken``, or ``validation_failed`` for a name in which nothing can be seen."""
-        if not cleaned(new.name):
-            return Refused("validation_failed", "The name has no character that can be seen.", member="name")
+        """Add one account, or say ``email_taken``, or ``validation_failed`` for a name that cannot be kept."""
+        name = _name_of(new)
+        if isinstance(name, Refused):
+            return name
         hashed = await self._hashed(new.password) if new.password else None
-        account = _account(new, hashed, now_ms=now_ms)
+        account = _account(new, name, hashed, now_ms=now_ms)
         try:
             async with self._database.write() as session:
                 session.add(account)
@@ -102,9 +103,12 @@ class Accounts:
 
     async def add_all(self, news: Sequence[NewAccount], *, now_ms: int) -> list[Account]:
         """Add all of them, in order, or none: then ``NewAccountRefused`` says which one was in the way."""
+        names: list[str] = []
         for new in news:
-            if not cleaned(new.name):
-                raise NewAccountRefused(f"The name of {new.email} has no character that can be seen.")
+            name = _name_of(new)
+            if isinstance(name, Refused):
+                raise NewAccountRefused(f"The name of {new.email} cannot be kept. {name.detail}")
+            names.append(name)
         hashes: list[str | None] = [None] * len(news)
 
         async def hash_one(position: int, password: str) -> None:
@@ -114,7 +118,9 @@ class Accounts:
             for position, new in enumerate(news):
                 if new.password:
                     tasks.start_soon(hash_one, position, new.password)
-        accounts = [_account(new, hashed, now_ms=now_ms) for new, hashed in zip(news, hashes, strict=True)]
+        accounts = [
+            _account(new, name, hashed, now_ms=now_ms) for new, name, hashed in zip(news, names, hashes, strict=True)
+        ]
         mechanics = [
             row
             for account, new in zip(accounts, news, strict=True)
@@ -150,12 +156,16 @@ class Accounts:
         return await anyio.to_thread.run_sync(_hasher.hash, password, limiter=self._hashing)
 
 
-def _account(new: NewAccount, password_hash: str | None, *, now_ms: int) -> Account:
+def _name_of(new: NewAccount) -> str | Refused:
+    return kept(new.name, "name", len_max=NAME_LEN_MAX, is_optional=False)
+
+
+def _account(new: NewAccount, name: str, password_hash: str | None, *, now_ms: int) -> Account:
     return Account(
         id=new_id(),
         role=new.role,
         email=normal_email(new.email),
-        name=cleaned(new.name),
+        name=name,
         password_hash=password_hash,
         created_at_ms=now_ms,
     )

@@ -45,7 +45,7 @@ REQUESTS_PER_CUSTOMER: Final = 100
 OTHER_KEYS: Final = 100_000
 PATIENCE_PER_WINDOW_S: Final = 0.02
 PATIENCE_S: Final = 30.0
-WINDOWS: Final = Windows(priority_ms=600_000, broadcast_ms=900_000)
+WINDOWS: Final = Windows(priority_ms=600_000, broadcast_ms=900_000, start_ms=300_000, grace_ms=900_000)
 ACCEPTS_PER_S: Final = 20
 PEER_CONNECTIONS_MAX: Final = 5_000
 
@@ -118,6 +118,10 @@ async def measure(options: Options, cores: Cores, folder: Path) -> Report:
                 at = folder / f"{store.name}-{count}-windows"
                 with ground(at, cores, database_url=store.fresh(template)) as on:
                     lateness.append(await _windows(store, on, people, count, within_s))
+            if size.fewer_windows:
+                progress(f"{store.name}: {size.fewer_windows} start windows that end within {within_s:g} s")
+                with ground(folder / f"{store.name}-starts", cores, database_url=store.fresh(template)) as on:
+                    lateness.append(await _windows(store, on, people, size.fewer_windows, within_s, are_accepted=True))
             progress(f"{store.name}: {size.accepts} accepts")
             with ground(folder / f"{store.name}-accepts", cores, database_url=store.fresh(template)) as on:
                 accepted.append(await _accepts(store, on, people, size))
@@ -160,7 +164,10 @@ class Updates:
                 await anyio.sleep(0.05)
 
 
-async def _windows(store: Store, on: Ground, people: People, count: int, within_s: float) -> Lateness:
+async def _windows(
+    store: Store, on: Ground, people: People, count: int, within_s: float, *, are_accepted: bool = False
+) -> Lateness:
+    """Let windows end; of offers, or of mechanics who have accepted and do not start."""
     customers = people.customers[: math.ceil(count / REQUESTS_PER_CUSTOMER)]
     wanted = [
         Wanted(
@@ -171,7 +178,7 @@ async def _windows(store: Store, on: Ground, people: People, count: int, within_
         for number in range(count)
     ]
     # Their favourites are offline: only time ends the windows.
-    offers = await seed_requests(on.database_url, wanted, WINDOWS, now_ms=wall_clock_ms())
+    offers = await seed_requests(on.database_url, wanted, WINDOWS, now_ms=wall_clock_ms(), are_accepted=are_accepted)
     with nodes(Pitlane(), on) as [node]:
         await listening([node])
         crowd = Crowd(Pitlane.dialect)
@@ -184,7 +191,10 @@ async def _windows(store: Store, on: Ground, people: People, count: int, within_
             request_id: first_end_ms + one.opens_in_ms for request_id, one in zip(offers, wanted, strict=True)
         }
         await move_windows(
-            on.database_url, on.redis_url, {offers[request_id]: at_ms for request_id, at_ms in ends_at_ms.items()}
+            on.database_url,
+            on.redis_url,
+            {offers[request_id]: at_ms for request_id, at_ms in ends_at_ms.items()},
+            are_limits=are_accepted,
         )
         await anyio.sleep((first_end_ms - wall_clock_ms()) / 1000)
         before = Usage.of(node.pid)
@@ -195,7 +205,8 @@ async def _windows(store: Store, on: Ground, people: People, count: int, within_
     late_ms = [heard_at_ms[name] - at_ms for name, at_ms in ends_at_ms.items() if name in heard_at_ms]
     if late_ms and min(late_ms) < 0:
         raise RuntimeError(f"a window ended {-min(late_ms):.1f} ms before its time")
-    return Lateness(f"Pitlane on {store.name}, to the customer's socket", count, late_ms, used)
+    kind = ", start windows" if are_accepted else ""
+    return Lateness(f"Pitlane on {store.name}{kind}, to the customer's socket", count, late_ms, used)
 
 
 def time_ms() -> float:

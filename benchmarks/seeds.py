@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 import bootstrap
 from dispatch import request_store
 from dispatch.deadlines import Deadlines
-from dispatch.request import Windows, opened
+from dispatch.request import MechanicAccepted, Windows, opened
 from infra.clock import RedisClock
 from infra.database import Database, within
 from infra.redis_link import RedisLink
@@ -88,9 +88,12 @@ class Wanted:
 
 
 async def seed_requests(
-    database_url: str, wanted: Sequence[Wanted], windows: Windows, *, now_ms: int
+    database_url: str, wanted: Sequence[Wanted], windows: Windows, *, now_ms: int, are_accepted: bool = False
 ) -> dict[str, str]:
-    """Make requests as a payment at ``now_ms`` would, but tell nobody; return the offer of each, in the order asked for."""
+    """Make requests as a payment at ``now_ms`` would, but tell nobody; return the offer of each, in the order asked for.
+
+    ``are_accepted``: their favourites accept them at once, each a single one; then it is the time limit of each that is returned.
+    """
     database = Database(database_url)
     offers: dict[str, str] = {}
     try:
@@ -103,6 +106,7 @@ async def seed_requests(
                     request, commands = opened(
                         new_id(),
                         paid_cents=PRICE_CENTS,
+                        session_ms=checkout.duration_min * 60_000,
                         preferred_mechanic_id=one.mechanic_id,
                         is_priority=True,
                         offer_id=new_id(),
@@ -110,7 +114,7 @@ async def seed_requests(
                         windows=windows,
                     )
                     checkout.request_id = request.id
-                    await within(
+                    _, stored = await within(
                         session,
                         request_store.create(
                             request, commands, checkout_id=checkout.id, paid_cents=PRICE_CENTS, now_ms=now_ms
@@ -118,20 +122,38 @@ async def seed_requests(
                     )
                     assert request.offer is not None
                     offers[request.id] = request.offer.offer_id
+                    if are_accepted:
+                        event = MechanicAccepted(one.mechanic_id, request.offer.offer_id, now_ms)
+                        move = request_store.decide(stored, event, now_ms=now_ms, windows=windows)
+                        assert isinstance(move, request_store.Move)
+                        assert move.after.limit is not None
+                        await within(session, request_store.carry_out([move], now_ms=now_ms))
+                        offers[request.id] = move.after.limit.id
     finally:
         await database.close()
     return offers
 
 
-async def move_windows(database_url: str, redis_url: str, ends_at_ms: dict[str, int]) -> None:
-    """Let open offers (by id) end at other instants than they were made for, in SQL and on the clock of a running server."""
+async def move_windows(
+    database_url: str, redis_url: str, ends_at_ms: dict[str, int], *, are_limits: bool = False
+) -> None:
+    """Let open offers (by id) end at other instants than they were made for, in SQL and on the clock of a running server.
+
+    ``are_limits``: they are time limits, of which nobody is reminded.
+    """
     database = Database(database_url)
     link = RedisLink(redis_url, prefix=PREFIX)
     deadlines = Deadlines(link, RedisClock(link), DispatchSettings())
     try:
         async with database.write(within_s=IMPORT_TIMEOUT_S) as session:
-            rows = [{"id": offer_id, "expires_at_ms": at_ms} for offer_id, at_ms in ends_at_ms.items()]
-            await session.run_sync(lambda sync: sync.execute(update(tables.Offer), rows))
+            if are_limits:
+                moved = "UPDATE session_requests SET limit_expires_at_ms = :at_ms, limit_rings_at_ms = :at_ms"
+                limits = [{"id": limit_id, "at_ms": at_ms} for limit_id, at_ms in ends_at_ms.items()]
+                connection = await session.connection()
+                await connection.execute(text(f"{moved} WHERE limit_id = :id"), limits)
+            else:
+                rows = [{"id": offer_id, "expires_at_ms": at_ms} for offer_id, at_ms in ends_at_ms.items()]
+                await session.run_sync(lambda sync: sync.execute(update(tables.Offer), rows))
         # What is on the clock keeps its place; so nothing is left there first.
         index = link.key("deadlines", "index")
         await link.ask(index, lambda redis: redis.delete(index))

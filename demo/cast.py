@@ -4,7 +4,7 @@ Nobody here has a password: the demo's links (``demo.doors``) sign people in.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
@@ -38,7 +38,10 @@ class MechanicMember:
 
 @dataclass(frozen=True)
 class CustomerMember:
-    """A customer of the cast, for a person to play. ``favorites``: slugs, oldest mark first, with what they did."""
+    """A customer of the cast, for a person to play. ``favorites``: slugs, oldest mark first, with what they did.
+
+    ``others``: the same of mechanics who are none of their favourites.
+    """
 
     slug: str
     name: str
@@ -46,6 +49,7 @@ class CustomerMember:
     free_session_used: bool
     about: str
     """One clause for the terminal."""
+    others: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
 
     role = Role.CUSTOMER
 
@@ -66,6 +70,7 @@ MECHANICS = (
     MechanicMember("hans-becker", "Hans Becker", "independent", characters.ABSENT_MINDED),
     MechanicMember("sato-brothers", "Sato Brothers", "workshop", characters.ABSENT_MINDED),
     MechanicMember("oliver-grant", "Oliver Grant", "independent", characters.DAY_OFF),
+    MechanicMember("vince-carrow", "Vince Carrow", "independent", characters.VANISHER),
 )
 
 CUSTOMERS = (
@@ -104,6 +109,15 @@ CUSTOMERS = (
         },
         free_session_used=True,
         about="whose favourites come and go",
+        # How John Doe's favourites usually answer is known from what they said to others.
+        others={
+            "john-smith": (
+                Service("quick_chat", 9_99, 47.19, answered_after_s=22),
+                Service("expert_video", 29_99, 17.42, answered_after_s=31),
+            ),
+            "mikes-garage": (Service("premium_session", 49_99, 28.37, answered_after_s=52),),
+            "hartley-and-sons": (Service("expert_video", 29_99, 12.33, answered_after_s=27, declined_by="john-smith"),),
+        },
     ),
     CustomerMember(
         "noah-lindqvist",
@@ -111,6 +125,33 @@ CUSTOMERS = (
         {},
         free_session_used=False,
         about="new here, with the free diagnostic still to be had",
+    ),
+    CustomerMember(
+        "dana-whitfield",
+        "Dana Whitfield",
+        {
+            "vince-carrow": (
+                Service("quick_chat", 12_50, 88.3, was_rebooked=False),
+                Service("expert_video", 36_00, 21.18),
+            ),
+        },
+        free_session_used=True,
+        about="whose favourite, Vince Carrow, accepts and then vanishes: a no-show",
+        others={
+            "john-smith": (
+                Service("quick_chat", 9_99, 40.08, answered_after_s=18),
+                Service("expert_video", 29_99, 8.29, answered_after_s=45),
+            ),
+            "mikes-garage": (
+                Service("quick_chat", 9_99, 45.21, answered_after_s=35),
+                Service("expert_video", 29_99, 31.16, answered_after_s=71),
+                Service("quick_chat", 9_99, 5.38, answered_after_s=48),
+            ),
+            "nguyen-auto-care": (
+                Service("premium_session", 49_99, 36.05, answered_after_s=24, declined_by="mikes-garage"),
+            ),
+            "rosa-delgado": (Service("quick_chat", 9_99, 14.14, answered_after_s=58, declined_by="mikes-garage"),),
+        },
     ),
 )
 
@@ -180,8 +221,16 @@ async def _add(session: AsyncSession, member: Member, now_ms: int) -> Account:
 
 
 async def _add_past(session: AsyncSession, customer: CustomerMember, ids: Mapping[str, str], now_ms: int) -> None:
-    for position, (slug, services) in enumerate(customer.favorites.items()):
+    for position, slug in enumerate(customer.favorites):
         marked_at_ms = now_ms - _JOINED_AGO_MS + position
         session.add(Favorite(customer_id=ids[customer.slug], mechanic_id=ids[slug], created_at_ms=marked_at_ms))
+    for slug, services in (*customer.favorites.items(), *customer.others.items()):
         for service in services:
-            await history.write(session, service, customer_id=ids[customer.slug], mechanic_id=ids[slug], now_ms=now_ms)
+            await history.write(
+                session,
+                service,
+                customer_id=ids[customer.slug],
+                mechanic_id=ids[slug],
+                declined_by_id=ids[service.declined_by] if service.declined_by else None,
+                now_ms=now_ms,
+            )

@@ -15,7 +15,8 @@ Range = tuple[float, float]
 """From, to; seconds. Drawn evenly."""
 
 WINDOW_SHARE_MAX = 0.4
-"""No answer takes a greater part of the time that is left: with windows of a few seconds offers are still taken."""
+"""No answer and no start takes a greater part of the time that is left: with windows of a few seconds offers are still taken."""
+AWAY_AFTER_NO_SHOW_S = 15.0
 
 
 class Action(StrEnum):
@@ -56,6 +57,8 @@ class Character:
     on_priority: Reaction
     on_broadcast: Reaction
     habit: tuple[Phase, ...] = (Phase(Whereabouts.ON_DUTY),)
+    vanishes: bool = False
+    """Hangs up as soon as they have accepted, and never starts: a no-show."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,18 @@ def spells(character: Character, random: Random) -> Iterator[Spell]:
         yield Spell(phase.whereabouts, random.uniform(*phase.lasts_s))
 
 
-def pace(random: Random) -> Pace:
-    """Return how fast the next session goes: slow enough to be watched, over before one loses interest."""
-    return Pace(start_after_s=random.uniform(2.5, 3.5), complete_after_s=random.uniform(9, 11))
+def pace(random: Random, *, start_in_s: float) -> Pace:
+    """Return how fast the next session goes: slow enough to be watched and joined, over before one loses interest.
+
+    ``start_in_s``: how long they may take to start.
+    """
+    start_after_s = min(random.uniform(2.5, 3.5), max(0.0, start_in_s) * WINDOW_SHARE_MAX)
+    return Pace(start_after_s, complete_after_s=random.uniform(14, 17))
+
+
+def gone_for_s(start_in_s: float) -> float:
+    """Return how long whoever vanishes stays away: until the start window is over, and what follows has been watched."""
+    return max(0.0, start_in_s) + AWAY_AFTER_NO_SHOW_S
 
 
 # --- the characters ---------------------------------------------------------------------------------------------------
@@ -129,6 +141,7 @@ PICKY = Character(
 )
 ABSENT_MINDED = Character(on_priority=_IGNORE, on_broadcast=_IGNORE)
 DRIFTER = Character(_IGNORE, _IGNORE, _COMES_AND_GOES)
+VANISHER = Character(on_priority=Reaction(Action.ACCEPT, (3.5, 4.5)), on_broadcast=_IGNORE, vanishes=True)
 DAY_OFF = Character(
     on_priority=Reaction(Action.DECLINE, _QUICK, "It is my day off"),
     on_broadcast=_IGNORE,

@@ -6,8 +6,10 @@ SimulatedMechanic ── habits ──► connected or away ──► Visit (fro
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
+import httpx
 import structlog
 from anyio.abc import TaskGroup
 
@@ -23,13 +25,14 @@ from clients.python.pitlane_client import (
     Request,
     RequestChanged,
 )
-from demo import characters
+from demo import banner, characters, room
 from demo.characters import Action, Character, Whereabouts
 from models.words import OfferKind
 
 PAUSE_S = 1.0
 """After a visit that nobody could go on with."""
 IN_SESSION = ("accepted", "in_progress")
+ROOM_EVERY_S = 1.0
 
 _log = structlog.get_logger("demo")
 
@@ -70,18 +73,27 @@ class Habits:
 class SimulatedMechanic:
     """One mechanic, for as long as the demo runs."""
 
-    def __init__(self, name: str, character: Character, way: Way, random: Random) -> None:
+    def __init__(
+        self, name: str, character: Character, way: Way, random: Random, say: Callable[[str], None] = banner.say
+    ) -> None:
+        """``say`` tells whoever watches the terminal."""
+        self.name = name
+        self.vanishes = character.vanishes
+        self.base_url = way.base_url
         self._character = character
         self._way = way
+        self._say = say
+        self._gone_for_s: float | None = None
         self._random = random
         self.habits = Habits(character, random)
-        self._log = _log.bind(mechanic=name)
+        self.log = _log.bind(mechanic=name)
 
     async def run(self) -> None:
         """Come and go until cancelled. What breaks is mended by the client; a visit that it gave up is begun again."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.habits.keep)
             while True:
+                await self._come_back()
                 while self.habits.are_away():
                     await self.habits.changed.wait()
                 try:
@@ -91,7 +103,7 @@ class SimulatedMechanic:
                     ) as app:
                         await Visit(self, app).run()
                 except* PitlaneError as group:
-                    self._log.warning("visit_given_up", errors=[repr(error) for error in group.exceptions])
+                    self.log.warning("visit_given_up", errors=[repr(error) for error in group.exceptions])
                     await anyio.sleep(PAUSE_S)
 
     # --- what a visit needs of its mechanic ---------------------------------------------------------------------------
@@ -101,12 +113,29 @@ class SimulatedMechanic:
         expires_in_s = offer["expires_in_ms"] / 1000
         kind = OfferKind(offer["kind"])
         decided = characters.answer(self._character, kind, expires_in_s=expires_in_s, random=self._random)
-        self._log.debug("offer", offer_id=offer["offer_id"], kind=kind, action=decided.action, after_s=decided.after_s)
+        self.log.debug("offer", offer_id=offer["offer_id"], kind=kind, action=decided.action, after_s=decided.after_s)
         return decided
 
-    def pace(self) -> characters.Pace:
+    def pace(self, request: Request) -> characters.Pace:
         """How fast they will work."""
-        return characters.pace(self._random)
+        return characters.pace(self._random, start_in_s=start_in_s(request))
+
+    def vanish(self, request: Request) -> None:
+        """Be gone for good as far as this request goes, from the end of the visit on."""
+        self._gone_for_s = characters.gone_for_s(start_in_s(request))
+        self._say(banner.vanished(self.name, request["customer_name"], start_in_s(request)))
+
+    async def _come_back(self) -> None:
+        if self._gone_for_s is not None:
+            await anyio.sleep(self._gone_for_s)
+            self._gone_for_s = None
+            self._say(banner.came_back(self.name))
+
+
+def start_in_s(request: Request) -> float:
+    """Return until when, from now, whoever has accepted must start."""
+    start = request.get("start")
+    return start["expires_in_ms"] / 1000 if start else 0.0
 
 
 class Visit:
@@ -186,13 +215,37 @@ class Visit:
                 await self._serve(request)
 
     async def _serve(self, request: Request) -> None:
-        pace = self._mechanic.pace()
+        if self._mechanic.vanishes:
+            self._mechanic.vanish(request)
+            self._tasks.cancel_scope.cancel()
+            return
+        pace = self._mechanic.pace(request)
         with anyio.CancelScope() as scope:
             self._session = (request["id"], scope)
             if request["status"] == "accepted":
                 await anyio.sleep(pace.start_after_s)
-                if isinstance(await self._app.act(request["id"], "start"), Refused):
+                started = await self._app.act(request["id"], "start")
+                if isinstance(started, Refused):
                     # That is no longer possible: the customer has cancelled.
                     return
-            await anyio.sleep(pace.complete_after_s)
+                request = started
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._be_in_the_room, request.get("join_url"))
+                await anyio.sleep(pace.complete_after_s)
+                beside.cancel_scope.cancel()
             await self._app.act(request["id"], "complete")
+
+    async def _be_in_the_room(self, join_url: str | None) -> None:
+        """Say that we are here, until cancelled; a room of somebody else's is for people."""
+        address = room.address(self._mechanic.base_url, join_url)
+        if address is None or join_url is None:
+            return
+        [token] = parse_qs(urlsplit(join_url).query)["token"]
+        async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {token}"}) as http:
+            while True:
+                try:
+                    await http.post(address)
+                except httpx.HTTPError as error:
+                    # The next second may do better; the session goes on meanwhile.
+                    self._mechanic.log.debug("room_not_reached", error=repr(error))
+                await anyio.sleep(ROOM_EVERY_S)

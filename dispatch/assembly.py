@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from dispatch.awaited import Awaited
 from dispatch.deadlines import Deadlines
+from dispatch.elapsing import Elapsing
+from dispatch.money.bookkeeping import Bookkeeping
 from dispatch.money.checkout import Checkouts
 from dispatch.money.payments import Payments
 from dispatch.money.reconciler import Reconciler
@@ -11,6 +14,7 @@ from dispatch.money.stripe_api import StripeApi
 from dispatch.money.superseded import Superseded
 from dispatch.outbox import Outbox
 from dispatch.preferences import Preferences
+from dispatch.push.bell import Bell
 from dispatch.push.pages import OpenPages
 from dispatch.push.planner import Planner
 from dispatch.push.road import TrustedHosts
@@ -23,7 +27,10 @@ from dispatch.reading.ops import OpsReader
 from dispatch.reading.past_offers import PastOffersReader
 from dispatch.reading.reader import Reader
 from dispatch.request import Windows
+from dispatch.responses import Responses
+from dispatch.retention import Retention
 from dispatch.service import Dispatch
+from dispatch.showing import Rooms, Showing
 from dispatch.telling import Telling
 from infra.bus import Bus
 from infra.clock import Clock, RedisClock
@@ -35,6 +42,19 @@ from presence.service import Presence
 
 Loops = Mapping[str, Loop]
 """What has to run until cancelled, each by its name."""
+
+
+def windows_of(settings: DispatchSettings) -> Windows:
+    """Return how long windows stay open, as the operator has set it."""
+    return Windows(
+        settings.priority_window_ms, settings.broadcast_window_ms, settings.start_window_ms, settings.session_grace_ms
+    )
+
+
+def _rooms_of(settings: DispatchSettings) -> Rooms | None:
+    if settings.join_url is None or settings.join_secret is None:
+        return None
+    return Rooms(settings.join_url, settings.join_secret, settings.session_grace_ms)
 
 
 class DispatchParts:
@@ -57,18 +77,19 @@ class DispatchParts:
         self.preferences = Preferences(database, self.outbox)
         trusted = TrustedHosts.of(settings.push_trusted_hosts)
         self.vapid = Vapid(database, clock, secret_key=secret_key, contact=contact)
+        bell = Bell()
         self.subscriptions = Subscriptions(
-            database=database, clock=clock, outbox=self.outbox, settings=settings, trusted=trusted
+            database=database, clock=clock, bell=bell, outbox=self.outbox, settings=settings, trusted=trusted
         )
         planner = Planner(
-            database=database, clock=clock, presence=presence, broadcast_push_max=settings.broadcast_push_max
+            database=database, clock=clock, presence=presence, bell=bell, broadcast_push_max=settings.broadcast_push_max
         )
         self.pages = OpenPages(link, bus)
-        Updates(database=database, clock=clock, pages=self.pages, outbox=self.outbox)
+        Updates(database=database, clock=clock, pages=self.pages, bell=bell, outbox=self.outbox)
         sender = Sender(
             database=database,
             clock=clock,
-            planner=planner,
+            bell=bell,
             subscriptions=self.subscriptions,
             pages=self.pages,
             trusted=trusted,
@@ -76,17 +97,30 @@ class DispatchParts:
         )
         self.deadlines = Deadlines(link, clock, settings)
         bus.on_gap(self.deadlines.suspect)
-        self.reader = Reader(database, clock)
+        windows = windows_of(settings)
+        showing = Showing(clock=clock, presence=presence, rooms=_rooms_of(settings))
+        self.reader = Reader(database, clock, showing)
         self.hours = HoursReader(database, clock)
         self.past_offers = PastOffersReader(database, clock, settings)
         self.ops = OpsReader(database=database, clock=clock, presence=presence, outbox=self.outbox)
         self.dispatch = Dispatch(
             database=database,
             clock=clock,
-            deadlines=self.deadlines,
             outbox=self.outbox,
+            showing=showing,
+            windows=windows,
             settings=settings,
         )
+        self.elapsing = Elapsing(
+            database=database,
+            clock=clock,
+            deadlines=self.deadlines,
+            outbox=self.outbox,
+            windows=windows,
+            settings=settings,
+        )
+        responses = Responses(database=database, clock=clock)
+        awaited = Awaited(database=database, clock=clock, outbox=self.outbox, settings=settings)
         Telling(
             database=database,
             link=link,
@@ -95,6 +129,7 @@ class DispatchParts:
             presence=presence,
             deadlines=self.deadlines,
             planner=planner,
+            showing=showing,
             outbox=self.outbox,
         )
         self.loops: Loops = {
@@ -102,6 +137,9 @@ class DispatchParts:
             "push_planner": planner.run,
             "push": sender.run,
             "dispatch": self.dispatch.run,
+            "elapsing": self.elapsing.run,
+            "awaited": awaited.run,
+            "responses": responses.run,
         }
 
 
@@ -120,13 +158,23 @@ class MoneyParts:
         base_url: str,
     ) -> None:
         """``base_url`` is where Stripe sends customers back to."""
-        windows = Windows(settings.priority_window_ms, settings.broadcast_window_ms)
-        self.refunds = Refunds(database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, settings=settings)
+        windows = windows_of(settings)
+        self.bookkeeping = Bookkeeping(
+            database=database, clock=clock, outbox=outbox, stripe_api=stripe_api, windows=windows
+        )
+        self.refunds = Refunds(
+            database=database,
+            clock=clock,
+            outbox=outbox,
+            stripe_api=stripe_api,
+            bookkeeping=self.bookkeeping,
+            settings=settings,
+        )
         self.payments = Payments(
             database=database,
             clock=clock,
             outbox=outbox,
-            refunds=self.refunds,
+            bookkeeping=self.bookkeeping,
             stripe_api=stripe_api,
             windows=windows,
         )
@@ -144,13 +192,16 @@ class MoneyParts:
             database=database,
             clock=clock,
             stripe_api=stripe_api,
+            bookkeeping=self.bookkeeping,
             payments=self.payments,
             superseded=superseded,
             refunds=self.refunds,
         )
+        self.retention = Retention(database=database, clock=clock, settings=settings)
         self.loops: Loops = {
             "refunds": self.refunds.run,
             "payments": self.payments.run,
             "superseded": superseded.run,
             "reconciler": self.reconciler.run,
+            "retention": self.retention.run,
         }

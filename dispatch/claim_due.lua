@@ -1,12 +1,13 @@
--- Claim offers whose window has ended, by Redis' own clock; nobody else gets them while the claim lasts.
+-- Claim windows that have ended, of offers and of time limits, by Redis' own clock; nobody else gets them while the claim lasts.
 --
--- KEYS[1]  zset    member: offer id, score: deadline (or end of a claim), ms since epoch
+-- KEYS[1]  zset    member: window id, score: when it rings (or end of a claim), ms since epoch
 -- KEYS[2]  string  when this memory of deadlines began, ms since epoch; another one than before: Redis has forgotten
--- ARGV[1]  prefix of the offers' own keys      ARGV[2]  length of a claim, ms      ARGV[3]  how many at most
--- ARGV[4..]  ids of offers that are closed: they are taken off the clock first
--- Returns  {now in ms, next score or -1, when this memory began, offer id...}
--- An offer is due when its own key has expired: the zset says when to look, the key says whether it is time. So a score
--- that is too early (a claim that ended, a restored index) never ends a window early.
+-- ARGV[1]  prefix of the windows' own keys      ARGV[2]  length of a claim, ms      ARGV[3]  how many at most
+-- ARGV[4..]  ids of windows that are closed: they are taken off the clock first
+-- Returns  {now in ms, next score or -1, when this memory began, window id...}
+-- A window is due when its own key has expired: the zset says when to look, the key says whether it is time. So a score that is
+-- too early (a restored index) wakes nobody early. A time limit that has rung once, to remind, has no key any more, and a score alone
+-- is never the last word: whoever gets a window asks the core, which goes by SQL, whether it is over.
 local function is_of(kind, key)
   local found = redis.call('TYPE', key).ok
   return found == kind or found == 'none'

@@ -2,9 +2,13 @@
 
 A row that waits for Stripe holds up no other, unless all places are taken by such rows. A row that fails costs itself an
 attempt, and the others nothing.
+
+Whoever leaves a row wakes the node that it is on. Each look tells when the next row falls due, so that nobody has to look before; a
+look now and again finds what no living node tells of.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import anyio
@@ -14,9 +18,23 @@ from anyio.abc import TaskGroup
 from infra.loops import failing_alone, keep_running
 from models.errors import Unavailable
 
-POLL_S = 0.5
+POLL_S = 5.0
+"""For how long what nobody tells of may stay unnoticed: a dead node has left it, or one of an earlier version."""
+TOGETHER_S = 0.1
+"""What falls due within it is taken together."""
+RETRY_S = 0.5
+"""Until the next look: after one that came to nothing because the world is broken, and after a row that has failed, as only the row
+tells when it falls due again."""
 
 Row = TypeVar("Row")
+
+
+class Claimed(list[Row]):
+    """Rows that have been claimed. ``next_in_ms``: when the next of those falls due that are not due yet; ``None`` if none does."""
+
+    def __init__(self, rows: Iterable[Row] = (), *, next_in_ms: int | None = None) -> None:
+        super().__init__(rows)
+        self.next_in_ms = next_in_ms
 
 
 class DueWork(Generic[Row]):
@@ -31,7 +49,8 @@ class DueWork(Generic[Row]):
         failed: Callable[[Row, Exception], Awaitable[None]],
         side_by_side: int,
     ) -> None:
-        """``claim`` takes at most as many as it is told; ``failed`` is given whatever ``work`` raises, so that it falls due again.
+        """``claim`` takes at most as many as it is told; one that can tell when the next row falls due returns ``Claimed``.
+        ``failed`` is given whatever ``work`` raises, so that it falls due again.
 
         When ``failed`` raises, too, a claim's lease has to do instead.
         """
@@ -43,10 +62,13 @@ class DueWork(Generic[Row]):
         self._tasks: TaskGroup | None = None
         self._may_be_more = False
         self._woken = anyio.Event()
+        self._look_at_s = 0.0
+        """When the next look is, if nobody wakes us before."""
+        self._nap: anyio.CancelScope | None = None
         self._log = structlog.get_logger(name)
 
     def wake(self) -> None:
-        """Look for due rows now rather than at the next poll."""
+        """Look for due rows now."""
         self._woken.set()
 
     def reserve(self) -> bool:
@@ -74,7 +96,7 @@ class DueWork(Generic[Row]):
             self.wake()
 
     async def run(self) -> None:
-        """Work immediately on what ``wake`` tells of, and look twice a second for what else is due."""
+        """Work at once on what ``wake`` tells of, on time on what was seen to fall due, and within ``POLL_S`` on all else."""
         try:
             async with anyio.create_task_group() as self._tasks:
                 # Inside the group: what is in hand goes on while the loop is started again.
@@ -84,7 +106,8 @@ class DueWork(Generic[Row]):
 
     async def _claim_on(self) -> None:
         while True:
-            self._woken = anyio.Event()
+            # Anew before the look: what it may not have seen any more makes for another.
+            self._woken, self._look_at_s = anyio.Event(), math.inf
             rows: Sequence[Row] = ()
             places = (self._room + 1) // 2
             if places:
@@ -99,8 +122,20 @@ class DueWork(Generic[Row]):
             self._may_be_more = len(rows) == places
             if self._may_be_more and self._room:
                 continue
-            with anyio.move_on_after(POLL_S):
-                await self._woken.wait()
+            self._look_within(POLL_S)
+            if isinstance(rows, Claimed) and rows.next_in_ms is not None:
+                self._look_within(max(rows.next_in_ms / 1000, TOGETHER_S))
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        with anyio.CancelScope(deadline=self._look_at_s) as self._nap:
+            await self._woken.wait()
+        self._nap = None
+
+    def _look_within(self, delay_s: float) -> None:
+        self._look_at_s = min(self._look_at_s, anyio.current_time() + delay_s)
+        if self._nap is not None:
+            self._nap.deadline = self._look_at_s
 
     async def work_on(self, row: Row) -> None:
         """Work on one row that has been claimed; never raises."""
@@ -113,13 +148,14 @@ class DueWork(Generic[Row]):
                 except Unavailable as unavailable:
                     # The lease ends by itself.
                     self._log.warning("failure_not_noted", error=str(unavailable), after=str(error))
+            self._look_within(RETRY_S)
 
     async def _claimed(self, count_max: int) -> Sequence[Row]:
         try:
             return await self._claim(count_max)
         except Unavailable as error:
             self._log.warning("due_work_not_read", error=str(error))
-            return []
+            return Claimed(next_in_ms=round(RETRY_S * 1000))
 
     async def _work_in_turn(self, row: Row) -> None:
         try:

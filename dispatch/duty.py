@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dispatch.due_work import DueWork
+from dispatch.due_work import Claimed, DueWork
 from dispatch.eligibility import Standing
 from dispatch.failures import Patience
 from dispatch.notices import FactsChanged
@@ -48,9 +48,17 @@ class Begun:
     id: int
 
 
+@dataclass(frozen=True)
+class NextBreak:
+    """The row of ``next_break``: when the next break is over; ``None`` if nobody is on one."""
+
+    at_ms: int | None
+
+
 SET_ON_DUTY = Statement(SQL / "set_on_duty.sql", Facts)
 PLAN_DUTY = Statement(SQL / "plan_duty.sql", Facts)
 DUE_BREAKS = Statement(SQL / "due_breaks.sql", Named)
+NEXT_BREAK = Statement(SQL / "next_break.sql", NextBreak)
 END_BREAK = Statement(SQL / "end_break.sql", Facts)
 REOPEN_DUTY = Statement(SQL / "reopen_duty.sql", Begun)
 BEGIN_DUTY = Statement(SQL / "begin_duty.sql", Begun)
@@ -77,7 +85,7 @@ class Duty:
         )
 
     async def run(self) -> None:
-        """End breaks, within a second, until cancelled."""
+        """End breaks on time until cancelled."""
         await self._breaks.run()
 
     async def set(
@@ -126,12 +134,22 @@ class Duty:
 
     # --- breaks -------------------------------------------------------------------------------------------------------
 
-    async def _due(self, count_max: int) -> list[Named]:
+    async def _due(self, count_max: int) -> Claimed[Named]:
         """Look for breaks that are over. Nobody claims one: of several nodes that end it, one finds the row as it was."""
         now_ms = self._clock.now_ms()
-        skip = {mechanic_id for mechanic_id, (_, until_ms) in self._failing.items() if until_ms > now_ms}
-        found = await self._database.query(DUE_BREAKS(now_ms=now_ms, limit=count_max + len(skip)))
-        return [one for one in found if one.id not in skip][:count_max]
+        skip = {mechanic_id: until_ms for mechanic_id, (_, until_ms) in self._failing.items() if until_ms > now_ms}
+
+        def work() -> Transaction[tuple[list[Named], list[NextBreak]]]:
+            found = yield from DUE_BREAKS(now_ms=now_ms, limit=count_max + len(skip))
+            # A break is longer than it takes until somebody looks again: whoever looks knows of each in time.
+            return found, (yield from NEXT_BREAK(now_ms=now_ms))
+
+        found, [after] = await self._database.query(work())
+        soonest_ms = min([*skip.values(), *([] if after.at_ms is None else [after.at_ms])], default=None)
+        return Claimed(
+            [one for one in found if one.id not in skip][:count_max],
+            next_in_ms=None if soonest_ms is None else soonest_ms - now_ms,
+        )
 
     async def _end_break(self, mechanic: Named) -> None:
         now_ms = self._clock.now_ms()

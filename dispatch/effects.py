@@ -15,6 +15,8 @@ from dispatch.notices import (
     CustomerToWake,
     FactsChanged,
     FavoriteToPrompt,
+    FavoriteTurned,
+    MechanicToWake,
     Notice,
     OfferClosed,
     OfferOpened,
@@ -32,6 +34,7 @@ from dispatch.request import (
     Details,
     Exclude,
     Free,
+    KeepFrom,
     OpenOffer,
     OpenWindow,
     OweRefund,
@@ -39,13 +42,14 @@ from dispatch.request import (
     Record,
     Request,
     Tell,
+    TimeLimit,
     WithdrawFrom,
 )
 from dispatch.stored import SQL, Line, StoredRequest
 from dispatch.views import names_in
 from infra.statements import Nothing, Statement, Transaction
 from models.ids import new_id
-from models.words import WithdrawReason
+from models.words import RequestStatus, WithdrawReason
 from presence.liveness import Facts
 
 
@@ -54,18 +58,36 @@ class Freed(Facts):
     """A row of ``free_mechanic``."""
 
     has_gone_off: bool = False
+    is_awaited: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Assigned(Facts):
+    """A row of ``assign_mechanic``."""
+
+    is_awaited: bool = False
+
+
+@dataclass(frozen=True)
+class FreeAgain:
+    """A row of ``clear_free_use``."""
+
+    customer_id: str
+
+
+CAME_TO_NOTHING = frozenset({RequestStatus.CANCELLED, RequestStatus.UNFILLED})
+"""Whatever was to be given back for it has been owed then."""
 NOT_WRITTEN_YET = 2**62
 """The id of a line of the story that the database has yet to number: after all others."""
 
-ASSIGN_MECHANIC = Statement(SQL / "assign_mechanic.sql", Facts)
+ASSIGN_MECHANIC = Statement(SQL / "assign_mechanic.sql", Assigned)
 FREE_MECHANIC = Statement(SQL / "free_mechanic.sql", Freed)
 CLOSE_OFFER = Statement(SQL / "close_offer.sql", Nothing)
 OPEN_OFFER = Statement(SQL / "open_offer.sql", Nothing)
 EXCLUDE_MECHANIC = Statement(SQL / "exclude_mechanic.sql", Nothing)
 ADD_TO_STORY = Statement(SQL / "add_to_story.sql", Nothing)
 OWE_REFUND = Statement(SQL / "owe_refund.sql", Nothing)
+CLEAR_FREE_USE = Statement(SQL / "clear_free_use.sql", FreeAgain)
 RETURN_FREE_SESSION = Statement(SQL / "return_free_session.sql", Nothing)
 
 
@@ -121,6 +143,7 @@ class Effects:
         ``is_news``: whether its customer can see a difference.
         """
         tell: list[str] = []
+        keep_from: list[str] = []
         windows: list[OpenWindow] = []
         stored = before
         names = {**names_in(before), **self.cause.names}
@@ -156,13 +179,15 @@ class Effects:
                     self._assigned.append({"mechanic_id": mechanic_id, "request_id": after.id})
                 case Free(mechanic_id):
                     self._freed.append({"mechanic_id": mechanic_id, "request_id": after.id})
-                case OweRefund(because):
-                    stored = self._owe(stored, because)
+                case OweRefund(because, reason):
+                    stored = self._owe(stored, because, reason)
                 case PromptFavorite(mechanic_id):
                     if not before.is_assigned_favorite:
                         self._tell(FavoriteToPrompt(after.id, mechanic_id, before.customer_id, names[mechanic_id]))
                 case Tell(mechanic_id):
                     tell.append(mechanic_id)
+                case KeepFrom(mechanic_id):
+                    keep_from.append(mechanic_id)
                 case Record(event, details):
                     stored = self._record(stored, event, details, names)
                 case _:
@@ -171,16 +196,33 @@ class Effects:
         for window in windows:
             self._open(stored, window)
         if is_news:
-            self._tell(RequestChanged(after.id, tuple(tell), Seen.of(stored, now_ms=self.now_ms)))
+            on_clock, off_clock = _on_and_off_the_clock(before.limit, after.limit)
+            self._tell(
+                RequestChanged(
+                    after.id,
+                    tuple(tell),
+                    Seen.of(stored, now_ms=self.now_ms),
+                    on_clock=on_clock,
+                    off_clock=off_clock,
+                    keep_from=tuple(keep_from),
+                )
+            )
+            events = tuple(one.event for one in commands if isinstance(one, Record))
             if before.customer_has_push:
-                self._tell(CustomerToWake(after.id, tuple(one.event for one in commands if isinstance(one, Record))))
+                self._tell(CustomerToWake(after.id, events))
+            # Whoever must start is reminded, or has to be no longer: nothing else is for a phone that sleeps.
+            is_start_news = before.status == RequestStatus.ACCEPTED and (
+                stored.status != before.status or "reminded" in events
+            )
+            if is_start_news and before.assigned_has_push and before.assigned_mechanic_id is not None:
+                self._tell(MechanicToWake(after.id, before.assigned_mechanic_id, events))
         return stored
 
     def assign(self) -> Transaction[None]:
         """Give mechanics their sessions: before the requests move, so that a busy one is found here without an error, and not by
         the index, with one. Raises ``MechanicBusy``.
         """
-        facts = yield from ASSIGN_MECHANIC.each(self._assigned)
+        facts = yield from ASSIGN_MECHANIC.each(sorted(self._assigned, key=_mechanic))
         if len(facts) < len(self._assigned):
             raise MechanicBusy
         self._tell_facts(facts)
@@ -191,21 +233,26 @@ class Effects:
         # After the closing: a request has one open offer at a time.
         yield from OPEN_OFFER.each(self._opened)
         yield from EXCLUDE_MECHANIC.each(self._excluded)
-        freed = yield from FREE_MECHANIC.each(self._freed)
+        freed = yield from FREE_MECHANIC.each(sorted(self._freed, key=_mechanic))
         yield from END_DUTY.each(
             {"mechanic_id": one.mechanic_id, "at_ms": self.now_ms} for one in freed if one.has_gone_off
         )
         self._tell_facts(freed)
         yield from ADD_TO_STORY.each(self._story)
         yield from OWE_REFUND.each(self._owed)
-        yield from RETURN_FREE_SESSION.each(self._free_again)
+        free_again = yield from CLEAR_FREE_USE.each(self._free_again)
+        yield from RETURN_FREE_SESSION.each(
+            {"customer_id": customer_id} for customer_id in sorted({one.customer_id for one in free_again})
+        )
 
     def _tell(self, notice: Notice) -> None:
         self.messages.append(Message.of(notice))
 
-    def _tell_facts(self, facts: Iterable[Facts]) -> None:
+    def _tell_facts(self, facts: Iterable[Assigned | Freed]) -> None:
         for one in facts:
             self._tell(FactsChanged(one.mechanic_id, one))
+            if one.is_awaited:
+                self._tell(FavoriteTurned(one.mechanic_id))
 
     def _record(self, stored: StoredRequest, event: str, details: Details, names: Mapping[str, str]) -> StoredRequest:
         encoded = msgspec.json.encode(details).decode()
@@ -222,19 +269,25 @@ class Effects:
                 "mechanic_id": window.mechanic_id,
                 "opened_at_ms": window.opened_at_ms,
                 "expires_at_ms": window.expires_at_ms,
+                "mechanic_is_busy": stored.offer_mechanic_is_busy is True,
             }
         )
         self._tell(OfferOpened(window.offer_id, offer_to(stored, window, now_ms=self.now_ms)))
 
-    def _owe(self, stored: StoredRequest, because: str) -> StoredRequest:
+    def _owe(self, stored: StoredRequest, because: str, reason: str | None) -> StoredRequest:
         """Write down that everything paid goes back: money, or the right to the free session."""
         if stored.plan_cents == 0:
-            self._free_again.append({"customer_id": stored.customer_id})
+            # Also if a node of an earlier version has ended it, which gives the right back and leaves the mark.
+            if stored.status not in CAME_TO_NOTHING:
+                self._free_again.append({"request_id": stored.id})
             return stored
         if stored.payment_intent_id is None:
             # Nothing was charged: a hundred per cent discount (Stripe: payment_status no_payment_required).
             return stored
         refund_id = new_id()
+        left_cents = stored.left_cents
+        is_back = not left_cents and not stored.on_its_way_cents
+        status = "succeeded" if is_back else "pending"
         self._owed.append(
             {
                 "id": refund_id,
@@ -244,9 +297,34 @@ class Effects:
                 "amount_cents": stored.paid_cents,
                 "currency": stored.currency,
                 "cause": because,
+                "status": status,
+                "next_attempt_at_ms": None if is_back else self.now_ms,
+                "settled_at_ms": self.now_ms if is_back else None,
                 "at_ms": self.now_ms,
             }
         )
-        self._tell(RefundOwed(refund_id))
-        owed = replace(stored, refund_status="pending", refund_cents=stored.paid_cents)
-        return self._record(owed, "refund_requested", {"amount_cents": stored.paid_cents, "cause": because}, {})
+        owed = replace(stored, refund_status=status, refund_cents=stored.paid_cents)
+        if not is_back:
+            self._tell(RefundOwed(refund_id))
+        if not left_cents or because == "refunded_at_stripe":
+            # Others have given it back: there is nothing to announce.
+            return owed
+        details: Details = {"amount_cents": left_cents, "cause": because}
+        if reason is not None:
+            details["reason"] = reason
+        return self._record(owed, "refund_requested", details, {})
+
+
+def _mechanic(values: Mapping[str, Any]) -> str:
+    return str(values["mechanic_id"])
+
+
+def _on_and_off_the_clock(
+    before: TimeLimit | None, after: TimeLimit | None
+) -> tuple[tuple[str, int] | None, str | None]:
+    """Return which time limit goes on the clock, and when it rings, and which is to go off it."""
+    if before is not None and after is not None and before.id == after.id:
+        # Whoever has let it ring looks at it again.
+        return None, None
+    on_clock = None if after is None else (after.id, after.rings_at_ms)
+    return on_clock, None if before is None else before.id

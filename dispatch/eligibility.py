@@ -26,7 +26,7 @@ class Standing:
 
 
 def may_get_broadcast(standing: Standing, session_type: str, *, is_excluded: bool = False) -> bool:
-    """Tell whether a broadcast is for a mechanic; ``is_excluded``: they declined its request, or gave it back."""
+    """Tell whether a broadcast is for a mechanic; ``is_excluded``: they declined its request, or had it and lost it."""
     return may_be_asked(standing) and takes(standing.types_off, session_type) and not is_excluded
 
 

@@ -5,27 +5,30 @@ the row is handled. So it costs that row an attempt, and the others nothing. A r
 last error beside it; ``/api/ops/snapshot`` lists it and ``pitlane_items_set_aside_total`` counts it.
 """
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import ColumnElement, case, true, update
+from sqlalchemy import ColumnElement, case, or_, true, update
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from dispatch.request import OPEN
 from infra.clock import Clock
 from infra.database import Database
 from infra.metrics import ITEMS_FAILED, ITEMS_SET_ASIDE
 from models.errors import PitlaneError
 from models.settings import DispatchSettings
-from models.tables import MayFail, Offer, OutboxMessage, PushSubscription, Refund, StripeEvent
+from models.tables import MayFail, Offer, OutboxMessage, PushSubscription, Refund, SessionRequest, StripeEvent
 
 NEVER_MS = 9_000_000_000_000_000
 """When a row that is set aside falls due: after everybody's time, also by the clock of a version that knows nothing of this."""
 ERROR_LEN_MAX = 300
 LOGGED_MAX = 5
 """Of the rows that fail together, each with its error; of the others the log says how many they are."""
+LEFT_ALONE_MAX = 10_000
+"""Rows that a node leaves alone by itself; of more, the first ones are tried again at once."""
 FAILURES_MAX = 1_000_000
 """As far as is counted: what is tried on for ever must not come to the end of an integer."""
 
@@ -43,6 +46,10 @@ WORK: dict[type[MayFail], Work] = {
     StripeEvent: Work("stripe_events", col(StripeEvent.processed_at_ms).is_(None)),
     Refund: Work("refunds", col(Refund.next_attempt_at_ms).is_not(None)),
     Offer: Work("windows", col(Offer.closed_at_ms).is_(None)),
+    # By its limit as well: its status may be a word that makes no sense here.
+    SessionRequest: Work(
+        "requests", or_(col(SessionRequest.status).in_(OPEN), col(SessionRequest.limit_id).is_not(None))
+    ),
     PushSubscription: Work("push", true()),
 }
 
@@ -140,9 +147,11 @@ class Failures:
     def _say(self, failures: Sequence[tuple[str, Exception]]) -> None:
         ITEMS_FAILED.labels(self._work).inc(len(failures))
         for row_id, error in failures[:LOGGED_MAX]:
-            # One of our own words is no bug: the sentence says all there is to say.
-            traceback = None if isinstance(error, PitlaneError) else error
-            self._log.error("item_failed", id=row_id, error=_one_line(error), exc_info=traceback)
+            if isinstance(error, PitlaneError):
+                # One of our own words is no bug, and strangers can bring it about: the sentence says all there is to say.
+                self._log.warning("item_failed", id=row_id, error=_one_line(error))
+            else:
+                self._log.error("item_failed", id=row_id, error=_one_line(error), exc_info=error)
         if len(failures) > LOGGED_MAX:
             self._log.error("more_items_failed", count=len(failures) - LOGGED_MAX)
 
@@ -162,6 +171,32 @@ class Failures:
             .execution_options(synchronize_session=False)
         )
         return [(row_id, count, at_ms) for row_id, count, at_ms in counted]
+
+
+class LeftAlone:
+    """Rows that have failed and have no column of when to try again: each node leaves them alone for a while, and counts them."""
+
+    def __init__(self, failures: Failures, *, clock: Clock, patience: Patience) -> None:
+        self._failures = failures
+        self._clock = clock
+        self._patience = patience
+        self._until_ms: OrderedDict[str, int] = OrderedDict()
+
+    def is_due(self, row_id: str) -> bool:
+        """Tell whether a row may be tried, for the first time or again."""
+        return self._until_ms.get(row_id, 0) <= self._clock.now_ms()
+
+    async def count_all(self, failures: Sequence[tuple[str, Exception]]) -> None:
+        """Count failures, and leave the rows alone. Raises ``DatabaseUnavailable``; then they are due."""
+        if not failures:
+            return
+        delays_ms = await self._failures.count_all(failures)
+        now_ms = self._clock.now_ms()
+        for row_id, delay_ms in delays_ms.items():
+            self._until_ms.pop(row_id, None)
+            self._until_ms[row_id] = now_ms + (self._patience.max_ms if delay_ms is None else delay_ms)
+            if len(self._until_ms) > LEFT_ALONE_MAX:
+                self._until_ms.popitem(last=False)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,25 +1,48 @@
 """Whom a customer trusts, with what they have had done by them."""
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
 from sqlalchemy import ColumnElement, delete, func
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
-from sqlmodel.sql.expression import Select
 
+from dispatch.money.plans import USUAL_CURRENCY, usual
+from dispatch.stored import SQL
 from infra.clock import RedisClock
-from infra.database import Database
+from infra.database import Database, within
+from infra.statements import Statement
 from models.outcomes import NotFound, Refused
 from models.rest import FavoriteView
-from models.tables import Account, Favorite, Mechanic, SessionRequest
+from models.tables import Account, Favorite, Mechanic
 from models.timestamps import rfc3339_or_none
 from presence.service import Presence
 
 FAVORITES_MAX = 100
 """As many as one socket may watch."""
-CURRENCY = "usd"
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a mechanic has done for a customer, as far as it was paid in one currency: a row of ``services_of``.
+
+    ``payments`` are those of its ``count`` sessions that cost something in the end.
+    """
+
+    mechanic_id: str
+    currency: str
+    count: int
+    payments: int
+    spent_cents: int
+    last_at_ms: int
+
+
+SERVICES_OF = Statement(SQL / "services_of.sql", Services)
 
 
 class Favorites:
-    """A customer's favourite mechanics; services and money are counted from completed requests."""
+    """A customer's favourite mechanics; services and money are counted from completed requests, see ``FavoriteView``."""
 
     def __init__(self, database: Database, clock: RedisClock, presence: Presence) -> None:
         self._database = database
@@ -80,35 +103,37 @@ class Favorites:
                     .order_by(col(Favorite.created_at_ms), col(Mechanic.id))
                 )
             ).all()
-            history = await session.exec(_history(customer_id))
-            services = {assigned: (count, spent, last) for assigned, count, spent, last in history}
+            services = in_all(await within(session, SERVICES_OF(customer_id=customer_id)))
+            nothing = Services("", usual(await within(session, USUAL_CURRENCY())), 0, 0, 0, 0)
         statuses = await self._presence.status_of([mechanic.id for mechanic, _ in mechanics])
         views = []
         for mechanic, name in mechanics:
-            count, spent_cents, last_at_ms = services.get(mechanic.id, (0, 0, None))
+            done = services.get(mechanic.id, nothing)
             views.append(
                 FavoriteView(
                     provider_id=mechanic.id,
                     provider_name=name,
                     provider_type=mechanic.provider_type,
-                    services_count=count,
-                    total_spent_cents=spent_cents or 0,
-                    currency=CURRENCY,
-                    last_service_at=rfc3339_or_none(last_at_ms),
+                    services_count=done.count,
+                    total_spent_cents=done.spent_cents,
+                    currency=done.currency,
+                    last_service_at=rfc3339_or_none(done.last_at_ms or None),
                     status=statuses[mechanic.id],
                 )
             )
         return views
 
 
-def _history(customer_id: str) -> Select[str | None, int, int | None, int | None]:
-    return (
-        select(
-            col(SessionRequest.assigned_mechanic_id),
-            func.count(),
-            func.sum(SessionRequest.price_cents),
-            func.max(SessionRequest.completed_at_ms),
+def in_all(services: Iterable[Services]) -> dict[str, Services]:
+    """Return for each mechanic all that they have done; the money is that of the currency most used, of two the one used last."""
+    by_mechanic: defaultdict[str, list[Services]] = defaultdict(list)
+    for one in services:
+        by_mechanic[one.mechanic_id].append(one)
+    return {
+        mechanic_id: replace(
+            max(parts, key=lambda part: (part.payments, part.last_at_ms)),
+            count=sum(part.count for part in parts),
+            last_at_ms=max(part.last_at_ms for part in parts),
         )
-        .where(SessionRequest.customer_id == customer_id, SessionRequest.status == "completed")
-        .group_by(SessionRequest.assigned_mechanic_id)
-    )
+        for mechanic_id, parts in by_mechanic.items()
+    }

@@ -25,10 +25,10 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Session(Stretch):
-    """A session from its start to its end; ``price_cents`` is the price of what was bought."""
+    """A session from its start to its end; ``earned_cents`` is what it is worth once it is completed."""
 
     is_completed: bool
-    price_cents: int
+    earned_cents: int
     currency: str
 
 
@@ -68,13 +68,13 @@ def hours(
         for day, lasted_ms in by_day(session, first, last):
             in_session_ms[day] += lasted_ms
         if session.is_completed:
-            earned[session.ended_at_ms // DAY_MS][session.currency].append(session.price_cents)
+            earned[session.ended_at_ms // DAY_MS][session.currency].append(session.earned_cents)
     found: list[DayHours] = []
     for day in range(first, last + 1):
         text = date.fromordinal(EPOCH + day).isoformat()
         on_duty_s, in_session_s = on_duty_ms.get(day, 0) // 1000, in_session_ms[day] // 1000
-        for name, prices in sorted(earned[day].items()) or [(currency, [])]:
-            found.append(DayHours(text, on_duty_s, in_session_s, len(prices), sum(prices), name))
+        for name, sums in sorted(earned[day].items()) or [(currency, [])]:
+            found.append(DayHours(text, on_duty_s, in_session_s, len(sums), sum(sums), name))
             # Once for each day: whoever adds the entries up must not count an hour twice.
             on_duty_s = in_session_s = 0
     return found

@@ -5,22 +5,39 @@ what a dead node had claimed is taken over when the lease has ended. Work must t
 """
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, and_, case, literal_column, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal_column, update
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 
+from dispatch.due_work import Claimed
 from dispatch.failures import FAILURES_MAX, WORK, Failures, Patience
 from dispatch.stored import Named
 from infra.clock import Clock
 from infra.database import Database
 from infra.loops import in_halves
-from infra.statements import Statement
+from infra.statements import Statement, Transaction, Written
 from models.errors import Unavailable
 from models.tables import MayFail
 
 Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Next:
+    """When the next row falls due; ``None`` if none will."""
+
+    at_ms: int | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Rows that are due, and when the next one will be; ``None`` if none will, or nobody has looked."""
+
+    ids: Sequence[str]
+    next_at_ms: int | None
 
 
 class LeasedRows(Generic[Row]):
@@ -39,18 +56,22 @@ class LeasedRows(Generic[Row]):
         lease_ms: int,
         patience: Patience,
         counts_attempts: bool = True,
+        looks_ahead: bool = True,
     ) -> None:
         """``look`` finds the rows that are open and due (``:now_ms``, ``:limit``), ``due`` names the column of when one falls due.
         ``row`` makes of ``columns`` what is worked on; only these are read, because a value elsewhere that makes no sense must not
         fail a claim.
 
-        ``counts_attempts``: whether the table counts claims in ``attempts``.
+        ``counts_attempts``: whether the table counts claims in ``attempts``. ``looks_ahead``: whether a claim tells when the next
+        row falls due.
         """
         self._table = table
         self._look = look
         self._due_name = due
         self._due: ColumnElement[int | None] = getattr(table, due)
         self._is_open = WORK[table].is_open
+        after_now = select(func.min(self._due)).where(self._is_open, self._due > bindparam("now_ms"))
+        self._next = Statement(Written(f"next_of_{table.__tablename__}", str(after_now)), Next)
         self._row = row
         self._columns = columns
         self._database = database
@@ -58,6 +79,7 @@ class LeasedRows(Generic[Row]):
         self._lease_ms = lease_ms
         self._patience = patience
         self._counts_attempts = counts_attempts
+        self._looks_ahead = looks_ahead
         self._failures = Failures(table, database=database, clock=clock, patience=patience, due=due)
 
     async def claim(
@@ -66,16 +88,18 @@ class LeasedRows(Generic[Row]):
         *,
         which: ColumnElement[bool] | None = None,
         skip: Collection[str] = (),
-    ) -> list[Row]:
+    ) -> Claimed[Row]:
         """Claim at most ``count_max`` open rows that are due. ``skip``: ids to leave alone.
 
         With ``which``, those rows instead, due or not, in the order of their ids, so that a caller can go through all of them.
         """
-        now_ms = self._clock.now_ms()
+        now_ms, next_in_ms = self._clock.now_ms(), None
         if which is None:
-            # Every idle node looks twice a second: so it is cheap, and does not stand in line to write.
-            due = await self._database.query(self._look(now_ms=now_ms, limit=count_max + len(skip)))
-            ids = [row.id for row in due if row.id not in skip][:count_max]
+            # Every idle node looks now and again: so it is cheap, and does not stand in line to write.
+            found = await self._database.query(self._find(now_ms, count_max, skip))
+            ids = found.ids
+            if found.next_at_ms is not None:
+                next_in_ms = found.next_at_ms - now_ms
         else:
             async with self._database.read() as session:
                 ids = list(
@@ -93,7 +117,15 @@ class LeasedRows(Generic[Row]):
 
         # A row that cannot even be read is found by halves, and counted like one that cannot be worked on.
         await in_halves(ids, claim, self._unreadable)
-        return [claimed[row_id] for row_id in ids if row_id in claimed]
+        return Claimed((claimed[row_id] for row_id in ids if row_id in claimed), next_in_ms=next_in_ms)
+
+    def _find(self, now_ms: int, count_max: int, skip: Collection[str]) -> Transaction[Found]:
+        due = yield from self._look(now_ms=now_ms, limit=count_max + len(skip))
+        ids = [row.id for row in due if row.id not in skip][:count_max]
+        if len(ids) == count_max or not self._looks_ahead:
+            return Found(ids, None)
+        [after] = yield from self._next(now_ms=now_ms)
+        return Found(ids, after.at_ms)
 
     async def _claim(self, ids: Sequence[str], which: ColumnElement[bool] | None, now_ms: int) -> dict[str, Row]:
         wanted = and_(self._is_open, self._due <= now_ms if which is None else which)

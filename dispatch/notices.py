@@ -74,35 +74,48 @@ class OfferWithdrawnFrom(Notice, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """How a request stood at ``as_of_ms``, and whose it was then; ``expires_at_ms``: its open offer's deadline."""
+    """How a request stood at ``as_of_ms``, and whose it was then; ``expires_at_ms``: of its open offer or its time limit."""
 
     view: RequestView
     customer_id: str
     assigned_mechanic_id: str | None
     expires_at_ms: int | None
     as_of_ms: int
+    session_until_ms: int | None = None
+    """See ``StoredRequest``."""
 
     @classmethod
     def of(cls, row: StoredRequest, *, now_ms: int) -> Self:
         """Return how the request stands, as it is stored ``now_ms``."""
         view = request_view(row, now_ms=now_ms)
-        return cls(view, row.customer_id, row.assigned_mechanic_id, row.offer_expires_at_ms, now_ms)
+        expires_at_ms = row.limit_expires_at_ms if row.offer_expires_at_ms is None else row.offer_expires_at_ms
+        return cls(view, row.customer_id, row.assigned_mechanic_id, expires_at_ms, now_ms, row.session_until_ms)
 
     def view_at(self, now_ms: int) -> RequestView:
         """Return the view with the time that is left counted anew: a notice may be told long after it was written."""
-        if self.view.offer is None or self.expires_at_ms is None:
-            return self.view
-        left_ms = max(0, self.expires_at_ms - now_ms)
-        return replace(self.view, offer=replace(self.view.offer, expires_in_ms=left_ms))
+        view, left_ms = self.view, max(0, (self.expires_at_ms or 0) - now_ms)
+        if self.expires_at_ms is None:
+            return view
+        if view.offer is not None:
+            return replace(view, offer=replace(view.offer, expires_in_ms=left_ms))
+        if view.start is not None:
+            return replace(view, start=replace(view.start, expires_in_ms=left_ms))
+        return view if view.ends is None else replace(view, ends=replace(view.ends, expires_in_ms=left_ms))
 
 
 class RequestChanged(Notice, frozen=True):
-    """Its customer and assigned mechanic can see a difference; ``tell`` names mechanics besides."""
+    """Its customer and assigned mechanic can see a difference; ``tell`` names mechanics besides, ``keep_from`` whom it is not for.
+
+    ``on_clock``: a time limit that it has got, and when that rings, in ms; ``off_clock``: one that it had.
+    """
 
     kind: ClassVar[str] = "request_changed"
     request_id: str
     tell: tuple[str, ...] = ()
     seen: Seen | None = None
+    on_clock: tuple[str, int] | None = None
+    off_clock: str | None = None
+    keep_from: tuple[str, ...] = ()
 
     def told_late(self) -> Self:
         """Return it without how the request stood, if that says that its mechanic is no favourite: they may be one by now."""
@@ -115,6 +128,22 @@ class CustomerToWake(Notice, frozen=True):
     kind: ClassVar[str] = "customer_to_wake"
     request_id: str
     events: tuple[str, ...]
+
+
+class MechanicToWake(Notice, frozen=True):
+    """A mechanic who has a browser that can be woken is to start what they have accepted, or has to start it no longer."""
+
+    kind: ClassVar[str] = "mechanic_to_wake"
+    request_id: str
+    mechanic_id: str
+    events: tuple[str, ...]
+
+
+class FavoriteTurned(Notice, frozen=True):
+    """A mechanic whom customers wait for has become busy, or free."""
+
+    kind: ClassVar[str] = "favorite_turned"
+    mechanic_id: str
 
 
 class FavoriteToPrompt(Notice, frozen=True):

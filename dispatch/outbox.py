@@ -131,6 +131,7 @@ class Outbox:
             lease_ms=settings.outbox_lease_ms,
             patience=Patience.of(settings),
             counts_attempts=False,
+            looks_ahead=False,
         )
         self._log = structlog.get_logger("outbox")
 

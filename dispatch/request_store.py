@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from dispatch.effects import NOBODYS, Cause, Effects
 from dispatch.outbox import Message
-from dispatch.request import Command, Details, Record, Request
-from dispatch.stored import READ_REQUESTS, SQL, Named, StoredRequest, Window
+from dispatch.request import Command, Details, Event, Record, Request, Windows, step
+from dispatch.stored import READ_REQUESTS, SQL, Named, StoredRequest, Window, began_ms_of
 from infra.statements import Nothing, Statement, Transaction
+from models.ids import new_id
+from models.outcomes import Refused
 
 
 class LostRace(Exception):
@@ -40,6 +42,7 @@ class LockedOffer:
     request_id: str
     mechanic_id: str | None
     close_reason: str | None
+    taken_by_id: str | None
     asking_name: str
     asking_types_off: str
 
@@ -47,6 +50,7 @@ class LockedOffer:
 LOCK_REQUESTS = Statement(SQL / "lock_requests.sql", Named)
 LOCK_REQUEST_OF_OFFER = Statement(SQL / "lock_request_of_offer.sql", LockedOffer)
 LOCK_WINDOWS = Statement(SQL / "lock_windows.sql", Window)
+LOCK_LIMITS = Statement(SQL / "lock_limits.sql", Window)
 MOVE_REQUEST = Statement(SQL / "move_request.sql", Named)
 INSERT_REQUEST = Statement(SQL / "insert_request.sql", Nothing)
 
@@ -92,6 +96,7 @@ def create(
         priority_offer_id=request.priority_offer_id,
         paid_cents=paid_cents,
         at_ms=now_ms,
+        settled_at_ms=request.settled_at_ms,
     )
     [inserted] = yield from READ_REQUESTS(ids=[request.id])
     effects = Effects(now_ms, NOBODYS)
@@ -100,12 +105,10 @@ def create(
     return effects.messages, stored
 
 
-def record(request_id: str, event: str, details: Details, *, now_ms: int) -> Transaction[list[Message]]:
-    """Add a line to the story that no transition tells (delivered, refunded), and let the version grow with it."""
-    stored = yield from load(request_id)
-    assert stored is not None, "requests are never deleted"
-    messages, _ = yield from carry_out([noted(stored, [event], details)], now_ms=now_ms)
-    return messages
+def decide(stored: StoredRequest, event: Event, *, now_ms: int, windows: Windows) -> Move | Refused:
+    """Return what the core decides of an event."""
+    outcome = step(stored.as_decided_by(), event, now_ms=now_ms, next_id=new_id(), windows=windows)
+    return outcome if isinstance(outcome, Refused) else Move(stored, *outcome)
 
 
 def noted(stored: StoredRequest, events: Sequence[str], details: Details) -> Move:
@@ -128,4 +131,8 @@ def _values(move: Move) -> dict[str, object]:
         "started_at_ms": after.started_at_ms,
         "completed_at_ms": after.completed_at_ms,
         "settled_at_ms": after.settled_at_ms,
+        "limit_id": after.limit and after.limit.id,
+        "limit_of_ms": began_ms_of(after),
+        "limit_expires_at_ms": after.limit and after.limit.expires_at_ms,
+        "limit_rings_at_ms": after.limit and after.limit.rings_at_ms,
     }

@@ -1,8 +1,8 @@
--- Put the windows of open offers on the clock; what is there already keeps its place and its claim.
+-- Put windows on the clock, of open offers and of time limits; what is there already keeps its place and its claim.
 --
--- KEYS[1]  zset  member: offer id, score: deadline (or end of a claim), ms since epoch
--- KEYS[2..] string  one per offer, expiring at its deadline; value: the deadline
--- ARGV     offer id, deadline in ms, for each of KEYS[2..]
+-- KEYS[1]  zset  member: window id, score: when it rings (or end of a claim), ms since epoch
+-- KEYS[2..] string  one per window, expiring when it rings; value: that instant
+-- ARGV     window id, when it rings in ms, for each of KEYS[2..]
 -- Returns  how many were new
 local found = redis.call('TYPE', KEYS[1]).ok
 -- Somebody else's doing: without it nothing is lost, as SQL knows all deadlines.

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dispatch.request import OpenWindow, Request
+from dispatch.request import SERVING, OpenWindow, Request, TimeLimit
 from infra.statements import Statement
-from models.words import FallbackReason, OfferKind, RequestStatus
+from models.words import FallbackReason, Loss, OfferKind, RequestStatus
 
 SQL = Path(__file__).parent / "sql"
+LOSSES: Final = frozenset(get_args(Loss))
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Named:
 
 @dataclass(frozen=True)
 class Window:
-    """An offer, and its request."""
+    """An offer, or a time limit, and its request."""
 
-    offer_id: str
+    id: str
     request_id: str
 
 
@@ -70,6 +71,12 @@ class StoredRequest(Struct, frozen=True):
     offer_mechanic_id: str | None
     offer_opened_at_ms: int | None
     offer_expires_at_ms: int | None
+    offer_mechanic_is_busy: bool | None
+    """As its customer has been told; of the favourite, see ``preferred_is_busy``."""
+    limit_id: str | None
+    limit_of_ms: int | None
+    limit_expires_at_ms: int | None
+    limit_rings_at_ms: int | None
     plan_cents: int
     """Zero: it was free."""
     currency: str
@@ -78,11 +85,25 @@ class StoredRequest(Struct, frozen=True):
     payment_intent_id: str | None
     """``None``: nothing was charged."""
     refund_status: str | None
+    """Of all that was paid; ``None``: it need not go back."""
     refund_cents: int | None
+    refund_is_set_aside: bool | None
+    """Whether Stripe has refused it again and again."""
+    given_back_cents: int
+    """By whomever, as Stripe says; with what is on its way."""
+    on_its_way_cents: int
+    taken_cents: int
+    """By the customer's bank."""
+    dispute: str | None
+    """How a dispute of the payment stands; ``None``: there never was one."""
     is_assigned_favorite: bool
     """Whether the assigned mechanic is among the customer's favourites."""
     customer_has_push: bool
     """Whether the customer has a browser that can be woken."""
+    assigned_has_push: bool
+    """Whether the assigned mechanic has."""
+    preferred_is_busy: bool
+    """Whether the favourite is in a session."""
     excluded: list[str]
     story: list[Line]
     """In no particular order."""
@@ -103,9 +124,48 @@ class StoredRequest(Struct, frozen=True):
         )
 
     @property
+    def limit(self) -> TimeLimit | None:
+        """The time limit of what is going on now."""
+        if self.status not in SERVING or self.limit_id is None or self.limit_of_ms is None:
+            return None
+        # Not that of an acceptance or a session before, which a node of an earlier version has left.
+        if self.limit_of_ms != _began_ms(self):
+            return None
+        assert self.limit_expires_at_ms is not None
+        assert self.limit_rings_at_ms is not None
+        return TimeLimit(self.limit_id, self.limit_expires_at_ms, self.limit_rings_at_ms)
+
+    @property
+    def session_until_ms(self) -> int | None:
+        """When the session ends by itself; of one that has not begun, its minutes after it must have. ``None``: there is none."""
+        if self.limit is None:
+            return None
+        return self.limit.expires_at_ms + (self.duration_min * 60_000 if self.status == RequestStatus.ACCEPTED else 0)
+
+    def has_been_told(self, event: str) -> bool:
+        """Tell whether the story has a line of this event."""
+        return any(line.event == event for line in self.story)
+
+    @property
+    def left_cents(self) -> int:
+        """What of the payment could still go back."""
+        return max(0, self.paid_cents - self.given_back_cents - self.taken_cents)
+
+    @property
     def shown_to(self) -> set[str]:
         """Whose request it is: the customer's, and the mechanic's who has it."""
         return {self.customer_id, self.assigned_mechanic_id or self.customer_id}
+
+    @property
+    def lost_by(self) -> dict[str, Loss]:
+        """Mechanics who had it and lost it, and how."""
+        return {line.details["mechanic_id"]: cast(Loss, line.event) for line in self.story if line.event in LOSSES}
+
+    def busy_as_told(self, offer: OpenWindow | None) -> bool | None:
+        """Return what the customer is told of whether the favourite is busy: of a new priority offer what is true now."""
+        if offer is None or offer.kind is not OfferKind.PRIORITY:
+            return None
+        return self.offer_mechanic_is_busy if offer.offer_id == self.offer_id else self.preferred_is_busy
 
     def as_decided_by(self) -> Request:
         """Return the request as the core sees it; raises ``ValueError`` for words that are none of ours."""
@@ -118,8 +178,12 @@ class StoredRequest(Struct, frozen=True):
             fallback=FallbackReason(self.fallback_reason) if self.fallback_reason else None,
             offer=self.offer,
             priority_offer_id=self.priority_offer_id,
+            session_ms=self.duration_min * 60_000,
             excluded=frozenset(self.excluded),
-            given_back_by=frozenset(line.details["mechanic_id"] for line in self.story if line.event == "released"),
+            lost_by=self.lost_by,
+            limit=self.limit,
+            is_reported=self.has_been_told("reported"),
+            has_refund=self.refund_status is not None,
             accepted_at_ms=self.accepted_at_ms,
             started_at_ms=self.started_at_ms,
             completed_at_ms=self.completed_at_ms,
@@ -128,7 +192,7 @@ class StoredRequest(Struct, frozen=True):
 
     def moved_to(self, request: Request, names: Mapping[str, str]) -> "StoredRequest":
         """Return what is stored once the core's ``request`` is written; ``names`` of mechanics, by id."""
-        offer, assigned_id = request.offer, request.assigned_mechanic_id
+        offer, limit, assigned_id = request.offer, request.limit, request.assigned_mechanic_id
         return replace(
             self,
             version=request.version,
@@ -145,9 +209,24 @@ class StoredRequest(Struct, frozen=True):
             offer_mechanic_id=offer and offer.mechanic_id,
             offer_opened_at_ms=offer and offer.opened_at_ms,
             offer_expires_at_ms=offer and offer.expires_at_ms,
+            offer_mechanic_is_busy=self.busy_as_told(offer),
+            limit_id=limit and limit.id,
+            limit_of_ms=began_ms_of(request),
+            limit_expires_at_ms=limit and limit.expires_at_ms,
+            limit_rings_at_ms=limit and limit.rings_at_ms,
             excluded=sorted(request.excluded),
         )
 
 
+def began_ms_of(request: Request) -> int | None:
+    """Return when what the request's time limit is of began; ``None`` without one."""
+    return None if request.limit is None else _began_ms(request)
+
+
+def _began_ms(stands: StoredRequest | Request) -> int | None:
+    return stands.accepted_at_ms if stands.status == RequestStatus.ACCEPTED else stands.started_at_ms
+
+
 REQUESTS_OF_OFFERS = Statement(SQL / "requests_of_offers.sql", Window)
+REQUESTS_OF_LIMITS = Statement(SQL / "requests_of_limits.sql", Window)
 READ_REQUESTS = Statement(SQL / "read_requests.sql", StoredRequest, json=("excluded", "story"))

@@ -5,7 +5,7 @@ harmless; what an earlier version has left without, and what may have changed si
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Raw
 
@@ -26,6 +26,7 @@ from dispatch.notices import (
 from dispatch.outbox import Outbox
 from dispatch.push.planner import Planner
 from dispatch.request import ends_at_ms
+from dispatch.showing import Showing
 from dispatch.stored import READ_REQUESTS, REQUESTS_OF_OFFERS, StoredRequest
 from dispatch.views import names_in
 from infra.bus import Bus
@@ -33,7 +34,7 @@ from infra.clock import RedisClock
 from infra.database import Database
 from infra.redis_link import RedisLink
 from infra.statements import Transaction
-from models.wire import FavoritePrompt, Person, RequestUpdate, encode
+from models.wire import FavoritePrompt, Person, RequestUpdate, RequestView, encode
 from models.words import WithdrawReason
 from presence.facts import read_facts
 from presence.liveness import Facts
@@ -53,9 +54,11 @@ class Telling:
         presence: Presence,
         deadlines: Deadlines,
         planner: Planner,
+        showing: Showing,
         outbox: Outbox,
     ) -> None:
         self._database = database
+        self._showing = showing
         self._bus = bus
         self._clock = clock
         self._presence = presence
@@ -74,11 +77,13 @@ class Telling:
         closed = [notice for notice in notices if isinstance(notice, OfferClosed)]
         withdrawn = [notice for notice in notices if isinstance(notice, OfferWithdrawnFrom)]
         offers = await self._offers([notice for notice in notices if isinstance(notice, OfferOpened)])
-        updates = await self._updates([notice for notice in notices if isinstance(notice, RequestChanged)])
+        changed = [notice for notice in notices if isinstance(notice, RequestChanged)]
+        updates = await self._updates(changed)
         prompts = await self._prompts([notice for notice in notices if isinstance(notice, FavoriteToPrompt)])
         # On the clock first: a window that nobody hears of must still end.
         await self._deadlines.schedule(
-            *((one.offer.offer_id, ends_at_ms(one.offer.kind, one.expires_at_ms)) for one in offers)
+            *((one.offer.offer_id, ends_at_ms(one.offer.kind, one.expires_at_ms)) for one in offers),
+            *(one.on_clock for one in changed if one.on_clock is not None),
         )
         await self._publish(
             [
@@ -109,7 +114,10 @@ class Telling:
             ]
         )
         # What time ended is taken off the clock by the node that had claimed it there.
-        self._deadlines.forget(*(one.offer_id for one in closed if one.reason is not WithdrawReason.EXPIRED))
+        self._deadlines.forget(
+            *(one.offer_id for one in closed if one.reason is not WithdrawReason.EXPIRED),
+            *(one.off_clock for one in changed if one.off_clock is not None),
+        )
         if offers:
             self._planner.look_soon()
 
@@ -144,18 +152,23 @@ class Telling:
         for notice in notices:
             seen = notice.seen or Seen.of(rows[notice.request_id], now_ms=now_ms)
             to_tell[notice.request_id].update(notice.tell)
-            if seen.assigned_mechanic_id is not None:
+            if seen.assigned_mechanic_id is not None and seen.assigned_mechanic_id not in notice.keep_from:
                 to_tell[notice.request_id].add(seen.assigned_mechanic_id)
             newest[notice.request_id] = max(seen, newest.get(notice.request_id, seen), key=lambda one: one.view.version)
+        online = await self._showing.online(seen.view for seen in newest.values())
         updates: list[deliveries.Delivery] = []
         for request_id, seen in newest.items():
-            frame = Raw(encode(RequestUpdate(seen.view_at(now_ms))))
             told = deliveries.Told(request_id, seen.view.version, seen.as_of_ms)
+            view = seen.view_at(now_ms)
+            frame = self._frame(view, seen.customer_id, seen, online)
             updates.append(deliveries.FrameToCustomer(seen.customer_id, frame, told))
-            updates += [
-                deliveries.FrameToMechanic(mechanic_id, frame, told) for mechanic_id in sorted(to_tell[request_id])
-            ]
+            for mechanic_id in sorted(to_tell[request_id]):
+                frame = self._frame(view, mechanic_id, seen, online)
+                updates.append(deliveries.FrameToMechanic(mechanic_id, frame, told))
         return updates
+
+    def _frame(self, view: RequestView, account_id: str, seen: Seen, online: Mapping[str, bool]) -> Raw:
+        return Raw(encode(RequestUpdate(self._showing.dressed(view, account_id, seen, online=online))))
 
     async def _facts_changed(self, notices: Sequence[FactsChanged]) -> None:
         newest: dict[str, Facts] = {}

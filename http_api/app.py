@@ -68,7 +68,7 @@ def operations(its: Services) -> list[Operation]:
         *accounts.operations(its.accounts, limit, its.tokens, its.clock, its.settings),
         *mechanics.operations(its.presence, its.plans),
         *favorites.operations(its.favorites),
-        *checkout.operations(its.plans, its.checkouts),
+        *checkout.operations(its.plans, its.checkouts, its.reader),
         *stripe_webhook.operations(its.payments),
         *requests.operations(its.dispatch, its.reader),
         *offers.operations(its.dispatch, its.reader, its.past_offers),
@@ -76,7 +76,7 @@ def operations(its: Services) -> list[Operation]:
         *hours.operations(its.hours),
         *push.operations(its.subscriptions, its.vapid),
         *tickets.operations(its.tickets),
-        *ops.operations(its.ops),
+        *ops.operations(its.ops, its.dispatch, its.refunds),
         *health.operations(its.database, its.link),
     ]
 

@@ -7,6 +7,7 @@ from dispatch.favorites import Favorites
 from dispatch.money.checkout import Checkouts
 from dispatch.money.payments import Payments
 from dispatch.money.plans import Plans
+from dispatch.money.refunds import Refunds
 from dispatch.preferences import Preferences
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.push.vapid import Vapid
@@ -40,6 +41,7 @@ class Services:
     ops: OpsReader
     checkouts: Checkouts
     payments: Payments
+    refunds: Refunds
     favorites: Favorites
     plans: Plans
     preferences: Preferences

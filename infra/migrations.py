@@ -3,14 +3,17 @@
 import fcntl
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.database import Database
 
 HISTORY = Path(__file__).parent.parent / "models" / "migrations"
 ADVISORY_LOCK = 0x70_69_74_6C
 """Any constant: PostgreSQL lets one migration at a time hold it."""
+TURN_POLL_S = 0.1
 
 
 async def is_current(database: Database) -> bool:
@@ -42,17 +45,38 @@ async def upgrade(database: Database) -> bool:
 async def _upgrade(database: Database) -> bool:
     if await is_current(database):
         return False
-    async with database.writer.begin() as connection:
-        if not database.is_sqlite:
-            # A migration may take its time, and so may waiting for another node's.
-            for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
-                await connection.execute(text(f"SET LOCAL {limit} = 0"))
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ADVISORY_LOCK})
-        await connection.run_sync(_run_alembic)
+    await _migrate(database, "head")
     return True
 
 
-def _run_alembic(connection: Connection) -> None:
+async def _migrate(database: Database, revision: str) -> None:
+    if database.is_sqlite:
+        async with database.writer.begin() as connection:
+            await connection.run_sync(_run_alembic, revision)
+        return
+    # No transaction around all of it: each migration has its own, and one that builds the index of a big table has none.
+    async with database.writer.connect() as connection:
+        try:
+            await _take_turn(connection)
+            await connection.run_sync(_run_alembic, revision)
+        finally:
+            # Its session has the lock, and no limits.
+            await connection.invalidate()
+
+
+async def _take_turn(connection: AsyncConnection) -> None:
+    """Lock others out who migrate, for as long as the connection lasts."""
+    # A migration may take its time, and so may waiting for another node's.
+    for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+        await connection.execute(text(f"SET {limit} = 0"))
+    # Asked for over and over: an index that is built beside others waits for whatever was being asked when it began.
+    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": ADVISORY_LOCK}):
+        await connection.commit()
+        await anyio.sleep(TURN_POLL_S)
+    await connection.commit()
+
+
+def _run_alembic(connection: Connection, revision: str) -> None:
     # Imported here: it costs a quarter of a second, and almost every start finds nothing to do.
     from alembic import command
     from alembic.config import Config
@@ -60,4 +84,4 @@ def _run_alembic(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(HISTORY))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -51,19 +51,28 @@ Transaction = Generator[Call, Rows, T]
 """What is done in one transaction, and what comes of it."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """A statement without a file, for what is asked of several tables in the same words."""
+
+    name: str
+    text: str
+
+
 class Statement(Generic[Row]):
     """The statement of one file."""
 
     def __init__(
-        self, path: Path, row: type[Row], *, json: Collection[str] = (), leaves_out: str | None = None
+        self, source: Path | Written, row: type[Row], *, json: Collection[str] = (), leaves_out: str | None = None
     ) -> None:
         """``row``: a dataclass or a ``msgspec.Struct``; its fields are the columns, in order. ``json``: those that come as JSON.
 
         ``leaves_out``: what operators call a row that makes no sense; it is counted, and left out. Else it fails all of them: right
         where something is decided by the rows, wrong where each is somebody else's.
         """
-        lines = path.read_text().splitlines()
-        self.name = path.stem
+        written = source if isinstance(source, Written) else Written(source.stem, source.read_text())
+        lines = written.text.splitlines()
+        self.name = written.name
         self.parameters = tuple(dict.fromkeys(PARAMETER.findall(_without_comments(lines))))
         self.sqlite = self._text(lines, "sqlite", mark="?")
         self.postgresql = self._text(lines, "postgresql", mark="$")

@@ -33,12 +33,27 @@ class DatabaseUnavailable(Unavailable):
 
 
 class StripeUnavailable(Unavailable):
-    """Stripe did not give an answer within its bound. Retrying under the same idempotency key is safe."""
+    """Stripe did not answer within its bound, or with an error of its own. Retrying under the same idempotency key is safe."""
+
+    is_answer = False
+    """Whether Stripe has answered, with an error of its own (HTTP 5xx): it may keep that under the key, and repeat it for a day."""
+    is_replayed = False
+    """Whether it says that it repeats what it has answered before (``Idempotent-Replayed``)."""
+
+
+class StripeForbids(StripeUnavailable):
+    """Stripe does not know our key, or the key has not the right to this: an operator has to mend that, and then it works."""
 
 
 class StripeRefused(PitlaneError):
-    """Stripe answered that it will not do this; retrying the same thing is pointless."""
+    """Stripe answered that it will not do this; retrying the same thing is pointless.
 
-    def __init__(self, message: str, *, code: str | None) -> None:
+    ``code``, and ``param``, what of it Stripe will not have, are Stripe's words (docs.stripe.com/api/errors), ``None`` where it
+    has none. ``reason`` is its sentence for people, without any key.
+    """
+
+    def __init__(self, message: str, *, code: str | None, param: str | None = None, reason: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.param = param
+        self.reason = reason

@@ -13,6 +13,11 @@ def new_id() -> str:
     return str(ULID())
 
 
+def first_id_at(at_ms: int) -> str:
+    """Return the least id that can be made at an instant: it parts those from before from those since."""
+    return str(ULID(at_ms.to_bytes(6, "big") + bytes(10)))
+
+
 def is_id(text: str) -> bool:
     """Tell whether ``text`` has the form of an id of ours or of anybody's: at most 64 URL-safe characters."""
     return _ID.fullmatch(text) is not None

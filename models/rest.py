@@ -7,13 +7,23 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from models.text import LABEL_LEN_MAX, NAME_LEN_MAX, NOTE_LEN_MAX, REASON_LEN_MAX
 from models.wire import Id, OfferView, RequestView, StatusView, Timestamp
-from models.words import CheckoutStatus, OfferKind, ProviderType, RefundStatus, Role, RoutingType, SessionType
+from models.words import (
+    CheckoutStatus,
+    OfferKind,
+    ProviderType,
+    RefundProgress,
+    RefundStatus,
+    Role,
+    RoutingType,
+    SessionType,
+    Settlement,
+)
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+Name = Annotated[str, Meta(min_length=1, pattern=r"\S", extra_json_schema={"maxLength": NAME_LEN_MAX})]
 Password = Annotated[str, Meta(min_length=8, max_length=256)]
-NOTE_LEN_MAX = 500
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -36,11 +46,27 @@ class CheckoutBody(Struct, forbid_unknown_fields=True):
     plan: Annotated[str, Meta(max_length=64)]
     routing_type: RoutingType
     preferred_mechanic_id: Id | None = None
-    note: Annotated[str, Meta(max_length=NOTE_LEN_MAX)] | None = None
+    note: Annotated[str, Meta(extra_json_schema={"maxLength": NOTE_LEN_MAX})] | None = None
 
 
 class DeclineBody(Struct, forbid_unknown_fields=True):
-    reason: Annotated[str, Meta(max_length=200)] | None = None
+    reason: Annotated[str, Meta(extra_json_schema={"maxLength": REASON_LEN_MAX})] | None = None
+
+
+class FindAnotherBody(Struct, forbid_unknown_fields=True):
+    """``mechanic_id``: whom not to wait for. Without it whoever has the request, who may be somebody else by then."""
+
+    mechanic_id: Id | None = None
+
+
+class ReasonBody(Struct, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(min_length=1, extra_json_schema={"maxLength": REASON_LEN_MAX})]
+
+
+class SettleBody(Struct, forbid_unknown_fields=True, rename={"as_": "as"}):
+    """As what a request that is stuck is to end."""
+
+    as_: Settlement
 
 
 class PreferencesBody(Struct, forbid_unknown_fields=True):
@@ -61,7 +87,7 @@ class PushSubscribeBody(Struct, forbid_unknown_fields=True):
     endpoint: Annotated[str, Meta(max_length=1000, pattern=r"^https?://")]
     keys: PushKeys
     expirationTime: float | None = None
-    label: Annotated[str, Meta(max_length=80)] | None = None
+    label: Annotated[str, Meta(extra_json_schema={"maxLength": LABEL_LEN_MAX})] | None = None
     """What the person calls this browser, or we would: ``Chrome on Android``."""
 
 
@@ -124,6 +150,12 @@ class AvailableCount(Struct):
 
 
 class FavoriteView(Struct):
+    """A favourite, and what they have done for the customer: ``services_count`` sessions served, the last at ``last_service_at``.
+
+    ``total_spent_cents`` is what was paid for these and has not gone back, in the currency most used with this mechanic (of two
+    the one used last); payments in others are not in it. Without any, the currency is the one that plans are sold in.
+    """
+
     provider_id: str
     provider_name: str
     provider_type: ProviderType
@@ -185,8 +217,11 @@ class Requests(Struct):
     next_cursor: str | None
 
 
-PastOfferOutcome = Literal["accepted", "declined", "missed", "taken", "cancelled", "skipped", "given_back"]
-"""``missed``: it ended unanswered; ``taken``: another mechanic was faster; ``given_back``: accepted, and not kept."""
+PastOfferOutcome = Literal[
+    "accepted", "declined", "missed", "taken", "cancelled", "skipped", "given_back", "no_show", "find_another"
+]
+"""``missed``: it ended unanswered; ``taken``: another mechanic was faster; ``given_back``: accepted, and not kept.
+``no_show``: accepted, and not started in time; ``find_another``: accepted, and the customer asked for another mechanic."""
 
 
 class PastOffer(Struct):
@@ -215,8 +250,8 @@ class DayHours(Struct):
     """A mechanic's day (UTC). What crosses midnight is cut there, what has not ended yet counts until now.
 
     ``on_duty_s`` is how long their switch was on, with an app connected or not. ``earned_cents`` is the price of the ``sessions``
-    that were completed on that day, whatever their customers paid of it. A day with sessions of several currencies has an entry for
-    each; the first of them has the day's hours.
+    that were completed on that day, whatever their customers paid of it; a session whose payment has gone back in full is counted,
+    and earns nothing. A day with sessions of several currencies has an entry for each; the first of them has the day's hours.
     """
 
     day: Annotated[str, Meta(extra_json_schema={"format": "date"})]
@@ -293,7 +328,11 @@ class Problem(Struct):
 
 
 class OwedRefundView(Struct):
-    """Money that has not arrived yet; ``request_id`` is ``None`` for a payment that was never dispatched."""
+    """Money that has not arrived yet; ``request_id`` is ``None`` for a payment that was never dispatched.
+
+    ``left_cents``: what of ``amount_cents`` nobody has moved yet. ``state``: what it waits for. ``last_error``: what the last
+    attempt that was refused came to, ``None`` if none was.
+    """
 
     refund_id: str
     request_id: str | None
@@ -301,6 +340,28 @@ class OwedRefundView(Struct):
     amount_cents: int
     attempts: int
     cause: str
+    currency: str
+    left_cents: int
+    state: RefundProgress
+    last_error: str | None
+
+
+class DisputeView(Struct):
+    """A payment that a customer's bank asks for; ``dispute_id``, ``payment_intent_id`` and ``status`` are Stripe's."""
+
+    dispute_id: str
+    payment_intent_id: str
+    request_id: str | None
+    amount_cents: int
+    currency: str
+    status: str
+
+
+class RefundRetried(Struct):
+    """``is_retried``: whether it is asked for once more; all of one that is done is back."""
+
+    refund_id: str
+    is_retried: bool
 
 
 class SetAside(Struct):
@@ -327,5 +388,8 @@ class OpsSnapshot(Struct):
     counts: dict[str, int]
     open_requests: list[RequestView]
     refunds_owed: list[OwedRefundView]
+    disputes: list[DisputeView]
+    reported_requests: list[RequestView]
+    """Of whose sessions their customers say that something was wrong, the newest first."""
     set_aside: list[SetAside]
     node: NodeState

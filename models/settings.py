@@ -42,6 +42,13 @@ class DispatchSettings:
 
     priority_window_ms: int = 600_000
     broadcast_window_ms: int = 900_000
+    start_window_ms: int = 300_000
+    """How long whoever has accepted may take to start."""
+    session_grace_ms: int = 900_000
+    """How long a session may outlast the minutes of its plan."""
+    join_url: str | None = None
+    """Where sessions take place, with ``{request_id}`` and ``{token}``; ``None``: nowhere that we know of."""
+    join_secret: str | None = field(default=None, repr=False)
     resend_interval_ms: int = 5_000
     claim_lease_ms: int = 1_000
     """A node that died between claiming a deadline and committing is taken over after this."""
@@ -51,7 +58,8 @@ class DispatchSettings:
     race_tries_max: int = 20
     """How often a transition that lost a race is decided anew on the new state."""
     refund_retry_first_ms: int = 1_000
-    refund_retry_max_ms: int = 300_000
+    refund_retry_max_ms: int = 20_000
+    """Once Stripe can do it again, nobody waits for long; the attempts of many wait for each other."""
     failure_retry_first_ms: int = 1_000
     failure_retry_max_ms: int = 60_000
     failures_max: int = 8
@@ -60,6 +68,8 @@ class DispatchSettings:
     """Mechanics woken for one broadcast."""
     push_trusted_hosts: str | None = None
     """Push services of the operator's own; see ``dispatch.push.road``."""
+    retention_ms: int = 90 * 24 * 3600 * 1000
+    """After how long what nobody needs any more is forgotten; see ``dispatch.retention``."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +141,16 @@ class Settings(BaseSettings):
     stripe_api_base: str | None = None
     priority_window_s: float = Field(600, gt=0, le=86_400)
     broadcast_window_s: float = Field(900, gt=0, le=86_400)
+    start_window_s: float = Field(300, gt=0, le=86_400)
+    session_grace_s: float = Field(900, ge=0, le=86_400)
+    join_url: str | None = None
+    join_secret: str | None = Field(None, repr=False)
     heartbeat_interval_s: float = Field(20, gt=0, le=3600)
     presence_timeout_s: float = Field(45, gt=0, le=7200)
     disconnect_grace_s: float = Field(3, ge=0, le=60)
     broadcast_push_max: int = Field(200, ge=0, le=10_000)
     push_trusted_hosts: str | None = None
+    retention_days: int = Field(90, ge=1, le=36_500)
     workers: int = Field(1, ge=1, le=64)
 
     @classmethod
@@ -184,8 +199,23 @@ class Settings(BaseSettings):
             self._check_redis_url(self.redis_url)
         if self.base_url is not None and urlsplit(self.base_url).scheme not in ("http", "https"):
             raise ConfigurationError("PITLANE_BASE_URL must start with http:// or https://.")
+        self._check_join()
         if self.env == "production":
             self._check_production()
+
+    def _check_join(self) -> None:
+        if self.join_url is None:
+            return
+        if not self.join_url.startswith(("https://", "http://")):
+            raise ConfigurationError("PITLANE_JOIN_URL must start with https:// or http://.")
+        if "{token}" not in self.join_url:
+            raise ConfigurationError(
+                "PITLANE_JOIN_URL must say where {token} goes, and may say where {request_id} does."
+            )
+        if not self.join_secret or len(self.join_secret.encode()) < SECRET_LEN_MIN:
+            raise ConfigurationError(
+                f"PITLANE_JOIN_SECRET must be set to at least {SECRET_LEN_MIN} bytes: it signs the tokens in PITLANE_JOIN_URL."
+            )
 
     def _check_redis_url(self, url: str) -> None:
         if url.partition("://")[0] not in ("redis", "rediss", "unix", *SCHEMES):
@@ -251,8 +281,13 @@ class Settings(BaseSettings):
         return DispatchSettings(
             priority_window_ms=_ms(self.priority_window_s),
             broadcast_window_ms=_ms(self.broadcast_window_s),
+            start_window_ms=_ms(self.start_window_s),
+            session_grace_ms=_ms(self.session_grace_s),
+            join_url=self.join_url,
+            join_secret=self.join_secret,
             broadcast_push_max=self.broadcast_push_max,
             push_trusted_hosts=self.push_trusted_hosts,
+            retention_ms=self.retention_days * 24 * 3600 * 1000,
         )
 
     def stripe(self) -> StripeSettings:

@@ -77,6 +77,12 @@ class TextOf(TypeDecorator[StrEnum]):
             return value
 
 
+def set_aside_index(table: str) -> Index:
+    """The few rows of a table that wait for an operator."""
+    is_set_aside = text("set_aside_at_ms IS NOT NULL")
+    return Index(f"ix_{table}_set_aside", "set_aside_at_ms", sqlite_where=is_set_aside, postgresql_where=is_set_aside)
+
+
 class MayFail(SQLModel):
     """What a row remembers of handling that failed, where that may happen again and again; see ``dispatch.failures``."""
 
@@ -142,6 +148,20 @@ class Mechanic(SQLModel, table=True):
     """The session after which they go off duty. Of one that they are not in any more it says nothing."""
 
 
+class MechanicResponse(SQLModel, table=True):
+    """How a mechanic usually answers priority offers; counted anew whenever one of theirs is over, and once a day."""
+
+    __tablename__ = "mechanic_responses"
+
+    mechanic_id: str = Field(primary_key=True, foreign_key="mechanics.id")
+    offers: int
+    """Of the last 90 days, that were theirs to answer."""
+    accept_percent: int
+    answers_within_s: int | None = None
+    """The median; ``None`` if they answered none of them."""
+    counted_at_ms: int = instant(index=True)
+
+
 class DutyInterval(SQLModel, table=True):
     """For how long a mechanic was on duty, by their switch: whether they were also connected then is another matter.
 
@@ -191,11 +211,29 @@ class Favorite(SQLModel, table=True):
     created_at_ms: int = instant()
 
 
+IS_OPEN_CHECKOUT = text("status = 'open'")
+"""In these words, and not with a parameter, a statement finds open checkouts by their index."""
+IS_DROPPED = text("status IN ('expired', 'failed') AND request_id IS NULL AND payment_intent_id IS NULL")
+HAS_SPENT_KEY = text("idempotency_key IS NOT NULL AND status <> 'open'")
+
+
 class Checkout(SQLModel, table=True):
     """What a customer asked to pay for, as it was when they asked."""
 
     __tablename__ = "checkouts"
-    __table_args__ = (Index("uq_checkouts_idempotency", "customer_id", "idempotency_key", unique=True),)
+    __table_args__ = (
+        Index("uq_checkouts_idempotency", "customer_id", "idempotency_key", unique=True),
+        Index(
+            "ix_checkouts_payment_intent_id",
+            "payment_intent_id",
+            sqlite_where=text("payment_intent_id IS NOT NULL"),
+            postgresql_where=text("payment_intent_id IS NOT NULL"),
+        ),
+        Index("ix_checkouts_open", "id", sqlite_where=IS_OPEN_CHECKOUT, postgresql_where=IS_OPEN_CHECKOUT),
+        Index("ix_checkouts_customer", "customer_id", "created_at_ms"),
+        Index("ix_checkouts_dropped", "created_at_ms", sqlite_where=IS_DROPPED, postgresql_where=IS_DROPPED),
+        Index("ix_checkouts_spent_keys", "created_at_ms", sqlite_where=HAS_SPENT_KEY, postgresql_where=HAS_SPENT_KEY),
+    )
 
     id: str = Field(primary_key=True)
     customer_id: str = Field(foreign_key="accounts.id")
@@ -219,11 +257,12 @@ class Checkout(SQLModel, table=True):
     """What the customer wrote about it, for the mechanics who may take the request."""
 
 
-class SessionRequest(SQLModel, table=True):
+class SessionRequest(MayFail, table=True):
     """A paid request, from the first offer to the end; see ``dispatch.request`` for its life."""
 
     __tablename__ = "session_requests"
     __table_args__ = (
+        set_aside_index("session_requests"),
         Index(
             "uq_session_requests_one_session_per_mechanic",
             "assigned_mechanic_id",
@@ -240,9 +279,30 @@ class SessionRequest(SQLModel, table=True):
             sqlite_where=text("started_at_ms IS NOT NULL"),
             postgresql_where=text("started_at_ms IS NOT NULL"),
         ),
+        Index(
+            "uq_session_requests_limit",
+            "limit_id",
+            unique=True,
+            sqlite_where=text("limit_id IS NOT NULL"),
+            postgresql_where=text("limit_id IS NOT NULL"),
+        ),
+        Index("ix_session_requests_customer_settled", "customer_id", "settled_at_ms"),
+        Index("ix_session_requests_assigned_settled", "assigned_mechanic_id", "settled_at_ms"),
+        Index(
+            "ix_session_requests_open",
+            "id",
+            sqlite_where=text("settled_at_ms IS NULL"),
+            postgresql_where=text("settled_at_ms IS NULL"),
+        ),
+        Index(
+            "ix_session_requests_settled",
+            "settled_at_ms",
+            "status",
+            sqlite_where=text("settled_at_ms IS NOT NULL"),
+            postgresql_where=text("settled_at_ms IS NOT NULL"),
+        ),
     )
 
-    id: str = Field(primary_key=True)
     version: int = instant()
     checkout_id: str = Field(unique=True, foreign_key="checkouts.id")
     customer_id: str = Field(foreign_key="accounts.id")
@@ -263,9 +323,22 @@ class SessionRequest(SQLModel, table=True):
     started_at_ms: int | None = instant(default=None)
     completed_at_ms: int | None = instant(default=None)
     settled_at_ms: int | None = instant(default=None)
+    limit_id: str | None = None
+    """Of the time limit that its mechanic has to start, or that the session has; as an offer's id, on the clock."""
+    limit_of_ms: int | None = instant(default=None)
+    """When what it limits began: of another acceptance or session, left by a node of an earlier version, it counts for nothing."""
+    limit_expires_at_ms: int | None = instant(default=None)
+    limit_rings_at_ms: int | None = instant(default=None)
+    """When time has to do something next."""
+    used_free_session: bool | None = None
+    """Whether it has used its customer's right to a free session and has not given it back; ``None`` where a node of an earlier
+    version has written it."""
 
 
 MAY_WAKE = text("may_wake AND pushed_at_ms IS NULL AND closed_at_ms IS NULL")
+IS_PUSHED_BROADCAST = text(
+    "looked_again_at_ms IS NULL AND closed_at_ms IS NULL AND mechanic_id IS NULL AND pushed_at_ms IS NOT NULL"
+)
 IS_BROADCAST = text("mechanic_id IS NULL AND pushed_at_ms IS NULL AND closed_at_ms IS NULL")
 
 
@@ -274,12 +347,19 @@ class Offer(MayFail, table=True):
 
     __tablename__ = "offers"
     __table_args__ = (
+        set_aside_index("offers"),
         Index(
             "uq_offers_one_open_per_request",
             "request_id",
             unique=True,
             sqlite_where=text("closed_at_ms IS NULL"),
             postgresql_where=text("closed_at_ms IS NULL"),
+        ),
+        Index(
+            "ix_offers_uncounted",
+            "id",
+            sqlite_where=text("counted_at_ms IS NULL AND closed_at_ms IS NOT NULL AND mechanic_id IS NOT NULL"),
+            postgresql_where=text("counted_at_ms IS NULL AND closed_at_ms IS NOT NULL AND mechanic_id IS NOT NULL"),
         ),
         # Of what is open, only what may wake somebody: at a rush hour thousands of offers are open.
         Index("ix_offers_wakeful", "id", sqlite_where=MAY_WAKE, postgresql_where=MAY_WAKE),
@@ -306,6 +386,32 @@ class Offer(MayFail, table=True):
             postgresql_where=text("closed_at_ms IS NOT NULL AND mechanic_id IS NULL"),
         ),
         Index(
+            "ix_offers_taken_broadcasts",
+            "taken_by_id",
+            "opened_at_ms",
+            "id",
+            sqlite_where=text("taken_by_id IS NOT NULL AND mechanic_id IS NULL"),
+            postgresql_where=text("taken_by_id IS NOT NULL AND mechanic_id IS NULL"),
+        ),
+        Index(
+            "ix_offers_pushed_broadcasts",
+            "pushed_at_ms",
+            sqlite_where=IS_PUSHED_BROADCAST,
+            postgresql_where=IS_PUSHED_BROADCAST,
+        ),
+        Index(
+            "ix_offers_open_of_mechanic",
+            "mechanic_id",
+            sqlite_where=text("closed_at_ms IS NULL AND mechanic_id IS NOT NULL"),
+            postgresql_where=text("closed_at_ms IS NULL AND mechanic_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_offers_open_broadcasts",
+            "expires_at_ms",
+            sqlite_where=text("closed_at_ms IS NULL AND mechanic_id IS NULL"),
+            postgresql_where=text("closed_at_ms IS NULL AND mechanic_id IS NULL"),
+        ),
+        Index(
             "ix_offers_open",
             "expires_at_ms",
             sqlite_where=text("closed_at_ms IS NULL"),
@@ -319,6 +425,10 @@ class Offer(MayFail, table=True):
     """Whom a priority offer is for; ``None`` for a broadcast."""
     opened_at_ms: int = instant()
     expires_at_ms: int = instant()
+    mechanic_is_busy: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    """Whether the customer has been told that the favourite is in a session with somebody else."""
+    counted_at_ms: int | None = instant(default=None)
+    """When a priority offer that is over was counted among its mechanic's answers."""
     closed_at_ms: int | None = instant(default=None)
     close_reason: WithdrawReason | None = Field(default=None, sa_type=TextOf(WithdrawReason))
     taken_by_id: str | None = None
@@ -331,12 +441,14 @@ class Offer(MayFail, table=True):
     """Whether a priority offer's mechanic has had a browser that can be woken, when it was opened or later."""
     pushed_at_ms: int | None = instant(default=None)
     """Since when browsers are being woken for it."""
+    looked_again_at_ms: int | None = instant(default=None)
+    """When it was looked, once more, who is to be woken for a broadcast: who had just gone the first time still counted as here."""
     unpushed_at_ms: int | None = instant(default=None)
     """Since when they are being told that it has ended."""
 
 
 class Exclusion(SQLModel, table=True):
-    """A mechanic who will not be asked for this request again: they declined it, or gave it back."""
+    """A mechanic who will not be asked for this request again: ``because`` says why."""
 
     __tablename__ = "exclusions"
 
@@ -351,6 +463,14 @@ class TimelineEntry(SQLModel, table=True):
     """One line of a request's story."""
 
     __tablename__ = "timeline"
+    __table_args__ = (
+        Index(
+            "ix_timeline_reports",
+            "id",
+            sqlite_where=text("event = 'reported'"),
+            postgresql_where=text("event = 'reported'"),
+        ),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     request_id: str = Field(foreign_key="session_requests.id", index=True)
@@ -363,6 +483,7 @@ class OutboxMessage(MayFail, table=True):
     """What a committed transaction still has to tell somebody; deleted once told, so told at least once."""
 
     __tablename__ = "outbox"
+    __table_args__ = (set_aside_index("outbox"),)
 
     kind: str
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
@@ -375,6 +496,7 @@ class StripeEvent(MayFail, table=True):
 
     __tablename__ = "stripe_events"
     __table_args__ = (
+        set_aside_index("stripe_events"),
         # Of what is unfinished alone: nearly all of a year's events are not.
         Index(
             "ix_stripe_events_unfinished",
@@ -382,10 +504,18 @@ class StripeEvent(MayFail, table=True):
             sqlite_where=text("processed_at_ms IS NULL"),
             postgresql_where=text("processed_at_ms IS NULL"),
         ),
+        Index(
+            "ix_stripe_events_finished",
+            "processed_at_ms",
+            sqlite_where=text("processed_at_ms IS NOT NULL"),
+            postgresql_where=text("processed_at_ms IS NOT NULL"),
+        ),
     )
 
     type: str
     object_id: str | None = None
+    payment_intent_id: str | None = None
+    """Of which payment its object is."""
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     received_at_ms: int = instant()
     processed_at_ms: int | None = instant(default=None)
@@ -394,9 +524,24 @@ class StripeEvent(MayFail, table=True):
 
 
 class Refund(MayFail, table=True):
-    """Money that we owe or have given back: always the whole of one checkout, once."""
+    """That all of one checkout's payment is to go back, or has: by us, by others, or by the bank."""
 
     __tablename__ = "refunds"
+    __table_args__ = (
+        set_aside_index("refunds"),
+        Index(
+            "ix_refunds_unfinished",
+            "id",
+            sqlite_where=text("status <> 'succeeded'"),
+            postgresql_where=text("status <> 'succeeded'"),
+        ),
+        Index(
+            "ix_refunds_to_ask",
+            "id",
+            sqlite_where=text("next_attempt_at_ms IS NOT NULL"),
+            postgresql_where=text("next_attempt_at_ms IS NOT NULL"),
+        ),
+    )
 
     checkout_id: str = Field(unique=True, foreign_key="checkouts.id")
     request_id: str | None = Field(default=None, foreign_key="session_requests.id", index=True)
@@ -412,12 +557,61 @@ class Refund(MayFail, table=True):
     """When to ask Stripe, for it or what became of it; ``None`` once that is known."""
     created_at_ms: int = instant()
     settled_at_ms: int | None = instant(default=None)
+    key_number: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
+    """Which idempotency key it is asked for under: one that Stripe has answered for good is followed by the next."""
+    asked_cents: int | None = instant(default=None)
+    """What was asked for under that key; ``None``: it has not been used yet."""
+    key_errors: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    """How often Stripe has answered that key with an error of its own."""
+
+
+class PaymentLedger(SQLModel, table=True):
+    """What became of a payment's money, as Stripe last said; see ``dispatch.money.ledger``. There from the first move on."""
+
+    __tablename__ = "ledgers"
+    __table_args__ = (
+        Index(
+            "ix_ledgers_unsettled",
+            "looked_at_ms",
+            sqlite_where=text("is_unsettled"),
+            postgresql_where=text("is_unsettled"),
+        ),
+    )
+
+    payment_intent_id: str = Field(primary_key=True)
+    checkout_id: str = Field(unique=True, foreign_key="checkouts.id")
+    version: int = instant()
+    """Grows with each look at Stripe that is written: one that began before another has ended must not overwrite it."""
+    paid_cents: int = instant()
+    by_us_cents: int = instant()
+    by_others_cents: int = instant()
+    on_its_way_cents: int = instant()
+    taken_cents: int = instant()
+    dispute: str | None = None
+    is_unsettled: bool
+    """Whether something is on its way, or a dispute open: looked at again also if Stripe tells nothing."""
+    looked_at_ms: int = instant()
+
+
+class LedgerEntry(SQLModel, table=True):
+    """A refund or a dispute of a payment, by Stripe's id and in Stripe's words."""
+
+    __tablename__ = "ledger_entries"
+
+    id: str = Field(primary_key=True)
+    payment_intent_id: str = Field(foreign_key="ledgers.payment_intent_id", index=True)
+    kind: str
+    amount_cents: int = instant()
+    status: str
+    is_ours: bool
+    is_refundable: bool
 
 
 class PushSubscription(MayFail, table=True):
     """Where a browser can be woken (RFC 8030, RFC 8291)."""
 
     __tablename__ = "push_subscriptions"
+    __table_args__ = (set_aside_index("push_subscriptions"),)
 
     account_id: str = Field(sa_column=Column("mechanic_id", ForeignKey("accounts.id"), index=True, nullable=False))
     """The column is named after mechanics, who alone could subscribe once."""
@@ -445,6 +639,7 @@ class PushMessage(SQLModel, table=True):
             sqlite_where=text("done_at_ms IS NULL"),
             postgresql_where=text("done_at_ms IS NULL"),
         ),
+        Index("ix_push_messages_expiry", "expires_at_ms"),
     )
 
     id: str = Field(primary_key=True)

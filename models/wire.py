@@ -9,7 +9,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import json as msgspec_json
 
 from models.ids import ID_PATTERN
+from models.text import REASON_LEN_MAX
 from models.words import (
+    CompletedBy,
     FallbackReason,
     OfferKind,
     RefundStatus,
@@ -50,6 +52,15 @@ class OfferDeadline(Struct):
     kind: OfferKind
     expires_at: Timestamp
     expires_in_ms: int
+    preferred_is_busy: bool | UnsetType = UNSET
+    """The favourite whom it waits for is in a session with somebody else."""
+
+
+class Deadline(Struct):
+    """Until when something has to have happened."""
+
+    expires_at: Timestamp
+    expires_in_ms: int
 
 
 class RefundState(Struct):
@@ -70,14 +81,23 @@ class TimelineEntryView(Struct):
     reason: str | UnsetType = UNSET
     amount_cents: int | UnsetType = UNSET
     cause: str | UnsetType = UNSET
+    by: CompletedBy | UnsetType = UNSET
+    lasted_s: int | UnsetType = UNSET
 
 
 class RequestView(Struct):
     """A session request. ``version`` only grows: an older one never overwrites a newer.
 
     ``note`` is what the customer wrote about it. ``price_cents`` is the price of what was bought, whatever was paid of it.
-    ``favorite_prompt``: it is completed, and its mechanic not yet a favourite of the customer's. Only what a node of an earlier
-    version has told lacks the last members.
+    ``favorite_prompt``: it is completed, and its mechanic not yet a favourite of the customer's.
+
+    ``start``: while it is accepted, until when the mechanic must start; ``ends``: while it is in progress, when it ends by itself.
+    ``assigned_is_online``: whether the mechanic is there, while it is one of the two; ``None`` also when nobody knows just now.
+    ``join_url``: where the session takes place, for whoever is shown this; only then. Only what a node of an earlier version has
+    told lacks the last members.
+
+    ``refund``: what of the payment goes back, or has gone back, in all, whoever has moved it. ``disputed``: the customer's bank has
+    asked for the money (also when that is over).
     """
 
     id: str
@@ -100,6 +120,11 @@ class RequestView(Struct):
     price_cents: int | UnsetType = UNSET
     currency: str | UnsetType = UNSET
     favorite_prompt: bool | UnsetType = UNSET
+    start: Deadline | None = None
+    ends: Deadline | None = None
+    assigned_is_online: bool | None = None
+    join_url: str | None = None
+    disputed: bool | UnsetType = UNSET
 
 
 class OfferView(Struct):
@@ -123,8 +148,21 @@ class OfferView(Struct):
     currency: str | UnsetType = UNSET
 
 
+class ResponseView(Struct):
+    """How a mechanic usually answers their priority ``offers`` of the last 90 days: how many of them they accepted, and the median
+    time to an answer (``None`` if they answered none).
+    """
+
+    accept_percent: int
+    answers_within_s: int | None
+    offers: int
+
+
 class StatusView(Struct):
-    """What is true of a mechanic at ``as_of``. ``last_seen`` is ``None`` if never seen; ``session_types``: what they take."""
+    """What is true of a mechanic at ``as_of``. ``last_seen`` is ``None`` if never seen; ``session_types``: what they take.
+
+    ``response`` is ``None`` while too few offers tell how they answer.
+    """
 
     mechanic_id: str
     is_online: bool
@@ -134,6 +172,7 @@ class StatusView(Struct):
     session_types: list[SessionType]
     as_of: Timestamp
     version: int
+    response: ResponseView | None = None
 
 
 # --- mechanic -> server -----------------------------------------------------------------------------------------------
@@ -172,7 +211,7 @@ class Decline(Struct, tag_field="type", tag="decline"):
     """Do not offer this request to me again."""
 
     offer_id: Id
-    reason: Annotated[str, Meta(max_length=200)] | None = None
+    reason: Annotated[str, Meta(extra_json_schema={"maxLength": REASON_LEN_MAX})] | None = None
 
 
 MechanicMessage = Heartbeat | SetAvailability | OfferAck | Accept | Decline
@@ -315,6 +354,7 @@ class StatusChanged(Struct, tag_field="type", tag="status"):
     session_types: list[SessionType]
     as_of: Timestamp
     version: int
+    response: ResponseView | None = None
 
 
 class StatusesKnown(Struct, tag_field="type", tag="statuses"):

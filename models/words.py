@@ -66,8 +66,13 @@ class WithdrawReason(StrEnum):
     DECLINED = "declined"
 
 
-ExclusionReason = Literal["declined", "released"]
+Loss = Literal["released", "no_show", "find_another"]
+"""How a mechanic who has accepted comes to lose the request: given back, not started in time, or the customer asks for another."""
+ExclusionReason = Literal["declined", Loss]
 """Why a mechanic will not be asked for a request again."""
+CompletedBy = Literal["mechanic", "customer", "time", "operator"]
+Settlement = Literal["completed", "unfilled"]
+"""As what an operator ends a request that is stuck."""
 
 
 # --- money ------------------------------------------------------------------------------------------------------------
@@ -75,3 +80,5 @@ ExclusionReason = Literal["declined", "released"]
 
 CheckoutStatus = Literal["open", "paid", "expired", "failed"]
 RefundStatus = Literal["pending", "succeeded", "failed"]
+RefundProgress = Literal["owed", "held", "on_its_way", "failed"]
+"""What money that is to go back waits for: to be asked for, the end of a dispute, the customer's bank, or an operator."""

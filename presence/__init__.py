@@ -5,6 +5,7 @@ Read first: ``liveness.py``, the rules as functions of values; the Lua files car
 liveness.py   what a status is, when it changes (pure)     service.py   presence on one node, for everybody else
 shard.py      a part of the mechanics: flush and sweep      leases.py    one Redis round trip per step, all keys
 watch.py      who on this node wants to know of whom       facts.py     duty, session, push and last_seen in SQL
+responses.py  how mechanics usually answer, from SQL
 
 status.lua    shared by the three that announce            renew.lua        heartbeats and joins of a node
 release.lua   the last socket of a mechanic here closed    sweep.lua        what has lapsed, also of a node that died

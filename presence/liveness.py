@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from models.session_types import is_off, types_taken
 from models.timestamps import rfc3339, rfc3339_or_none
-from models.wire import Availability, Reachable, StatusView
+from models.wire import Availability, Reachable, ResponseView, StatusView
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +167,8 @@ def reachable_by(status: MechanicStatus) -> Reachable:
     return "push" if status.has_push else "none"
 
 
-def view(status: MechanicStatus) -> StatusView:
-    """Return ``status`` as it travels."""
+def view(status: MechanicStatus, response: ResponseView | None = None) -> StatusView:
+    """Return ``status`` as it travels, with how the mechanic usually answers."""
     return StatusView(
         mechanic_id=status.mechanic_id,
         is_online=status.is_online,
@@ -178,4 +178,5 @@ def view(status: MechanicStatus) -> StatusView:
         session_types=types_taken(status.types_off),
         as_of=rfc3339(status.as_of_ms),
         version=status.version,
+        response=response,
     )

@@ -24,6 +24,7 @@ from models.wire import StatusView
 from presence.facts import read_facts, save_last_seen
 from presence.leases import Leases, shard_of
 from presence.liveness import Facts, MechanicStatus, view
+from presence.responses import Responses
 from presence.shard import Listeners, Shard
 from presence.watch import Sink, Watches
 
@@ -48,6 +49,8 @@ class Presence:
         node_id: str,
     ) -> None:
         """``node_id`` must be new with every start: a node's leases die with it."""
+        self.unnoticed_ms = settings.timeout_ms + settings.grace_ms + settings.sweep_interval_ms
+        """How long somebody may be gone without a word and still count as online."""
         self._database = database
         self._shards = [
             Shard(
@@ -58,7 +61,8 @@ class Presence:
             )
             for number in range(link.shards)
         ]
-        self._watches = Watches(bus, channel_of=self.channel_of, read=self.status_of)
+        self._watches = Watches(bus, channel_of=self.channel_of, read=self.status_of, show=self._shown)
+        self._responses = Responses(database)
         self._log = structlog.get_logger("presence").bind(node_id=node_id)
         bus.on_gap(self._mark_all_stale)
 
@@ -92,7 +96,10 @@ class Presence:
         statuses = _merged(await self._by_shard(wanted, Shard.read))
         if unknown := [name for name in wanted if name not in statuses]:
             statuses |= await self._learn(unknown)
-        return {mechanic_id: view(statuses[mechanic_id]) for mechanic_id in wanted if mechanic_id in statuses}
+        return {mechanic_id: self._shown(statuses[mechanic_id]) for mechanic_id in wanted if mechanic_id in statuses}
+
+    def _shown(self, status: MechanicStatus) -> StatusView:
+        return view(status, self._responses.of(status.mechanic_id))
 
     async def available_count(self, session_type: str | None = None) -> int:
         """Return how many mechanics a broadcast would reach now, one of this kind of session. Raises ``RedisUnavailable``."""
@@ -139,6 +146,7 @@ class Presence:
         for shard in self._shards:
             yield "flush", shard.flush_in_turn
             yield "tend", shard.tend_in_turn
+        yield "responses", self._responses.follow
         yield "learn", self._learn_in_turn
         yield "save", self._save_in_turn
 

@@ -26,7 +26,7 @@ from infra.loops import failing_alone, in_halves, keep_on, keep_running
 from infra.slices import in_slices
 from models.wire import StatusView
 from presence.leases import is_whole, parse
-from presence.liveness import view
+from presence.liveness import MechanicStatus
 
 Sink = Callable[[StatusView], None]
 """Called synchronously; must not wait."""
@@ -76,8 +76,10 @@ class Watches:
         *,
         channel_of: Callable[[str], str],
         read: Callable[[Iterable[str]], Awaitable[dict[str, StatusView]]],
+        show: Callable[[MechanicStatus], StatusView],
     ) -> None:
         self._bus = bus
+        self._show = show
         self._channel_of = channel_of
         self._read = read
         self._watched: dict[str, _Watched] = {}
@@ -211,7 +213,7 @@ class Watches:
             self.mark_stale([mechanic_id])
             return
         if is_whole(message):
-            self._news.put(_News(view(status), {}))
+            self._news.put(_News(self._show(status), {}))
         else:
             # In a rolling upgrade: what it leaves out is in Redis.
             self.mark_stale([mechanic_id])

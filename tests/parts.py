@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,8 @@ from accounts.accounts import Accounts, NewAccount
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.deadlines import Deadlines
+from dispatch.elapsing import Elapsing
+from dispatch.money.bookkeeping import Bookkeeping
 from dispatch.money.checkout import Checkouts
 from dispatch.money.payments import Payments
 from dispatch.money.reconciler import Reconciler
@@ -44,11 +47,13 @@ from dispatch.reading.hours_reader import HoursReader
 from dispatch.reading.ops import OpsReader
 from dispatch.reading.past_offers import PastOffersReader
 from dispatch.reading.reader import Reader
+from dispatch.retention import Retention
 from dispatch.service import Dispatch
 from embedded.stripe_standin.standin import StripeStandin
 from infra.bus import Bus, together
 from infra.clock import RedisClock
 from infra.database import Database
+from infra.loops import Loop
 from infra.redis_link import RedisLink
 from models.ids import new_id
 from models.outcomes import Refused
@@ -150,6 +155,11 @@ class World:
         assert answer.status_code in (200, 303), answer.text
         return answer
 
+    async def play_money(self, url: str, action: str, **fields: str) -> None:
+        """Let something happen to money that was paid at this address, as ``MoneyPages._play`` describes it."""
+        answer = await self.browser.post(f"{url}/money", data={"action": action, **fields})
+        assert answer.status_code == 303, answer.text
+
     async def at_stripe(self, path: str, **query: str) -> dict[str, Any]:
         """Return what Stripe itself has, e.g. ``refunds/re_1``."""
         headers = {"Authorization": f"Bearer {API_KEY}"}
@@ -215,14 +225,17 @@ class Node:
     vapid: Vapid
     deadlines: Deadlines
     dispatch: Dispatch
+    elapsing: Elapsing
     reader: Reader
     hours: HoursReader
     past_offers: PastOffersReader
     ops: OpsReader
+    bookkeeping: Bookkeeping
     refunds: Refunds
     payments: Payments
     checkouts: Checkouts
     reconciler: Reconciler
+    retention: Retention
     stripe_api: StripeApi
     heard: list[deliveries.Delivery] = field(default_factory=list)
     """What this node would tell its sockets."""
@@ -404,14 +417,17 @@ async def running_node(
         parts.vapid,
         parts.deadlines,
         parts.dispatch,
+        parts.elapsing,
         parts.reader,
         parts.hours,
         parts.past_offers,
         parts.ops,
+        money.bookkeeping,
         money.refunds,
         money.payments,
         money.checkouts,
         money.reconciler,
+        money.retention,
         stripe_api,
     )
     loops = {"clock": clock.run, "presence": presence.run, **parts.loops, **money.loops}
@@ -427,7 +443,7 @@ async def running_node(
             )
             for name, run in loops.items():
                 if name not in still:
-                    tasks.start_soon(run)
+                    tasks.start_soon(run_loop, name, run)
             world.nodes.append(node)
             try:
                 yield node
@@ -441,6 +457,16 @@ async def running_node(
             await stripe_api.close()
             await link.close()
             await database.close()
+
+
+loop_of: ContextVar[str | None] = ContextVar("loop_of", default=None)
+"""The loop of a node's that a task belongs to."""
+
+
+async def run_loop(name: str, run: Loop) -> None:
+    """Run a node's loop, as a task of its own; all that it starts is known to be its own."""
+    loop_of.set(name)
+    await run()
 
 
 def events(request: RequestView) -> Sequence[str]:

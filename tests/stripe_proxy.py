@@ -7,6 +7,7 @@
 Plans and what was seen are plain values, so that a test may look at them from another thread. One request per connection.
 """
 
+import json
 import re
 import socket
 import struct
@@ -32,6 +33,9 @@ CALLS = {
     "expire": r"POST /.*v1/checkout/sessions/[^/]+/expire",
     "refund": r"POST /.*v1/refunds",
     "retrieve_refund": r"GET /.*v1/refunds/[^/]+",
+    "retrieve_intent": r"GET /.*v1/payment_intents/[^/]+",
+    "list_refunds": r"GET /.*v1/refunds",
+    "list_disputes": r"GET /.*v1/disputes",
 }
 """What we ask of Stripe, by method and path."""
 NOT_PASSED_ON = frozenset(("host", "connection", "content-length", "transfer-encoding", "content-encoding"))
@@ -45,6 +49,7 @@ class Fault:
     is_done: bool = False
     """Whether Stripe has done it nevertheless."""
     times: int = 1
+    says: str = "Something is wrong at Stripe."
 
 
 @dataclass
@@ -173,8 +178,8 @@ async def _is_let_through(plan: Fault | Hold, stream: anyio.abc.SocketStream) ->
         raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     else:
-        error = b'{"error": {"type": "api_error", "message": "Something is wrong at Stripe."}}'
-        await _answer(stream, plan.how, {"content-type": "application/json"}, error)
+        error = json.dumps({"error": {"type": "api_error", "message": plan.says}})
+        await _answer(stream, plan.how, {"content-type": "application/json"}, error.encode())
     return False
 
 

@@ -4,7 +4,8 @@
  */
 
 import { backoffMs } from "./backoff.js";
-import { PitlaneError } from "./rest.js";
+import { HeldOff } from "./held-off.js";
+import { PitlaneError, naming } from "./rest.js";
 
 /** @import {Rest} from "./rest.js" */
 /** @import {Received} from "./connection.js" */
@@ -24,6 +25,7 @@ import { PitlaneError } from "./rest.js";
  * @typedef {object} Asked
  * @property {Accept | Decline} message
  * @property {string | null} request_id  null where the offer is not known
+ * @property {boolean} is_in_doubt  an accept of it was sent before, and may have won or still win
  */
 
 /** A socket that has not answered in this time is not waited for any longer. */
@@ -46,7 +48,9 @@ const UNDECIDED = ["unavailable", "internal_error"];
 export function outcomeIn(message, { message: { type: answer, offer_id }, request_id }, mechanic_id) {
   switch (message.type) {
     case "offer_accepted":
-      return message.offer_id === offer_id ? { outcome: "accepted", request: message.request } : null;
+      if (message.offer_id === offer_id) return { outcome: "accepted", request: message.request };
+      // By its other card: the priority offer's, or the broadcast's.
+      return answer === "accept" ? sessionIn([message.request]) : null;
     case "error":
       if (message.ref !== offer_id) return null;
       if (UNDECIDED.includes(message.code)) return "nobody knows";
@@ -69,22 +73,28 @@ export function outcomeIn(message, { message: { type: answer, offer_id }, reques
    * @returns {Outcome | null}
    */
   function sessionIn(requests) {
-    const request = requests.find(
-      (one) =>
-        one?.id === request_id &&
-        OPEN_SESSION.includes(one.status) &&
-        (mechanic_id === null || one.assigned_mechanic?.id === mechanic_id),
-    );
+    const request = requests.find((one) => one?.id === request_id && isTakenBy(mechanic_id, one));
     return request ? { outcome: "accepted", request } : null;
   }
 }
+
+/**
+ * Whether the mechanic has this request as their session.
+ * @param {string | null} mechanic_id  who we are, once known; a request that we may read is ours
+ * @param {RequestView} request
+ */
+export const isTakenBy = (mechanic_id, { status, assigned_mechanic }) =>
+  OPEN_SESSION.includes(status) && (mechanic_id === null || assigned_mechanic?.id === mechanic_id);
 
 export class Settlement {
   #asked;
   #rest;
   #calling = new AbortController();
-  #isSent = false;
+  #heldOff = new HeldOff();
+  /** How often the answer has been sent, over the socket or by REST. */
+  #sent = 0;
   #isAsking = false;
+  /** By REST, and in vain. */
   #tries = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -107,13 +117,19 @@ export class Settlement {
     this.#rest = rest;
     this.outcome = new Promise((resolve) => (this.#resolve = resolve));
     this.#lastTimer = setTimeout(() => this.giveUp(), SETTLE_MAX_MS);
-    this.#isSent = send(asked.message);
-    if (this.#isSent) this.#timer = setTimeout(() => void this.#ask(), SOCKET_TIMEOUT_MS);
-    else void this.#ask();
+    if (send(asked.message)) {
+      this.#sent = 1;
+      this.#timer = setTimeout(() => void this.#ask(), SOCKET_TIMEOUT_MS);
+    } else void this.#ask();
   }
 
   get answer() {
     return this.#asked.message.type;
+  }
+
+  /** Whether a refusal of one try says little: another one may have won, or still be on its way. */
+  get isInDoubt() {
+    return this.answer === "accept" && (this.#asked.is_in_doubt || this.#sent > 1);
   }
 
   /**
@@ -123,7 +139,9 @@ export class Settlement {
    */
   hear(message, mechanic_id) {
     const said = outcomeIn(message, this.#asked, mechanic_id);
-    if (said === "nobody knows") void this.#ask();
+    if (said === "nobody knows") this.#askSoon();
+    // Not believed at once: REST is asked, or is being asked already, and then whose the request is.
+    else if (said?.outcome === "refused" && this.isInDoubt) this.#askSoon();
     else if (said) {
       this.heardIn ??= message;
       this.#settle(said);
@@ -133,7 +151,7 @@ export class Settlement {
 
   /** The socket is gone, perhaps with the answer. */
   lineLost() {
-    void this.#ask();
+    this.#askSoon();
   }
 
   /** Nobody is going to be asked any more. */
@@ -142,6 +160,11 @@ export class Settlement {
       outcome: "unknown",
       message: "We could not reach the server to find out whether it has your answer.",
     });
+  }
+
+  /** Not before its time, if the server has named one. */
+  #askSoon() {
+    this.#heldOff.whenOver(() => void this.#ask());
   }
 
   /** By REST, again and again until somebody answers. */
@@ -155,6 +178,7 @@ export class Settlement {
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof PitlaneError)) throw error;
+      this.#heldOff.begin(error.retry_after_s);
       const wait_ms = backoffMs(this.#tries, "reconnect", Math.random());
       this.#timer = setTimeout(() => void this.#ask(), Math.max((error.retry_after_s ?? 0) * 1_000, wait_ms));
     } finally {
@@ -172,10 +196,12 @@ export class Settlement {
     const { type: answer, offer_id, ...body } = this.#asked.message;
     const path = `/api/offers/${encodeURIComponent(offer_id)}/${answer}`;
     const options = { signal, timeout_ms: CALL_TIMEOUT_MS };
+    this.#sent += 1;
     try {
       /** @type {RequestAnswer | null} */
       const said = await this.#rest.call("POST", path, answer === "decline" ? { ...options, body } : options);
-      return said ? { outcome: "accepted", request: said.request } : { outcome: "declined" };
+      if (answer === "decline") return { outcome: "declined" };
+      return { outcome: "accepted", request: naming(said, "request").request };
     } catch (error) {
       if (!(error instanceof PitlaneError) || error.mayRetry) throw error;
       const session = await this.#sessionOfAnEarlierTry(signal);
@@ -191,15 +217,13 @@ export class Settlement {
    * @throws {PitlaneError}
    */
   async #sessionOfAnEarlierTry(signal) {
-    const { message, request_id } = this.#asked;
-    const may_have_won = message.type === "accept" && (this.#isSent || this.#tries > 0);
-    if (!may_have_won || request_id === null) return null;
+    const { request_id } = this.#asked;
+    if (!this.isInDoubt || request_id === null) return null;
     try {
       const path = `/api/requests/${encodeURIComponent(request_id)}`;
-      return {
-        outcome: "accepted",
-        request: await this.#rest.call("GET", path, { signal, timeout_ms: CALL_TIMEOUT_MS }),
-      };
+      /** @type {RequestView | null} */
+      const request = await this.#rest.call("GET", path, { signal, timeout_ms: CALL_TIMEOUT_MS });
+      return { outcome: "accepted", request: naming(request, "id") };
     } catch (error) {
       if (!(error instanceof PitlaneError) || error.mayRetry) throw error;
       return null;
@@ -210,6 +234,7 @@ export class Settlement {
   #settle(outcome) {
     clearTimeout(this.#timer);
     clearTimeout(this.#lastTimer);
+    this.#heldOff.end();
     this.#calling.abort();
     this.#resolve(outcome);
   }

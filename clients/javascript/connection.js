@@ -5,12 +5,13 @@
  */
 
 import { backoffMs, thenAfter } from "./backoff.js";
+import { HeldOff } from "./held-off.js";
 import { Polling } from "./polling.js";
 import { PitlaneError } from "./rest.js";
 
 /** @import {ServerClock} from "./clock.js" */
 /** @import {Rest} from "./rest.js" */
-/** @import {Channels, Heartbeat, Ticket} from "./wire.js" */
+/** @import {Channels, Heartbeat} from "./wire.js" */
 
 /**
  * - `connecting`: for the first time
@@ -51,6 +52,10 @@ export class Connection {
   #unwelcomed = 0;
   /** How often we were sent to sign in since a line last held for a while. */
   #dismissals = 0;
+  /** That the present try, or socket, was opened for. @type {string | null} */
+  #token = null;
+  /** That was refused since a line last held for a while: another has its chance, once. @type {string | null} */
+  #refused = null;
   #stopped = true;
   #welcomed = false;
   #wasLost = false;
@@ -60,7 +65,7 @@ export class Connection {
   #reconnectTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #beatTimer;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  /** Until a sign of life has to have come, or the welcome. @type {ReturnType<typeof setTimeout> | undefined} */
   #probeTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #stableTimer;
@@ -72,6 +77,7 @@ export class Connection {
   #clock;
   #on;
   #polling;
+  #heldOff = new HeldOff();
   /** @type {ConnectionState} */
   #told = "closed";
 
@@ -115,6 +121,7 @@ export class Connection {
     if (!this.#stopped) return;
     this.#stopped = this.#wasLost = false;
     this.#attempt = this.#seldom = this.#unwelcomed = 0;
+    this.#token = this.#refused = null;
     this.#listen();
     this.#tellState();
     // An app that thinks it is signed in, where the server does not, must not knock as fast as both can answer.
@@ -133,6 +140,7 @@ export class Connection {
     this.#stopped = true;
     this.#listening?.abort();
     clearTimeout(this.#reconnectTimer);
+    this.#heldOff.end();
     this.#polling.stop();
     this.#drop(1000);
     this.#tellState();
@@ -149,16 +157,27 @@ export class Connection {
     return true;
   }
 
+  /** It is somebody else's line: whoever this connection was for is not signed in any more. */
+  disown() {
+    this.#signedOut();
+  }
+
   /** Something was changed by REST: what a poll on its way is going to say may be older. */
   pollAgain() {
     this.#polling.again();
   }
 
-  /** Ask for a sign of life now instead of at the next beat. */
+  /** Ask for a sign of life now instead of at the next beat. While one is awaited, asking again changes nothing. */
   probe() {
-    if (!this.send({ type: "heartbeat" })) return;
-    clearTimeout(this.#probeTimer);
+    // A line that is dead must not live on because somebody keeps asking.
+    if (this.#probeTimer !== undefined || !this.send({ type: "heartbeat" })) return;
     this.#probeTimer = setTimeout(() => this.#lost(undefined), PROBE_TIMEOUT_MS);
+  }
+
+  /** What was awaited has come, or does not matter any more. */
+  #endProbe() {
+    clearTimeout(this.#probeTimer);
+    this.#probeTimer = undefined;
   }
 
   /** In a browser: whoever comes back, or back online, does not sit out a long wait. */
@@ -177,6 +196,7 @@ export class Connection {
   async #connect() {
     clearTimeout(this.#reconnectTimer);
     this.#reconnectTimer = undefined;
+    this.#heldOff.end();
     this.#drop();
     const { signal } = (this.#trying = new AbortController());
     // A handshake can hang for minutes on a dead network; so can a server that accepts and then says nothing.
@@ -185,8 +205,9 @@ export class Connection {
     if (this.#rest.hasToken) {
       // A browser's socket carries no header, and a ticket is good once: a fresh one for every connection.
       try {
-        /** @type {Ticket} */
-        const { ticket } = await this.#rest.call("POST", "/api/ws-ticket", { signal });
+        const { ticket, token } = await this.#rest.ticket(this.#refused, signal);
+        if (signal.aborted) return;
+        this.#token = token;
         url.searchParams.set("ticket", ticket);
       } catch (error) {
         if (signal.aborted) return;
@@ -194,7 +215,6 @@ export class Connection {
         this.#noTicket(error);
         return;
       }
-      if (signal.aborted) return;
     }
     const socket = new WebSocket(url);
     this.#socket = socket;
@@ -204,13 +224,13 @@ export class Connection {
 
   /** @param {PitlaneError} error */
   #noTicket(error) {
-    if (error.status === 401) {
+    if (error.isSignedOut) {
       this.#signedOut();
       return;
     }
     // It says nothing about sockets that REST does not get through either.
     this.#unwelcomed -= 1;
-    this.#lost(undefined, (error.retry_after_s ?? 0) * 1_000);
+    this.#lost(undefined, error.retry_after_s ?? 0);
   }
 
   /** @param {unknown} data */
@@ -231,7 +251,7 @@ export class Connection {
       this.#welcome(message.heartbeat_interval_s || HEARTBEAT_FALLBACK_S);
     }
     // Whoever has not said welcome is still awaited, whatever else they say.
-    if (this.#welcomed) clearTimeout(this.#probeTimer);
+    if (this.#welcomed) this.#endProbe();
     this.#on.message({ ...message, received_ms });
   }
 
@@ -241,7 +261,10 @@ export class Connection {
     this.#unwelcomed = this.#seldom = 0;
     this.#welcomed = true;
     clearTimeout(this.#stableTimer);
-    this.#stableTimer = setTimeout(() => (this.#attempt = this.#dismissals = 0), STABLE_AFTER_MS);
+    this.#stableTimer = setTimeout(() => {
+      this.#attempt = this.#dismissals = 0;
+      this.#refused = null;
+    }, STABLE_AFTER_MS);
     const interval_ms = interval_s * 1_000;
     // The first beat falls anywhere in the interval, so that clients that came back together do not beat together.
     clearTimeout(this.#beatTimer);
@@ -264,22 +287,27 @@ export class Connection {
     if (this.#welcomed) this.probe();
     else if (this.#reconnectTimer !== undefined) {
       this.#attempt = Math.min(this.#attempt, 1);
-      this.#retryIn(backoffMs(0, "reconnect", Math.random()));
+      this.#retrySooner(0);
       this.#polling.again();
     }
   }
 
   /**
    * @param {number | undefined} code  undefined: we gave up on it ourselves
-   * @param {number} [wait_min_ms]
+   * @param {number} [retry_after_s]
    */
-  #lost(code, wait_min_ms = 0) {
+  #lost(code, retry_after_s = 0) {
     const was_welcomed = this.#welcomed;
     this.#drop();
-    const then = thenAfter(code);
+    let then = thenAfter(code);
     if (then === "sign_in") {
-      this.#signedOut();
-      return;
+      if (!this.#rest.canRenew || this.#refused !== null) {
+        this.#signedOut();
+        return;
+      }
+      // The next try asks for another token, and ends it all if there is none.
+      this.#refused = this.#token;
+      then = "reconnect";
     }
     this.#wasLost = true;
     this.#unwelcomed = was_welcomed ? 0 : this.#unwelcomed + 1;
@@ -287,7 +315,8 @@ export class Connection {
     const wait_ms = this.#polling.works
       ? backoffMs(this.#seldom++, "seldom", Math.random())
       : backoffMs(this.#attempt, then, Math.random());
-    this.#retryIn(Math.max(wait_min_ms, wait_ms));
+    this.#heldOff.begin(retry_after_s);
+    this.#retryIn(Math.max(retry_after_s * 1_000, wait_ms));
     // Rarely: asking is a database look-up, and a restart makes every client fail its handshake in the same moment.
     if (!was_welcomed && !this.#polling.isOn && this.#attempt % 4 === 1) void this.#askWhetherSignedIn();
     this.#attempt += 1;
@@ -302,7 +331,7 @@ export class Connection {
     try {
       await this.#rest.call("GET", "/api/me", { signal });
     } catch (error) {
-      if (!signal.aborted && error instanceof PitlaneError && error.status === 401) this.#signedOut();
+      if (!signal.aborted && error instanceof PitlaneError && error.isSignedOut) this.#signedOut();
     }
   }
 
@@ -317,9 +346,17 @@ export class Connection {
     // What has just begun to work may be the server itself, so the socket gets its chance before it is tried but seldom.
     if (this.#polling.works && this.#reconnectTimer !== undefined) {
       this.#seldom = 0;
-      this.#retryIn(backoffMs(1, "reconnect", Math.random()));
+      this.#retrySooner(1);
     }
     this.#tellState();
+  }
+
+  /**
+   * Cut a long wait short, but not what the server has asked for.
+   * @param {number} attempt  how many have been in vain, as far as that says anything now
+   */
+  #retrySooner(attempt) {
+    this.#heldOff.whenOver(() => this.#retryIn(backoffMs(attempt, "reconnect", Math.random())));
   }
 
   /** @param {number} delay_ms */
@@ -331,7 +368,7 @@ export class Connection {
   /** @param {number} [code] */
   #drop(code) {
     clearTimeout(this.#beatTimer);
-    clearTimeout(this.#probeTimer);
+    this.#endProbe();
     clearTimeout(this.#stableTimer);
     this.#trying?.abort();
     this.#welcomed = this.#unanswered = false;

@@ -1,6 +1,7 @@
 /** A customer's client: own requests, and the mechanics that are watched. */
 
 import { Client } from "./client.js";
+import { naming } from "./rest.js";
 import { WATCH_MAX } from "./wire.js";
 
 /**
@@ -66,8 +67,7 @@ export class CustomerClient extends Client {
    * @param {Iterable<string>} mechanic_ids
    */
   unwatch(mechanic_ids) {
-    const gone = [...mechanic_ids].filter((id) => this.#watched.delete(id));
-    gone.forEach((id) => this.#statuses.delete(id));
+    const gone = [...mechanic_ids].filter((id) => this.#forgetMechanic(id));
     this.#sendSlices("unwatch", gone);
   }
 
@@ -82,10 +82,10 @@ export class CustomerClient extends Client {
       case "welcome":
         // A new socket watches nobody.
         this.#sendSlices("watch", [...this.#watched]);
-        this.tookSnapshot(message.requests);
+        this.tookSnapshot(message.requests, message.received_ms);
         break;
       case "polled":
-        this.tookSnapshot(message.requests);
+        this.tookSnapshot(message.requests, message.received_ms);
         message.statuses.forEach((status) => this.#tookStatus(status));
         break;
       case "status":
@@ -98,6 +98,8 @@ export class CustomerClient extends Client {
         this.#on.favoritePrompt?.(message);
         break;
       case "error":
+        // No mechanic, or none any more: not to be asked for again after each reconnect.
+        if (message.code === "mechanic_not_found" && message.ref) this.#forgetMechanic(message.ref);
         this.#on.error?.(message);
         break;
     }
@@ -109,13 +111,13 @@ export class CustomerClient extends Client {
    * @param {AbortSignal} signal
    */
   async poll(signal) {
-    /** @type {Promise<Statuses>[]} */
+    /** @type {Promise<Statuses | null>[]} */
     const asked = slices([...this.#watched]).map((ids) =>
       this.rest.call("GET", `/api/mechanics/status?ids=${ids.map(encodeURIComponent).join(",")}`, { signal }),
     );
     const [requests, ...found] = await Promise.all([this.newestRequests(signal), ...asked]);
     signal.throwIfAborted();
-    const statuses = found.flatMap((one) => one.statuses);
+    const statuses = found.flatMap((one) => naming(one, "statuses").statuses);
     this.heard({ type: "polled", requests, offers: [], statuses, received_ms: performance.now() });
   }
 
@@ -127,6 +129,15 @@ export class CustomerClient extends Client {
     super.forget();
     this.#watched.clear();
     this.#statuses.clear();
+  }
+
+  /**
+   * @param {string} mechanic_id
+   * @returns {boolean}  whether they were watched
+   */
+  #forgetMechanic(mechanic_id) {
+    this.#statuses.delete(mechanic_id);
+    return this.#watched.delete(mechanic_id);
   }
 
   /** @param {StatusView} status */

@@ -1,11 +1,12 @@
 /** A mechanic's client: duty, offers, and answers to them that are neither lost nor doubled. */
 
-import { Settlement } from "./answers.js";
+import { Settlement, isTakenBy } from "./answers.js";
 import { Client } from "./client.js";
-import { NO_OFFERS, ended, openIn, seen, withOffer, withSnapshot } from "./offers.js";
+import { KNOWN_MAX, NO_OFFERS, ended, openIn, seen, withOffer, withSnapshot } from "./offers.js";
+import { naming } from "./rest.js";
 
 /**
- * @import {Outcome} from "./answers.js"
+ * @import {Asked, Outcome} from "./answers.js"
  * @import {Polled, Told, Where} from "./client.js"
  * @import {Received} from "./connection.js"
  * @import {OpenOffer} from "./offers.js"
@@ -18,7 +19,7 @@ import { NO_OFFERS, ended, openIn, seen, withOffer, withSnapshot } from "./offer
  * @property {(offer: OpenOffer, is_new: boolean) => void} [offer]  an offer is open. Once for each, with `is_new`, however
  *   often it is sent; again, without, where one that was gone is open again
  * @property {(offer: OpenOffer, reason: WithdrawReason | null, by_you: boolean) => void} [withdrawn]  an open offer is gone;
- *   null: nobody said why. What `accept` and `decline` end is told by their outcome alone
+ *   null: nobody said why. What `accept` and `decline` end is told by their outcome alone; the request's other card is told
  * @property {(now: AvailabilityChanged) => void} [availability]  on duty or not has changed, here or on another device
  */
 
@@ -34,6 +35,11 @@ export class MechanicClient extends Client {
   #mechanic_id = null;
   /** Answers that are on their way, by offer. @type {Map<string, Settlement>} */
   #answers = new Map();
+  /**
+   * Offers that an accept was sent for which may still win, although nobody has said so; and whose request it is, if known.
+   * @type {Map<string, string | null>}
+   */
+  #inDoubt = new Map();
   /** Withdrawals of what we are accepting: most likely it is ourselves who have it. @type {Map<string, Received<OfferWithdrawn>>} */
   #heldBack = new Map();
   /** What we have asked to be. @type {{on_duty: boolean, done: (is_so: boolean) => void} | null} */
@@ -139,12 +145,12 @@ export class MechanicClient extends Client {
     switch (message.type) {
       case "welcome":
         this.#tookOffers(message.offers, message.received_ms);
-        this.tookSnapshot(message.request ? [message.request] : []);
+        this.tookSnapshot(message.request ? [message.request] : [], message.received_ms);
         this.#dutyIs(message.on_duty, true);
         break;
       case "polled":
         this.#tookOffers(message.offers, message.received_ms);
-        this.tookSnapshot(message.requests);
+        this.tookSnapshot(message.requests, message.received_ms);
         break;
       case "offer":
         this.#tookOffer(message.offer, message.received_ms);
@@ -154,13 +160,25 @@ export class MechanicClient extends Client {
         break;
       case "offer_accepted":
         this.#known = ended(this.#known, message.offer_id, "answered");
-        this.took(message.request);
+        this.took(message.request, message.received_ms);
         break;
       case "availability":
         this.#dutyIs(message.on_duty, false);
         this.#on.availability?.(message);
         break;
     }
+  }
+
+  /**
+   * A request that is ours has no card any more: not the priority offer's, and not the broadcast's, of which one was accepted.
+   * @protected
+   * @override
+   * @param {RequestView} request
+   * @param {number} received_ms
+   */
+  took(request, received_ms) {
+    if (isTakenBy(this.#mechanic_id, request)) this.#endOffersOf(request.id);
+    super.took(request, received_ms);
   }
 
   /**
@@ -177,11 +195,12 @@ export class MechanicClient extends Client {
    * @param {AbortSignal} signal
    */
   async poll(signal) {
-    /** @type {[Offers, RequestView[]]} */
-    const [{ offers }, requests] = await Promise.all([
+    /** @type {[Offers | null, RequestView[]]} */
+    const [answer, requests] = await Promise.all([
       this.rest.call("GET", "/api/offers", { signal }),
       this.newestRequests(signal),
     ]);
+    const { offers } = naming(answer, "offers");
     signal.throwIfAborted();
     this.heard({ type: "polled", requests, offers, statuses: [], received_ms: performance.now() });
   }
@@ -194,6 +213,7 @@ export class MechanicClient extends Client {
     super.forget();
     for (const settlement of this.#answers.values()) settlement.giveUp();
     this.#answers.clear();
+    this.#inDoubt.clear();
     this.#heldBack.clear();
     this.#known = NO_OFFERS;
     this.#mechanic_id = null;
@@ -237,10 +257,20 @@ export class MechanicClient extends Client {
   #withdrawn(message) {
     const { offer_id, reason, by_you = false } = message;
     const old = this.#known.get(offer_id);
-    // A decline of our own: the outcome tells.
+    // A decline of our own: the outcome tells. Without `by_you` it may be that sessions of its kind were switched off; when
+    // they are switched on again, the same offer comes again.
     const is_ours = this.#answers.has(offer_id);
-    this.#known = ended(this.#known, offer_id, is_ours || reason === "declined" ? "answered" : "gone");
+    this.#known = ended(this.#known, offer_id, is_ours || by_you ? "answered" : "gone");
     if (old?.standing === "open" && !is_ours) this.#on.withdrawn?.(old.offer, reason, by_you);
+  }
+
+  /** @param {string} request_id */
+  #endOffersOf(request_id) {
+    for (const offer of openIn(this.#known).filter((one) => one.request_id === request_id)) {
+      this.#known = ended(this.#known, offer.offer_id, "answered");
+      // Of what is being answered the outcome tells.
+      if (!this.#answers.has(offer.offer_id)) this.#on.withdrawn?.(offer, "taken", true);
+    }
   }
 
   // ---- answers ----
@@ -259,10 +289,11 @@ export class MechanicClient extends Client {
         code: "answer_pending",
         message: "Your other answer to this offer is still on its way.",
       });
-    const request_id = this.#known.get(offer_id)?.offer.request_id ?? null;
-    const settlement = new Settlement({ message, request_id }, { send: (one) => this.send(one), rest: this.rest });
+    const request_id = this.#known.get(offer_id)?.offer.request_id ?? this.#inDoubt.get(offer_id) ?? null;
+    const asked = { message, request_id, is_in_doubt: this.#inDoubt.has(offer_id) };
+    const settlement = new Settlement(asked, { send: (one) => this.send(one), rest: this.rest });
     this.#answers.set(offer_id, settlement);
-    void settlement.outcome.then((outcome) => this.#settled(offer_id, settlement, outcome));
+    void settlement.outcome.then((outcome) => this.#settled(asked, settlement, outcome));
     return settlement.outcome;
   }
 
@@ -272,14 +303,16 @@ export class MechanicClient extends Client {
   }
 
   /**
-   * @param {string} offer_id
+   * @param {Asked} asked
    * @param {Settlement} settlement
    * @param {Outcome} outcome
    */
-  #settled(offer_id, settlement, outcome) {
+  #settled(asked, settlement, outcome) {
+    const { offer_id } = asked.message;
     // Stopped meanwhile.
     if (this.#answers.get(offer_id) !== settlement) return;
     this.#answers.delete(offer_id);
+    if (settlement.answer === "accept") this.#noteDoubt(asked, settlement, outcome);
     const heldBack = this.#heldBack.get(offer_id);
     this.#heldBack.delete(offer_id);
     const received_ms = performance.now();
@@ -297,7 +330,8 @@ export class MechanicClient extends Client {
           this.heard({ type: "offer_withdrawn", offer_id, reason: "declined", received_ms });
         break;
       case "refused":
-        if (outcome.code === "offer_gone") this.#known = ended(this.#known, offer_id, "answered");
+        // Not for good: the reason may be that sessions of its kind are switched off.
+        if (outcome.code === "offer_gone") this.#known = ended(this.#known, offer_id, "gone");
         else if (heldBack) this.heard(heldBack);
         if (by_socket !== "error")
           super.received({ type: "error", code: outcome.code, message: outcome.message, ref: offer_id, received_ms });
@@ -307,6 +341,21 @@ export class MechanicClient extends Client {
         break;
     }
     if (by_socket === undefined) this.connection.pollAgain();
+  }
+
+  /**
+   * Remember an accept that may have won, or still win, for the next one of the same offer.
+   * @param {Asked} asked
+   * @param {Settlement} settlement
+   * @param {Outcome} outcome
+   */
+  #noteDoubt({ message: { offer_id }, request_id }, settlement, outcome) {
+    this.#inDoubt.delete(offer_id);
+    if (outcome.outcome === "accepted" || (outcome.outcome === "refused" && outcome.code === "offer_gone")) return;
+    // Of what was refused only for now, another try that is still on its way may win.
+    if (outcome.outcome === "unknown" || settlement.isInDoubt) this.#inDoubt.set(offer_id, request_id);
+    const [oldest] = this.#inDoubt.keys();
+    if (oldest !== undefined && this.#inDoubt.size > KNOWN_MAX) this.#inDoubt.delete(oldest);
   }
 
   // ---- duty ----

@@ -8,8 +8,9 @@
  */
 /**
  * - `open`: it may be accepted
- * - `gone`: it was withdrawn, or a snapshot left it out; it may come again, to whoever goes on duty again
- * - `answered`: we have accepted or declined it, or were told that it is gone; it never comes again, whoever says so late
+ * - `gone`: it was withdrawn, a snapshot left it out, or an accept came too late; it may come again, to whoever goes on duty
+ *   again, or takes sessions of its kind again
+ * - `answered`: we have accepted or declined it, here or on another device; it never comes again, whoever says so late
  * @typedef {"open" | "gone" | "answered"} Standing
  */
 /** @typedef {{offer: OpenOffer, standing: Standing, seen: boolean}} KnownOffer */
@@ -23,6 +24,24 @@ export const KNOWN_MAX = 1_000;
 export const NO_OFFERS = new Map();
 
 /**
+ * Of what is known of an offer and what is said of it now, the newer word, with its deadline.
+ * @template {{expires_at: string, expires_in_ms: number}} View
+ * @param {(View & {deadline_ms: number}) | undefined} old
+ * @param {View} view
+ * @param {number} received_ms
+ * @returns {View & {deadline_ms: number}}
+ */
+export function newestOf(old, view, received_ms) {
+  const deadline_ms = received_ms + view.expires_in_ms;
+  // One deadline heard twice: transit only ever makes it seem later, so the earlier reading is nearer the truth.
+  if (old?.expires_at === view.expires_at) return { ...view, deadline_ms: Math.min(old.deadline_ms, deadline_ms) };
+  return old && saidAt(old) > saidAt(view) ? old : { ...view, deadline_ms };
+}
+
+/** When the server said so, by its own clock. @param {{expires_at: string, expires_in_ms: number}} view */
+const saidAt = ({ expires_at, expires_in_ms }) => Date.parse(expires_at) - expires_in_ms;
+
+/**
  * Take in an offer; it may be one that is known already: they are sent again until acknowledged.
  * @param {KnownOffers} known
  * @param {OfferView} view
@@ -32,10 +51,7 @@ export const NO_OFFERS = new Map();
 export function withOffer(known, view, received_ms) {
   const old = known.get(view.offer_id);
   if (old?.standing === "answered") return { known, opened: null };
-  const heard_ms = received_ms + view.expires_in_ms;
-  // One deadline heard twice: transit only ever makes it seem later, so the earlier reading is nearer the truth.
-  const deadline_ms = old ? Math.min(old.offer.deadline_ms, heard_ms) : heard_ms;
-  const offer = { ...view, deadline_ms };
+  const offer = newestOf(old?.offer, view, received_ms);
   /** @type {KnownOffer} */
   const entry = { offer, standing: "open", seen: old?.seen ?? false };
   const opened = old?.standing === "open" ? null : { offer, is_new: !old };

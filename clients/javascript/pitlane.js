@@ -11,5 +11,6 @@ export { backoffMs, pollInMs, thenAfter } from "./backoff.js";
 export { ServerClock } from "./clock.js";
 export { CustomerClient } from "./customer.js";
 export { MechanicClient } from "./mechanic.js";
+export { money } from "./money.js";
 export { PitlaneError, Rest } from "./rest.js";
 export { CLOSE_CODES, WATCH_MAX } from "./wire.js";

@@ -1,12 +1,14 @@
 /** Asking every few seconds, where no socket gets through: slower in the background, and backing off while nobody answers. */
 
 import { pollInMs } from "./backoff.js";
+import { HeldOff } from "./held-off.js";
 import { PitlaneError } from "./rest.js";
 
 export class Polling {
   #ask;
   #on;
   #failures = 0;
+  #heldOff = new HeldOff();
   /** @type {AbortController | null} */
   #asking = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -36,18 +38,24 @@ export class Polling {
   stop() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#heldOff.end();
     this.#asking?.abort();
     this.#asking = null;
     this.#failures = 0;
     this.works = false;
   }
 
-  /** Ask anew, without waiting: something has changed, and an answer on its way may be older than that. */
+  /**
+   * Ask anew, without waiting longer than the server has asked for: something has changed, and an answer on its way may be
+   * older than that.
+   */
   again() {
     if (!this.isOn) return;
-    clearTimeout(this.#timer);
-    this.#asking?.abort();
-    void this.#poll();
+    this.#heldOff.whenOver(() => {
+      clearTimeout(this.#timer);
+      this.#asking?.abort();
+      void this.#poll();
+    });
   }
 
   async #poll() {
@@ -64,7 +72,7 @@ export class Polling {
       if (signal.aborted) return;
       // A bug in what is called with the answer shall be seen, and end nothing.
       if (!(error instanceof PitlaneError)) console.error(error);
-      else if (error.status === 401) {
+      else if (error.isSignedOut) {
         this.stop();
         this.#on.signedOut();
         return;
@@ -73,6 +81,7 @@ export class Polling {
       this.works = false;
     }
     this.#asking = null;
+    this.#heldOff.begin(retry_after_s);
     const hidden = globalThis.document?.visibilityState === "hidden";
     this.#timer = setTimeout(
       () => void this.#poll(),

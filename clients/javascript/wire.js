@@ -1,11 +1,13 @@
 /**
  * What travels between clients and the server. Written by `python -m http_api.pages.wire_js`, from `models/wire.py`,
- * `models/rest.py` and `http_api/sockets/close_codes.py`: change those and never this file.
+ * `models/rest.py`, `models/currencies.py` and `http_api/sockets/close_codes.py`: change those and never this file.
  *
  * Unknown members are to be ignored: a newer server may say more than is written here.
  */
 
 // ---- words ----
+
+/** @typedef {"mechanic" | "customer" | "time" | "operator"} CompletedBy */
 
 /** @typedef {"declined" | "expired" | "skipped"} FallbackReason */
 
@@ -39,9 +41,23 @@
 
 /** @typedef {"independent" | "workshop"} ProviderType */
 
+/** @typedef {"owed" | "held" | "on_its_way" | "failed"} RefundProgress */
+
 /** @typedef {"customer" | "mechanic" | "admin"} Role */
 
-/** @typedef {"accepted" | "declined" | "missed" | "taken" | "cancelled" | "skipped" | "given_back"} PastOfferOutcome */
+/** @typedef {"completed" | "unfilled"} Settlement */
+
+/**
+ * @typedef {"accepted"
+ *   | "declined"
+ *   | "missed"
+ *   | "taken"
+ *   | "cancelled"
+ *   | "skipped"
+ *   | "given_back"
+ *   | "no_show"
+ *   | "find_another"} PastOfferOutcome
+ */
 
 // ---- objects and messages of the sockets ----
 
@@ -57,6 +73,14 @@
  * @typedef {object} OfferDeadline
  * @property {string} id
  * @property {OfferKind} kind
+ * @property {Timestamp} expires_at
+ * @property {number} expires_in_ms
+ * @property {boolean} [preferred_is_busy]
+ */
+
+/**
+ * Until when something has to have happened.
+ * @typedef {object} Deadline
  * @property {Timestamp} expires_at
  * @property {number} expires_in_ms
  */
@@ -79,14 +103,23 @@
  * @property {string} [reason]
  * @property {number} [amount_cents]
  * @property {string} [cause]
+ * @property {CompletedBy} [by]
+ * @property {number} [lasted_s]
  */
 
 /**
  * A session request. `version` only grows: an older one never overwrites a newer.
  *
  * `note` is what the customer wrote about it. `price_cents` is the price of what was bought, whatever was paid of it.
- * `favorite_prompt`: it is completed, and its mechanic not yet a favourite of the customer's. Only what a node of an earlier
- * version has told lacks the last members.
+ * `favorite_prompt`: it is completed, and its mechanic not yet a favourite of the customer's.
+ *
+ * `start`: while it is accepted, until when the mechanic must start; `ends`: while it is in progress, when it ends by itself.
+ * `assigned_is_online`: whether the mechanic is there, while it is one of the two; `null` also when nobody knows just now.
+ * `join_url`: where the session takes place, for whoever is shown this; only then. Only what a node of an earlier version has
+ * told lacks the last members.
+ *
+ * `refund`: what of the payment goes back, or has gone back, in all, whoever has moved it. `disputed`: the customer's bank has
+ * asked for the money (also when that is over).
  * @typedef {object} RequestView
  * @property {string} id
  * @property {number} version
@@ -108,6 +141,11 @@
  * @property {number} [price_cents]
  * @property {string} [currency]
  * @property {boolean} [favorite_prompt]
+ * @property {Deadline | null} [start]
+ * @property {Deadline | null} [ends]
+ * @property {boolean | null} [assigned_is_online]
+ * @property {string | null} [join_url]
+ * @property {boolean} [disputed]
  */
 
 /**
@@ -131,7 +169,18 @@
  */
 
 /**
+ * How a mechanic usually answers their priority `offers` of the last 90 days: how many of them they accepted, and the median
+ * time to an answer (`null` if they answered none).
+ * @typedef {object} ResponseView
+ * @property {number} accept_percent
+ * @property {number | null} answers_within_s
+ * @property {number} offers
+ */
+
+/**
  * What is true of a mechanic at `as_of`. `last_seen` is `null` if never seen; `session_types`: what they take.
+ *
+ * `response` is `null` while too few offers tell how they answer.
  * @typedef {object} StatusView
  * @property {string} mechanic_id
  * @property {boolean} is_online
@@ -141,6 +190,7 @@
  * @property {SessionType[]} session_types
  * @property {Timestamp} as_of
  * @property {number} version
+ * @property {ResponseView | null} [response]
  */
 
 /**
@@ -307,6 +357,7 @@
  * @property {SessionType[]} session_types
  * @property {Timestamp} as_of
  * @property {number} version
+ * @property {ResponseView | null} [response]
  */
 
 /**
@@ -405,6 +456,39 @@ export const CLOSE_CODES = {
   4408: "reconnect",
 };
 
+// ---- amounts of money ----
+
+/** How many decimals the amounts of most currencies have. */
+export const DECIMALS_USUAL = 2;
+/**
+ * How many they have of the others, by the code (docs.stripe.com/currencies, as of charges).
+ * @type {Readonly<Record<string, number>>}
+ */
+export const DECIMALS = {
+  bif: 0,
+  clp: 0,
+  djf: 0,
+  gnf: 0,
+  jpy: 0,
+  kmf: 0,
+  krw: 0,
+  mga: 0,
+  pyg: 0,
+  rwf: 0,
+  vnd: 0,
+  vuv: 0,
+  xaf: 0,
+  xof: 0,
+  xpf: 0,
+  bhd: 3,
+  jod: 3,
+  kwd: 3,
+  omr: 3,
+  tnd: 3,
+};
+/** Counted in hundredths, and written without: these have only whole ones. @type {readonly string[]} */
+export const WHOLE = ["isk", "ugx"];
+
 // ---- bodies and answers of REST ----
 
 /**
@@ -432,6 +516,23 @@ export const CLOSE_CODES = {
 /**
  * @typedef {object} DeclineBody
  * @property {string | null} [reason]
+ */
+
+/**
+ * `mechanic_id`: whom not to wait for. Without it whoever has the request, who may be somebody else by then.
+ * @typedef {object} FindAnotherBody
+ * @property {string | null} [mechanic_id]
+ */
+
+/**
+ * @typedef {object} ReasonBody
+ * @property {string} reason
+ */
+
+/**
+ * As what a request that is stuck is to end.
+ * @typedef {object} SettleBody
+ * @property {Settlement} as
  */
 
 /**
@@ -515,6 +616,10 @@ export const CLOSE_CODES = {
  */
 
 /**
+ * A favourite, and what they have done for the customer: `services_count` sessions served, the last at `last_service_at`.
+ *
+ * `total_spent_cents` is what was paid for these and has not gone back, in the currency most used with this mechanic (of two
+ * the one used last); payments in others are not in it. Without any, the currency is the one that plans are sold in.
  * @typedef {object} FavoriteView
  * @property {string} provider_id
  * @property {string} provider_name
@@ -613,8 +718,8 @@ export const CLOSE_CODES = {
  * A mechanic's day (UTC). What crosses midnight is cut there, what has not ended yet counts until now.
  *
  * `on_duty_s` is how long their switch was on, with an app connected or not. `earned_cents` is the price of the `sessions`
- * that were completed on that day, whatever their customers paid of it. A day with sessions of several currencies has an entry for
- * each; the first of them has the day's hours.
+ * that were completed on that day, whatever their customers paid of it; a session whose payment has gone back in full is counted,
+ * and earns nothing. A day with sessions of several currencies has an entry for each; the first of them has the day's hours.
  * @typedef {object} DayHours
  * @property {string} day
  * @property {number} on_duty_s
@@ -697,6 +802,9 @@ export const CLOSE_CODES = {
 
 /**
  * Money that has not arrived yet; `request_id` is `null` for a payment that was never dispatched.
+ *
+ * `left_cents`: what of `amount_cents` nobody has moved yet. `state`: what it waits for. `last_error`: what the last
+ * attempt that was refused came to, `null` if none was.
  * @typedef {object} OwedRefundView
  * @property {string} refund_id
  * @property {string | null} request_id
@@ -704,6 +812,28 @@ export const CLOSE_CODES = {
  * @property {number} amount_cents
  * @property {number} attempts
  * @property {string} cause
+ * @property {string} currency
+ * @property {number} left_cents
+ * @property {RefundProgress} state
+ * @property {string | null} last_error
+ */
+
+/**
+ * A payment that a customer's bank asks for; `dispute_id`, `payment_intent_id` and `status` are Stripe's.
+ * @typedef {object} DisputeView
+ * @property {string} dispute_id
+ * @property {string} payment_intent_id
+ * @property {string | null} request_id
+ * @property {number} amount_cents
+ * @property {string} currency
+ * @property {string} status
+ */
+
+/**
+ * `is_retried`: whether it is asked for once more; all of one that is done is back.
+ * @typedef {object} RefundRetried
+ * @property {string} refund_id
+ * @property {boolean} is_retried
  */
 
 /**
@@ -730,6 +860,8 @@ export const CLOSE_CODES = {
  * @property {Record<string, number>} counts
  * @property {RequestView[]} open_requests
  * @property {OwedRefundView[]} refunds_owed
+ * @property {DisputeView[]} disputes
+ * @property {RequestView[]} reported_requests
  * @property {SetAside[]} set_aside
  * @property {NodeState} node
  */

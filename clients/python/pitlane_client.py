@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 WELCOME_TIMEOUT_S: Final = 10.0
-"""How long a handshake may take, and the welcome after it."""
+"""How long a handshake may take, together with the welcome after it."""
 STABLE_AFTER_S: Final = 10.0
 """A connection that lived this long has earned a fresh backoff."""
 PROBE_TIMEOUT_S: Final = 4.0
@@ -88,6 +88,8 @@ ANSWER_TIMEOUT_S: Final = 5.0
 SETTLE_TIMEOUT_S: Final = 30.0
 """After this time of asking nobody knows what became of an answer; the next snapshot tells."""
 REST_TIMEOUT_S: Final = 10.0
+RETRY_AFTER_MAX_S: Final = 3_600.0
+"""Whoever asks for more than this much patience means something else."""
 BLOCKED_AFTER: Final = 3
 """So many tries in a row without a welcome, and REST is asked as well."""
 POLL_INTERVAL_S: Final = 4.0
@@ -108,6 +110,7 @@ REMEMBERED_MAX: Final = 1_000
 EVENTS_MAX: Final = 5_000
 """Different things that have changed and wait to be read."""
 UNSURE_MAX: Final = 100
+TOKEN_REFUSED: Final = "the server refuses the token: it has expired or was revoked"
 NOT_DONE_CODES: Final = frozenset({"unavailable", "internal_error"})
 """Errors after which the same may be asked for again: nothing is known to have been done."""
 
@@ -116,7 +119,8 @@ log = logging.getLogger("pitlane_client")
 T = TypeVar("T")
 Json = dict[str, Any]
 Token = str | Callable[[], str] | Callable[[], Awaitable[str]]
-"""A bearer token, or what gives a fresh one each time that it is called."""
+"""A bearer token, or what gives a fresh one each time that it is called. It is called once more where the server refuses what
+it gave; if it has no other, or that one is refused as well, it ends with ``SignedOut``."""
 Work = Callable[[], Awaitable[None]]
 
 
@@ -131,14 +135,30 @@ class Person(TypedDict):
 
 
 class OfferDeadline(TypedDict):
+    """The open offer of a request. ``preferred_is_busy``: the favourite whom it waits for is in a session with somebody else."""
+
     id: str
     kind: str
+    expires_at: str
+    expires_in_ms: int
+    preferred_is_busy: NotRequired[bool]
+
+
+class Deadline(TypedDict):
+    """Until when something has to have happened. Count it down by ``RequestChanged.deadline_s``; a clock may be wrong."""
+
     expires_at: str
     expires_in_ms: int
 
 
 class Request(TypedDict):
-    """A session request. ``version`` only grows."""
+    """A session request. ``version`` only grows.
+
+    ``start``: while it is accepted, until when the mechanic must start; ``ends``: while it is in progress, when it ends by itself.
+    ``assigned_is_online``: whether the mechanic is there, while it is one of the two; ``None`` also when nobody knows just now.
+    ``join_url``: where the session takes place, for this account alone, and only then. What a server of an earlier version says
+    lacks these.
+    """
 
     id: str
     version: int
@@ -160,6 +180,10 @@ class Request(TypedDict):
     price_cents: NotRequired[int]
     currency: NotRequired[str]
     favorite_prompt: NotRequired[bool]
+    start: NotRequired[Deadline | None]
+    ends: NotRequired[Deadline | None]
+    assigned_is_online: NotRequired[bool | None]
+    join_url: NotRequired[str | None]
 
 
 class Offer(TypedDict):
@@ -214,20 +238,29 @@ class TooSlow(PitlaneError):
 class Problem(PitlaneError):
     """A REST call was refused or got no answer. ``status`` 0: no answer.
 
-    ``code`` is the server's stable word, or one of ours: ``network``, ``unreadable``, ``no_token``.
+    ``code`` is the server's stable word, or one of ours: ``network``, ``unreadable``, ``no_token``, ``http_403`` and so on.
+    ``is_ours``: said by the server itself; otherwise by a proxy that may not have asked it, or by nobody.
     """
 
-    def __init__(self, status: int, code: str, detail: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, retry_after_s: float | None = None, *, is_ours: bool = True
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.is_ours = is_ours and status != 0
 
     @property
     def may_retry(self) -> bool:
         """Whether the very same call may simply be made again: nobody knows, or nothing was decided."""
-        return self.status in (0, 408, 429) or self.status >= 500
+        return not self.is_ours or self.status in (408, 429) or self.status >= 500
+
+    @property
+    def refuses_token(self) -> bool:
+        """Whether the server does not take the token any more."""
+        return self.is_ours and self.code == "unauthenticated"
 
 
 @dataclass(frozen=True)
@@ -276,7 +309,12 @@ class OfferGone:
 
 @dataclass(frozen=True)
 class RequestChanged:
+    """``deadline_s``: when what it waits for is over, on the scale of ``time.monotonic``: the open offer, the time to start, the
+    session itself. ``None``: it waits for nothing.
+    """
+
     request: Request
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -288,10 +326,16 @@ class RequestGone:
 
 @dataclass(frozen=True)
 class DutyChanged:
-    """``availability`` is ``None`` where the server has not said it: in a welcome."""
+    """``availability`` is ``None`` where the server has not said it: in a welcome.
+
+    ``back_at``: when a break ends by itself, RFC 3339; ``None``: no break. ``off_after_session``: off duty with the session that
+    they are in.
+    """
 
     on_duty: bool
     availability: str | None
+    back_at: str | None = None
+    off_after_session: bool = False
 
 
 @dataclass(frozen=True)
@@ -476,15 +520,24 @@ class OfferBook:
     def __init__(self) -> None:
         self.open: dict[str, OpenOffer] = {}
         self._answered: OrderedDict[str, None] = OrderedDict()
+        self._request_of: OrderedDict[str, str] = OrderedDict()
 
     def take(self, offer: Offer, received_s: float) -> OpenOffer | None:
         """Take an offer in; return it if it is new, ``None`` if it is known or has been answered."""
         offer_id = offer["offer_id"]
         deadline_s = received_s + offer["expires_in_ms"] / 1000
+        self._request_of[offer_id] = offer["request_id"]
+        if len(self._request_of) > REMEMBERED_MAX:
+            self._request_of.popitem(last=False)
         if known := self.open.get(offer_id):
+            if offer["expires_at"] == known.offer["expires_at"]:
+                # One deadline heard twice: the road only ever makes it seem later, so the earlier reading is nearer the truth.
+                known.deadline_s = min(known.deadline_s, deadline_s)
+            elif _said_ms(offer) < _said_ms(known.offer):
+                return None
+            else:
+                known.deadline_s = deadline_s
             known.offer = offer
-            # One deadline heard twice: the road only ever makes it seem later, so the earlier reading is nearer the truth.
-            known.deadline_s = min(known.deadline_s, deadline_s)
             return None
         if offer_id in self._answered:
             return None
@@ -512,9 +565,18 @@ class OfferBook:
             self._answered.popitem(last=False)
         return self.withdraw(offer_id)
 
+    def request_of(self, offer_id: str) -> str | None:
+        """Return whose offer it is or was, also after it has gone from the table; ``None`` if it was never there."""
+        return self._request_of.get(offer_id)
+
     def of_request(self, request_id: str) -> list[str]:
         """Return the open offers of a request: after a window has ended, the old card and the new one."""
         return [offer_id for offer_id, one in self.open.items() if one.offer["request_id"] == request_id]
+
+
+def _said_ms(offer: Offer) -> float:
+    """Return when the server said so, by its own clock, ms since the epoch."""
+    return datetime.fromisoformat(offer["expires_at"]).timestamp() * 1000 - offer["expires_in_ms"]
 
 
 OPEN_STATUSES: Final = frozenset({"priority_offered", "broadcasting", "accepted", "in_progress"})
@@ -522,22 +584,33 @@ OPEN_STATUSES: Final = frozenset({"priority_offered", "broadcasting", "accepted"
 TAKEN_STATUSES: Final = frozenset({"accepted", "in_progress", "completed"})
 
 
+def deadline_of(request: Request) -> Deadline | OfferDeadline | None:
+    """Return what a request has to wait for at most."""
+    return request.get("start") or request.get("ends") or request.get("offer")
+
+
 class RequestBook:
     """The newest that is known of each request."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Request] = OrderedDict()
+        self._deadlines_s: dict[str, float] = {}
 
-    def take(self, request: Request) -> bool:
+    def take(self, request: Request, received_s: float) -> bool:
         """Take a request in; ``False`` if this version, or a newer one, is known."""
         known = self._known.get(request["id"])
         if known is not None and known["version"] >= request["version"]:
             return False
+        self._note_deadline(request, known, received_s)
         self._known[request["id"]] = request
         self._known.move_to_end(request["id"])
         if len(self._known) > REMEMBERED_MAX:
-            self._known.popitem(last=False)
+            self.forget(next(iter(self._known)))
         return True
+
+    def deadline_s(self, request_id: str) -> float | None:
+        """Return when what the request waits for is over, on the scale of ``time.monotonic``."""
+        return self._deadlines_s.get(request_id)
 
     def open_besides(self, named: Iterable[Request]) -> list[str]:
         """Return the requests that were open and that a snapshot of the open ones does not name: they ended unheard."""
@@ -547,10 +620,23 @@ class RequestBook:
     def forget(self, request_id: str) -> None:
         """Forget a request that is somebody else's now."""
         self._known.pop(request_id, None)
+        self._deadlines_s.pop(request_id, None)
 
     def get(self, request_id: str) -> Request | None:
         """Return what is known of a request."""
         return self._known.get(request_id)
+
+    def _note_deadline(self, request: Request, known: Request | None, received_s: float) -> None:
+        """Of one deadline heard twice the earlier reading is nearer the truth: the road only ever makes it seem later."""
+        deadline = deadline_of(request)
+        before_s = self._deadlines_s.pop(request["id"], None)
+        if deadline is None:
+            return
+        deadline_s = received_s + deadline["expires_in_ms"] / 1000
+        before = None if known is None else deadline_of(known)
+        if before is not None and before_s is not None and before["expires_at"] == deadline["expires_at"]:
+            deadline_s = min(deadline_s, before_s)
+        self._deadlines_s[request["id"]] = deadline_s
 
 
 class StatusBook:
@@ -624,7 +710,9 @@ class _Line:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once nothing more will be heard here."""
         self.is_unanswered = False
-        """A heartbeat has gone out, and nothing was heard since."""
+        """A heartbeat of the regular ones has gone out, and nothing was heard since."""
+        self._sign_of_life: asyncio.Future[None] | None = None
+        """What a probe waits for, while there is one."""
         self.since_s = monotonic()
         self._urgent: deque[Json] = deque()
         self._acknowledgements: OrderedDict[str, bool] = OrderedDict()
@@ -674,12 +762,25 @@ class _Line:
         self.give_up()
 
     async def probe(self) -> None:
-        """Ask for a sign of life now, and give the line up if there is none."""
-        self.is_unanswered = True
-        self.say({"type": "heartbeat"})
-        await asyncio.sleep(PROBE_TIMEOUT_S)
-        if self.is_unanswered:
+        """Ask for a sign of life now, and give the line up if there is none. While one waits, another adds nothing."""
+        if self._sign_of_life is not None:
+            return
+        self._sign_of_life = asyncio.get_running_loop().create_future()
+        # Before all that waits: the time runs from now.
+        self._urgent.appendleft({"type": "heartbeat"})
+        self._has_some.set()
+        done, _ = await asyncio.wait(
+            [self._sign_of_life, self.lost], timeout=PROBE_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        self._sign_of_life = None
+        if not done:
             self.give_up()
+
+    def heard(self) -> None:
+        """Note a sign of life: any frame is one."""
+        self.is_unanswered = False
+        if self._sign_of_life is not None and not self._sign_of_life.done():
+            self._sign_of_life.set_result(None)
 
     def give_up(self) -> None:
         """Break off without asking whether the other side is still there."""
@@ -695,37 +796,49 @@ class _End:
     lived_s: float = 0.0
     retry_after_s: float = 0.0
     """What the server asked for at least."""
+    is_refused: bool = False
+    """Because of its token."""
 
 
 class _Tokens:
-    """Where the bearer token comes from; a refused one is never shown twice."""
+    """Where the bearer token comes from. A refused one is not shown again."""
 
     def __init__(self, source: Token) -> None:
         self._source = source
         self._refused: str | None = None
+        self._asking = asyncio.Lock()
 
     async def get(self) -> str:
         """Return the token to show. Raises ``SignedOut`` if there is none but the one that was refused, and ``Problem`` while
         there is none to be had."""
-        try:
-            given = self._source if isinstance(self._source, str) else self._source()
-            async with asyncio.timeout(REST_TIMEOUT_S):
-                token = given if isinstance(given, str) else await given
-        except (OSError, httpx.HTTPError) as error:
-            raise Problem(0, "no_token", f"there is no token to be had: {error!r}") from error
-        if token == self._refused:
-            raise SignedOut("the server refuses the token: it has expired or was revoked")
-        return token
+        while True:
+            known_as_refused = self._refused
+            token = await self._ask()
+            if token != self._refused:
+                return token
+            if self._refused == known_as_refused:
+                raise SignedOut(TOKEN_REFUSED)
+            # It was refused while its source looked for it, and so could not know: asked now, there may be another.
 
     def refuse(self, token: str) -> None:
-        """Note that the server does not take this one any more. Raises ``SignedOut`` if no other was taken since the last."""
-        if isinstance(self._source, str) or self._refused is not None:
-            raise SignedOut("the server refuses the token: it has expired or was revoked")
+        """Note that the server does not take this one any more: not to be shown again, however many had it shown.
+
+        Raises ``SignedOut`` where there can be no other.
+        """
+        if isinstance(self._source, str):
+            raise SignedOut(TOKEN_REFUSED)
         self._refused = token
 
-    def accept(self) -> None:
-        """Note that the server has taken the last one."""
-        self._refused = None
+    async def _ask(self) -> str:
+        if isinstance(self._source, str):
+            return self._source
+        try:
+            # One at a time: a source that is renewing its token may still give the one before to whoever asks meanwhile.
+            async with asyncio.timeout(REST_TIMEOUT_S), self._asking:
+                given = self._source()
+                return given if isinstance(given, str) else await given
+        except (OSError, httpx.HTTPError) as error:
+            raise Problem(0, "no_token", f"there is no token to be had: {error!r}") from error
 
 
 class _Rest:
@@ -737,6 +850,7 @@ class _Rest:
 
     async def call(self, method: str, path: str, *, body: Json | None = None, query: Json | None = None) -> Any:
         """Return the JSON that is answered, ``None`` for 204. Raises ``Problem``, and ``SignedOut``."""
+        was_refused = False
         while True:
             token = await self._tokens.get()
             headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
@@ -745,30 +859,48 @@ class _Rest:
                     answer = await self._http.request(method, path, json=body, params=query, headers=headers)
             except (httpx.HTTPError, TimeoutError) as error:
                 raise Problem(0, "network", f"the server did not answer: {error!r}") from error
-            if answer.status_code == httpx.codes.UNAUTHORIZED:
-                self._tokens.refuse(token)
-                continue
-            if not answer.is_success:
-                raise _problem(answer.status_code, answer.headers, answer.content)
-            self._tokens.accept()
-            try:
-                return answer.json() if answer.content else None
-            except ValueError as error:
-                raise Problem(0, "unreadable", "the answer is not JSON") from error
+            if answer.is_success:
+                return _said(answer)
+            problem = _problem(answer.status_code, answer.headers, answer.content)
+            if not problem.refuses_token:
+                raise problem
+            self._tokens.refuse(token)
+            if was_refused:
+                # Another one than the first: the source had its chance.
+                raise SignedOut(TOKEN_REFUSED)
+            was_refused = True
+
+
+def _said(answer: httpx.Response) -> Any:
+    """Return the JSON of an answer, ``None`` for 204. Whatever else succeeds is not ours: the page of a login, say."""
+    if answer.status_code == httpx.codes.NO_CONTENT:
+        return None
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise Problem(0, "unreadable", "the answer is not JSON") from error
+
+
+def _member(answer: Any, name: str) -> Any:
+    """Return what an answer says under a name. Raises ``Problem`` for what is no answer of ours, although it is JSON."""
+    try:
+        return answer[name]
+    except (KeyError, TypeError) as error:
+        raise Problem(0, "unreadable", f"the answer does not name {name}") from error
 
 
 def _problem(status: int, headers: Mapping[str, str], content: bytes) -> Problem:
     code, detail = f"http_{status}", f"the server refused this ({status})"
     # Anything else is not our server's: a proxy's page.
-    if headers.get("content-type", "").startswith("application/problem+json"):
+    is_ours = False
+    if headers.get("content-type", "").partition(";")[0].strip().lower() == "application/problem+json":
         with suppress(ValueError, KeyError, TypeError):
             said = json.loads(content)
             code, detail = said["code"], said["detail"]
-    try:
-        retry_after_s = float(headers.get("retry-after", ""))
-    except ValueError:
-        retry_after_s = None
-    return Problem(status, code, detail, retry_after_s)
+            is_ours = True
+    asked = headers.get("retry-after", "").strip()
+    retry_after_s = min(float(asked), RETRY_AFTER_MAX_S) if asked.isascii() and asked.isdecimal() else None
+    return Problem(status, code, detail, retry_after_s, is_ours=is_ours)
 
 
 @dataclass(eq=False)
@@ -836,10 +968,13 @@ class _Client:
         self._line: _Line | None = None
         self._state: ConnectionState | None = None
         self._welcomes = 0
+        self._changes = 0
+        """What was changed by REST."""
         self._is_leaving = False
         self._is_blocked = asyncio.Event()
         self._tries = Tries()
         self._hurried = asyncio.Event()
+        self._poll_hurried = asyncio.Event()
         self._unsure: dict[str, None] = {}
         self._has_unsure = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -902,19 +1037,27 @@ class _Client:
 
     def hurry(self) -> None:
         """The network is back, or the app is in front again: do not sit out a long wait, and ask the line whether it is alive."""
-        if self._line is not None and not self._line.is_unanswered:
+        if self._line is not None:
             self._start(self._line.probe)
         self._try_now()
+        self._poll_hurried.set()
 
     async def call(self, method: str, path: str, *, body: Json | None = None, query: Json | None = None) -> Any:
         """Make a REST call; return the JSON that is answered, ``None`` for 204. Raises ``Problem``, and ``SignedOut``."""
-        return await self._rest.call(method, path, body=body, query=query)
+        answer = await self._rest.call(method, path, body=body, query=query)
+        if method != "GET":
+            # What a poll on its way is going to say may be older than this.
+            self._changes += 1
+            self._poll_hurried.set()
+        return answer
 
     async def act(self, request_id: str, verb: str, *, body: Json | None = None) -> Request | Refused:
-        """Do something with a request, by the last part of its path: ``start``, ``complete``, ``cancel`` and so on.
+        """Do something with a request, by the last part of its path.
 
-        Safe to repeat; a refusal may then be the echo of an earlier try whose answer was lost: the request's status tells. Raises
-        ``Problem`` if nobody answers, and ``SignedOut``.
+        A mechanic's: ``start`` (before the request's ``start`` is over), ``release``, ``complete``. A customer's: ``skip-wait``,
+        ``cancel``, ``complete``, ``find-another`` with a ``body`` of ``{"mechanic_id": …}``, and ``report`` with one of
+        ``{"reason": …}``. Safe to repeat; a refusal may then be the echo of an earlier try whose answer was lost: the request's
+        status tells. Raises ``Problem`` if nobody answers, and ``SignedOut``.
         """
         try:
             answer = await self.call("POST", f"/api/requests/{request_id}/{verb}", body=body)
@@ -922,7 +1065,7 @@ class _Client:
             if problem.may_retry:
                 raise
             return Refused(problem.code, problem.detail)
-        request: Request = answer["request"]
+        request: Request = _member(answer, "request")
         self._take_request(request)
         return request
 
@@ -972,19 +1115,30 @@ class _Client:
 
     async def _stay_connected(self) -> None:
         unwelcomed = 0
+        is_fresh = False
+        """Whether the token is one that was fetched because the one before was refused."""
         while not self._is_leaving:
             self._tell_state(ConnectionState.RECONNECTING if self._state else ConnectionState.CONNECTING)
             end = await self._visit()
             self._tell_state(ConnectionState.RECONNECTING)
+            if end.is_refused and is_fresh and not end.was_welcomed:
+                raise SignedOut(TOKEN_REFUSED)
+            is_fresh = end.is_refused
             unwelcomed = 0 if end.was_welcomed else unwelcomed + 1
             if unwelcomed >= BLOCKED_AFTER:
                 self._is_blocked.set()
             is_polling = self._state is ConnectionState.POLLING
             wait_s = self._tries.wait_s(end.then, end.lived_s, self._dice.random(), is_polling=is_polling)
-            self._hurried.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(end.retry_after_s, wait_s)):
-                    await self._hurried.wait()
+            await self._pause(self._hurried, wait_s, end.retry_after_s)
+
+    async def _pause(self, hurried: asyncio.Event, wait_s: float, at_least_s: float) -> None:
+        """Wait. Hurry shortens our own wait, and not the one that the server has asked for."""
+        may_go_on_at_s = monotonic() + at_least_s
+        hurried.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await hurried.wait()
+        await asyncio.sleep(max(0.0, may_go_on_at_s - monotonic()))
 
     async def _visit(self) -> _End:
         """Open one socket and stay until it ends. Raises ``SignedOut`` if there is no token to do it with any more."""
@@ -994,7 +1148,8 @@ class _Client:
             if not problem.may_retry:
                 raise
             log.debug("no token: %s", problem)
-            return _End()
+            return _End(retry_after_s=problem.retry_after_s or 0.0)
+        ends_s = monotonic() + WELCOME_TIMEOUT_S
         try:
             socket = await connect(
                 self._base_url.replace("http", "ws", 1) + self._path,
@@ -1015,7 +1170,7 @@ class _Client:
         line = _Line(socket)
         beside = [self._start(line.write)]
         try:
-            end = await self._talk(line, beside)
+            end = await self._talk(line, beside, ends_s)
         finally:
             self._line = None
             line.lost.set_result(None)
@@ -1026,26 +1181,30 @@ class _Client:
         if end.then is not Then.SIGN_IN:
             return end
         self._tokens.refuse(token)
-        return replace(end, then=Then.RECONNECT)
+        return replace(end, then=Then.RECONNECT, is_refused=True)
 
     def _after_refusal(self, refusal: InvalidStatus, token: str) -> _End:
         response = refusal.response
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
         problem = _problem(response.status_code, headers, bytes(response.body))
-        if problem.status == httpx.codes.UNAUTHORIZED:
+        if problem.refuses_token:
             self._tokens.refuse(token)
         if problem.code == "wrong_role":
             raise SignedOut(problem.detail)
         log.debug("the socket was refused: %s", problem)
         # More sockets than an account may have are not fewer in a second.
-        then = Then.RECONNECT_SLOWLY if problem.status == httpx.codes.TOO_MANY_REQUESTS else Then.RECONNECT
-        return _End(then, retry_after_s=min(problem.retry_after_s or 0.0, PACES[Then.FIX].cap_s))
+        has_too_many = problem.is_ours and problem.status == httpx.codes.TOO_MANY_REQUESTS
+        return _End(
+            Then.RECONNECT_SLOWLY if has_too_many else Then.RECONNECT,
+            retry_after_s=problem.retry_after_s or 0.0,
+            is_refused=problem.refuses_token,
+        )
 
-    async def _talk(self, line: _Line, beside: list[asyncio.Task[None]]) -> _End:
-        """Hear the welcome, which is the first message, and then what follows; put the heartbeat ``beside``."""
+    async def _talk(self, line: _Line, beside: list[asyncio.Task[None]], ends_s: float) -> _End:
+        """Hear the welcome, which is the first message, by ``ends_s``, and then what follows; put the heartbeat ``beside``."""
         was_welcomed = False
         try:
-            async with asyncio.timeout(WELCOME_TIMEOUT_S):
+            async with asyncio.timeout(max(0.0, ends_s - monotonic())):
                 while (welcome := _parsed(await line.socket.recv())) is None or welcome.get("type") != "welcome":
                     pass
             self._take_welcome(line, welcome)
@@ -1067,7 +1226,6 @@ class _Client:
     def _take_welcome(self, line: _Line, message: Json) -> None:
         received_s = monotonic()
         self._clock.hear(message["server_time"], received_s, is_first=True)
-        self._tokens.accept()
         self._line = line
         self._welcomes += 1
         self._is_blocked.clear()
@@ -1075,7 +1233,7 @@ class _Client:
         self._hear_welcome(line, message, received_s)
 
     def _take_frame(self, line: _Line, frame: str | bytes) -> None:
-        line.is_unanswered = False
+        line.heard()
         message = _parsed(frame)
         if message is None:
             return
@@ -1103,8 +1261,9 @@ class _Client:
 
     def _take_request(self, request: Request) -> None:
         self._unsure.pop(request["id"], None)
-        if self._requests.take(request):
-            self._mailbox.put(("request", request["id"]), RequestChanged(request))
+        if self._requests.take(request, monotonic()):
+            changed = RequestChanged(request, self._requests.deadline_s(request["id"]))
+            self._mailbox.put(("request", request["id"]), changed)
         self._note_request(request)
 
     def _take_requests(self, requests: Sequence[Request]) -> None:
@@ -1115,6 +1274,11 @@ class _Client:
         for request in requests:
             self._take_request(request)
 
+    async def _read(self, request_id: str) -> Request:
+        request: Request = await self.call("GET", f"/api/requests/{request_id}")
+        _member(request, "version")
+        return request
+
     async def _look_up_unsure(self) -> None:
         attempt = 0
         while True:
@@ -1124,15 +1288,18 @@ class _Client:
                 continue
             request_id = next(iter(self._unsure))
             try:
-                request = await self.call("GET", f"/api/requests/{request_id}")
+                request = await self._read(request_id)
             except Problem as problem:
                 if problem.may_retry:
-                    await asyncio.sleep(backoff_s(attempt, Then.RECONNECT, self._dice.random()))
+                    wait_s = backoff_s(attempt, Then.RECONNECT, self._dice.random())
+                    await asyncio.sleep(max(problem.retry_after_s or 0.0, wait_s))
                     attempt += 1
                     continue
+                # Whatever else is the matter with this call, the next snapshot that does not name the request asks again.
                 self._unsure.pop(request_id, None)
-                self._requests.forget(request_id)
-                self._mailbox.put(("request", request_id), RequestGone(request_id))
+                if problem.status == httpx.codes.NOT_FOUND:
+                    self._requests.forget(request_id)
+                    self._mailbox.put(("request", request_id), RequestGone(request_id))
             else:
                 self._take_request(request)
             attempt = 0
@@ -1141,11 +1308,13 @@ class _Client:
         failures = 0
         while True:
             await self._is_blocked.wait()
-            welcomes = self._welcomes
+            welcomes, changes = self._welcomes, self._changes
             retry_after_s = 0.0
             try:
                 take_in = await self._poll()
             except Problem as problem:
+                if problem.code == "wrong_role":
+                    raise SignedOut(problem.detail) from problem
                 log.debug("no answer to a poll: %s", problem)
                 failures += 1
                 retry_after_s = problem.retry_after_s or 0.0
@@ -1154,6 +1323,8 @@ class _Client:
                     self._tell_state(ConnectionState.RECONNECTING)
             else:
                 failures = 0
+                if changes != self._changes:
+                    continue
                 # A welcome that came meanwhile is newer.
                 if welcomes == self._welcomes and self._is_blocked.is_set():
                     if self._state is not ConnectionState.POLLING:
@@ -1161,7 +1332,8 @@ class _Client:
                         self._try_now()
                     self._tell_state(ConnectionState.POLLING)
                     take_in()
-            await asyncio.sleep(poll_in_s(self._poll_interval_s, failures, retry_after_s, self._dice.random()))
+            wait_s = poll_in_s(self._poll_interval_s, failures, retry_after_s, self._dice.random())
+            await self._pause(self._poll_hurried, wait_s, retry_after_s)
 
     async def _first_of(self, *futures: asyncio.Future[Any], within_s: float | None = None) -> None:
         """Wait until one of them is done, or the client has ended: that is raised."""
@@ -1184,7 +1356,7 @@ class MechanicClient(_Client):
         self._accepts: dict[str, _Pending[Request | Refused]] = {}
         self._declines: dict[str, _Pending[Refused | None]] = {}
         self._doubtful: OrderedDict[str, None] = OrderedDict()
-        """Offers that an accept was sent for and never answered."""
+        """Offers that an accept was sent for which may still win."""
         self._duty: DutyChanged | None = None
         self._wish: _Wish | None = None
         self._unanswered: deque[_Wish] = deque(maxlen=URGENT_MAX)
@@ -1218,26 +1390,27 @@ class MechanicClient(_Client):
 
         async def by_rest() -> Request | Refused:
             try:
-                taken: Request = (await self.call("POST", f"/api/offers/{offer_id}/accept"))["request"]
+                taken: Request = _member(await self.call("POST", f"/api/offers/{offer_id}/accept"), "request")
             except Problem as problem:
                 if problem.may_retry:
                     raise
                 return Refused(problem.code, problem.detail)
             return taken
 
-        known = self._book.open.get(offer_id)
-        request_id = None if known is None else known.offer["request_id"]
         was_doubtful = offer_id in self._doubtful
         self._doubtful[offer_id] = None
         if len(self._doubtful) > REMEMBERED_MAX:
             self._doubtful.popitem(last=False)
         with _waiting_for(self._accepts, offer_id) as pending:
-            pending.request_id = pending.request_id or request_id
+            # By now it may not be open any more: an earlier call has won it, or a session keeps it from the table.
+            pending.request_id = self._book.request_of(offer_id)
             outcome, tries = await self._settled(pending, {"type": "accept", "offer_id": offer_id}, by_rest)
             if isinstance(outcome, Refused) and (was_doubtful or tries > 1):
                 # An earlier try may have won and the session be over by now: then this one came too late.
                 outcome = await self._ours(pending.request_id) or outcome
-        self._doubtful.pop(offer_id, None)
+        if not isinstance(outcome, Refused) or outcome.code == "offer_gone":
+            # Of what was refused only for now, a double that is still on its way may win.
+            self._doubtful.pop(offer_id, None)
         if isinstance(outcome, Refused):
             self._note_refusal(offer_id, outcome.code)
         else:
@@ -1300,11 +1473,23 @@ class MechanicClient(_Client):
                 self._wish = None
         return wish.answer.result()
 
+    async def start(self, request_id: str) -> Request | Refused:
+        """Begin the session, before ``start`` is over: else it goes to others, and this is refused. Raises as ``act``."""
+        return await self.act(request_id, "start")
+
+    async def release(self, request_id: str) -> Request | Refused:
+        """Give an accepted request back: everybody else is asked; once more, it is answered the same. Raises as ``act``."""
+        return await self.act(request_id, "release")
+
+    async def complete(self, request_id: str) -> Request | Refused:
+        """Say that the session is over; also after the customer has, it is answered the same. Raises as ``act``."""
+        return await self.act(request_id, "complete")
+
     # --- hearing ------------------------------------------------------------------------------------------------------
 
     def _hear_welcome(self, line: _Line, message: Json, received_s: float) -> None:
         self.mechanic_id = message["mechanic_id"]
-        self._take_duty(message["on_duty"], None)
+        self._take_duty(message)
         # What the line before has not answered, it never will.
         self._unanswered.clear()
         if self._wish is not None:
@@ -1334,8 +1519,8 @@ class MechanicClient(_Client):
                 _resolve(self._declines.get(offer_id), None if reason == "declined" else was_late)
             case {"type": "request_update", "request": request}:
                 self._take_request(request)
-            case {"type": "availability", "on_duty": on_duty, "availability": availability}:
-                self._take_duty(on_duty, availability)
+            case {"type": "availability", "on_duty": _, "availability": _}:
+                self._take_duty(message)
                 self._note_granted(message)
             case {"type": "error", "code": code, "message": sentence}:
                 self._hear_error(code, sentence, message.get("ref"))
@@ -1356,10 +1541,10 @@ class MechanicClient(_Client):
 
     async def _poll(self) -> Callable[[], None]:
         if self.mechanic_id is None:
-            self.mechanic_id = (await self.call("GET", "/api/me"))["id"]
-        offers = (await self.call("GET", "/api/offers"))["offers"]
+            self.mechanic_id = _member(await self.call("GET", "/api/me"), "id")
+        offers = _member(await self.call("GET", "/api/offers"), "offers")
         received_s = monotonic()
-        requests = (await self.call("GET", "/api/requests", query={"limit": POLL_LEN}))["requests"]
+        requests = _member(await self.call("GET", "/api/requests", query={"limit": POLL_LEN}), "requests")
 
         def take_in() -> None:
             self._take_requests(requests[::-1])
@@ -1385,13 +1570,17 @@ class MechanicClient(_Client):
             except Problem as problem:
                 if not problem.may_retry:
                     raise
-                if monotonic() >= ends_s:
-                    raise Unsettled("nobody has answered; the next snapshot tells what is true") from problem
-                wait_s = min(problem.retry_after_s or 0.0, PACES[Then.RECONNECT].cap_s)
-            wait_s += backoff_s(tries, Then.RECONNECT, self._dice.random())
-            await self._first_of(pending.answer, within_s=wait_s)
+                await self._wait_after(problem, tries, ends_s, pending.answer)
             if pending.not_done.done():
                 pending.not_done = asyncio.get_running_loop().create_future()
+
+    async def _wait_after(self, problem: Problem, tries: int, ends_s: float, *answers: asyncio.Future[Any]) -> None:
+        """Wait until the same may be asked again, or is answered meanwhile. Raises ``Unsettled`` if neither is by ``ends_s``."""
+        wait_s = max(problem.retry_after_s or 0.0, backoff_s(tries, Then.RECONNECT, self._dice.random()))
+        left_s = max(0.0, ends_s - monotonic())
+        await self._first_of(*answers, within_s=min(wait_s, left_s))
+        if wait_s >= left_s and not any(answer.done() for answer in answers):
+            raise Unsettled("nobody has answered; the next snapshot tells what is true") from problem
 
     async def _or_by(self, answer: asyncio.Future[T], by_rest: Callable[[], Awaitable[T]]) -> T:
         """Ask REST, and return whatever answers first: that, or the socket which is back meanwhile."""
@@ -1419,16 +1608,22 @@ class MechanicClient(_Client):
         return said
 
     async def _ours(self, request_id: str | None) -> Request | None:
-        """Return the request if this mechanic has it or has had it to its end."""
+        """Return the request if this mechanic has it or has had it to its end. Raises ``Unsettled`` if nobody says so in time."""
         if request_id is None:
             return None
-        request = self._requests.get(request_id)
-        if request is None or not self._is_ours(request):
+        ends_s = monotonic() + SETTLE_TIMEOUT_S
+        tries = 0
+        while (request := self._requests.get(request_id)) is None or not self._is_ours(request):
+            tries += 1
             try:
-                request = await self.call("GET", f"/api/requests/{request_id}")
-            except Problem:
-                # Somebody else's, or nobody answers; the refusal stands, and a snapshot would say otherwise.
-                return None
+                request = await self._read(request_id)
+            except Problem as problem:
+                if not problem.may_retry:
+                    # Somebody else's.
+                    return None
+                await self._wait_after(problem, tries, ends_s)
+            else:
+                break
         return request if self._is_ours(request) else None
 
     def _is_ours(self, request: Request) -> bool:
@@ -1493,9 +1688,16 @@ class MechanicClient(_Client):
             wish.settle(refused)
         return True
 
-    def _take_duty(self, on_duty: bool, availability: str | None) -> None:
-        duty = DutyChanged(on_duty, availability)
-        if self._duty is None or on_duty != self._duty.on_duty or (availability and duty != self._duty):
+    def _take_duty(self, told: Json) -> None:
+        """Take a welcome, or an ``availability``."""
+        duty = DutyChanged(
+            told["on_duty"], told.get("availability"), told.get("back_at"), told.get("off_after_session") is True
+        )
+        known = self._duty
+        if known is not None and duty.availability is None:
+            # A welcome does not name it, and that alone is no news.
+            known = replace(known, availability=None)
+        if duty != known:
             self._duty = duty
             self._mailbox.put(("duty", ""), duty)
 
@@ -1539,6 +1741,21 @@ class CustomerClient(_Client):
         if gone and self._line is not None:
             self._line.say({"type": "unwatch", "mechanic_ids": gone})
 
+    async def find_another(self, request_id: str, mechanic_id: str) -> Request | Refused:
+        """Do not wait for the mechanic who has accepted: everybody else is asked. Raises as ``act``.
+
+        ``mechanic_id`` is whom the person saw when they decided. If somebody else has the request by now, it is refused.
+        """
+        return await self.act(request_id, "find-another", body={"mechanic_id": mechanic_id})
+
+    async def complete(self, request_id: str) -> Request | Refused:
+        """Say that the session is over; also after the mechanic has, it is answered the same. Raises as ``act``."""
+        return await self.act(request_id, "complete")
+
+    async def report(self, request_id: str, reason: str) -> Request | Refused:
+        """Tell the operator that something was wrong with the session: once, within seven days of its end. Raises as ``act``."""
+        return await self.act(request_id, "report", body={"reason": reason})
+
     # --- hearing ------------------------------------------------------------------------------------------------------
 
     def _hear_welcome(self, line: _Line, message: Json, received_s: float) -> None:
@@ -1569,11 +1786,11 @@ class CustomerClient(_Client):
                 pass
 
     async def _poll(self) -> Callable[[], None]:
-        requests = (await self.call("GET", "/api/requests", query={"limit": POLL_LEN}))["requests"]
+        requests = _member(await self.call("GET", "/api/requests", query={"limit": POLL_LEN}), "requests")
         statuses: list[Status] = []
         for some in slices(self._watched):
             answer = await self.call("GET", "/api/mechanics/status", query={"ids": ",".join(some)})
-            statuses += answer["statuses"]
+            statuses += _member(answer, "statuses")
 
         def take_in() -> None:
             self._take_requests(requests[::-1])

@@ -4,6 +4,7 @@ Nothing is half-made: a checkout whose page could not be opened is forgotten, an
 """
 
 import hashlib
+from typing import Final, Literal
 
 import msgspec
 import structlog
@@ -16,7 +17,7 @@ from stripe.params.checkout import SessionCreateParams
 from dispatch.eligibility import takes
 from dispatch.money.payments import Payments
 from dispatch.money.plans import no_such_plan
-from dispatch.money.stripe_api import StripeApi
+from dispatch.money.stripe_api import KEY_REUSED, CheckoutSession, StripeApi
 from dispatch.money.superseded import Superseded
 from dispatch.stored import READ_REQUESTS
 from dispatch.views import request_view
@@ -26,12 +27,16 @@ from models import tables
 from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
 from models.ids import new_id
 from models.outcomes import NotFound, Refused
-from models.rest import NOTE_LEN_MAX, CheckoutBody, CheckoutState, FreeCheckout, StripeCheckout
+from models.rest import CheckoutBody, CheckoutState, FreeCheckout, StripeCheckout
 from models.settings import StripeSettings
-from models.text import cleaned
+from models.text import NOTE_LEN_MAX, kept
 from models.timestamps import rfc3339
 
 IDEMPOTENCY_TRIES_MAX = 3
+PROMPT_METHODS: Final[tuple[Literal["card"], ...]] = ("card",)
+"""Whose result is known when the customer leaves the page: cards, with the wallets that carry them. No mechanic can wait for a bank
+debit or a voucher that takes days (docs.stripe.com/checkout/fulfillment). This narrows what the account offers
+(docs.stripe.com/api/checkout/sessions/create, ``allowed_payment_method_types``)."""
 
 
 class Checkouts:
@@ -62,7 +67,7 @@ class Checkouts:
     ) -> StripeCheckout | FreeCheckout | Refused:
         """Start a checkout; with ``idempotency_key``, repeating it answers the same again.
 
-        Raises ``StripeUnavailable`` within the settings' bound; nothing is left half-made.
+        Raises ``StripeUnavailable`` within the settings' bound. What is refused, or raised about, leaves nothing half-made.
         """
         note = _kept_note(body.note)
         if isinstance(note, Refused):
@@ -160,7 +165,7 @@ class Checkouts:
             note=body.note,
         )
 
-    async def _answer(self, checkout: tables.Checkout) -> StripeCheckout | FreeCheckout:
+    async def _answer(self, checkout: tables.Checkout) -> StripeCheckout | FreeCheckout | Refused:
         """Return the answer to a stored checkout, asking Stripe for its page if that has not been done."""
         if checkout.price_cents == 0:
             assert checkout.request_id is not None, "a free checkout is stored with its request"
@@ -168,13 +173,13 @@ class Checkouts:
             return FreeCheckout(checkout.id, "free", request_view(stored, now_ms=self._clock.now_ms()))
         assert checkout.expires_at_ms is not None, "every paid checkout has an end"
         url = checkout.url or await self._open_stripe_page(checkout)
+        if isinstance(url, Refused):
+            return url
         return StripeCheckout(checkout.id, "stripe", url, rfc3339(checkout.expires_at_ms))
 
-    async def _open_stripe_page(self, checkout: tables.Checkout) -> str:
+    async def _open_stripe_page(self, checkout: tables.Checkout) -> str | Refused:
         try:
-            stripe_session = await self._stripe.create_session(
-                await self._session_params(checkout), idempotency_key=f"checkout:{checkout.id}"
-            )
+            stripe_session = await self._create_session(checkout)
             if stripe_session.url is None:
                 raise StripeUnavailable("Stripe opened a Session without a page to pay on.")
         except (StripeUnavailable, StripeRefused) as error:
@@ -184,6 +189,11 @@ class Checkouts:
                     delete(tables.Checkout).where(
                         col(tables.Checkout.id) == checkout.id, col(tables.Checkout.stripe_session_id).is_(None)
                     )
+                )
+            if isinstance(error, StripeRefused) and error.code != KEY_REUSED:
+                return Refused(
+                    "checkout_refused",
+                    f"Stripe does not take this payment; nothing was charged. {error.reason or ''}".rstrip(),
                 )
             raise StripeUnavailable(
                 "The payment page could not be opened; nothing was charged. Please try again."
@@ -201,6 +211,22 @@ class Checkouts:
                 raise StripeUnavailable("The payment page could not be opened; nothing was charged. Please try again.")
         self._superseded.note(checkout.customer_id)
         return stripe_session.url
+
+    async def _create_session(self, checkout: tables.Checkout) -> CheckoutSession:
+        """Create the page at Stripe; repeating it, also after a crash, creates no other.
+
+        An e-mail address that is good enough for us may not be for Stripe, which can do without one: its page asks for it then.
+        """
+        params = await self._session_params(checkout)
+        key = f"checkout:{checkout.id}"
+        try:
+            return await self._stripe.create_session(params, idempotency_key=key)
+        except StripeRefused as error:
+            if error.param != "customer_email":
+                raise
+        # Under a key of its own: the same key must always mean the same.
+        del params["customer_email"]
+        return await self._stripe.create_session(params, idempotency_key=f"{key}:without-email")
 
     async def _session_params(self, checkout: tables.Checkout) -> SessionCreateParams:
         async with self._database.read() as session:
@@ -220,6 +246,7 @@ class Checkouts:
         assert checkout.expires_at_ms is not None
         return {
             "mode": "payment",
+            "allowed_payment_method_types": list(PROMPT_METHODS),
             "line_items": [
                 {
                     "quantity": 1,
@@ -245,16 +272,7 @@ class Checkouts:
 
 def _kept_note(written: str | None) -> str | Refused | None:
     """Return a note as it is kept; ``None`` if there is none."""
-    if not written:
-        return None
-    note = cleaned(written, keeps_lines=True)
-    if not note:
-        detail = "The note has no character that can be seen; leave it out instead."
-        return Refused("validation_failed", detail, member="note")
-    if len(note) > NOTE_LEN_MAX:
-        # Composed (NFC), some characters become two.
-        return Refused("validation_failed", f"Takes at most {NOTE_LEN_MAX} characters.", member="note")
-    return note
+    return kept(written, "note", len_max=NOTE_LEN_MAX, keeps_lines=True) if written else None
 
 
 def _fingerprint(body: CheckoutBody) -> str:

@@ -25,6 +25,8 @@ class PaidSession:
     intent_status: str | None = None
     is_live: bool | None = None
     """Whether real money was paid (``livemode``)."""
+    has_moved: bool = False
+    """Whether some of it has been given back already, or the customer's bank asks for it."""
 
     @property
     def is_paid(self) -> bool:

@@ -14,14 +14,15 @@ from sqlmodel import col
 
 from dispatch import request_store
 from dispatch.effects import OWE_REFUND
+from dispatch.money.bookkeeping import PAYMENT_OF_INTENT, SQL, Bookkeeping
 from dispatch.money.fulfilment import Asked, Expire, Fail, GiveBack, Ignore, Serve, Wait, judge
-from dispatch.money.refunds import Refunds
+from dispatch.money.ledger import summed
 from dispatch.money.stripe_api import CheckoutSession, StripeApi
-from dispatch.money.stripe_events import StripeEvents
+from dispatch.money.stripe_events import StripeEvents, UnfinishedEvent
 from dispatch.notices import RefundOwed
 from dispatch.outbox import Message, Outbox
-from dispatch.request import Windows, opened
-from dispatch.stored import SQL, Named, StoredRequest
+from dispatch.request import Transition, Windows, ended_at_once, opened
+from dispatch.stored import Named, StoredRequest
 from dispatch.views import request_view
 from infra.clock import Clock
 from infra.database import Database, within
@@ -33,7 +34,10 @@ from models.rest import FreeCheckout
 from models.words import RoutingType
 
 CHECKOUT_EVENTS = "checkout.session."
-REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed"})
+MONEY_EVENTS = ("charge.", "refund.", "payment_intent.")
+DISPUTE_EVENTS = "charge.dispute."
+PAID_EVENTS = frozenset({"payment_intent.succeeded", "charge.succeeded"})
+"""They say nothing new of a payment that is known here; of another, that its Session has been paid."""
 
 Change = Literal["served", "owed_back", "expired", "failed"]
 """What a Session has just become here."""
@@ -41,10 +45,13 @@ Change = Literal["served", "owed_back", "expired", "failed"]
 
 @dataclass(frozen=True)
 class Wish:
-    """Whom a checkout's request is for."""
+    """Whom a checkout's request is for, and for how long."""
 
     preferred_mechanic_id: str | None
     routing_type: RoutingType
+    duration_min: int
+    may_be_second: bool = False
+    """Whether the same may have been paid for on another page that was open beside its own."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class OurCheckout:
 
 
 CHECKOUT_OF_SESSION = Statement(SQL / "checkout_of_session.sql", OurCheckout)
+LOCK_CUSTOMER = Statement(SQL / "lock_customer.sql", Named)
+PAID_TWICE = Statement(SQL / "paid_twice.sql", Named)
 CLAIM_PAYMENT = Statement(SQL / "claim_payment.sql", Wish)
 END_CHECKOUT = Statement(SQL / "end_checkout.sql", Named)
 
@@ -70,14 +79,14 @@ class Payments:
         database: Database,
         clock: Clock,
         outbox: Outbox,
-        refunds: Refunds,
+        bookkeeping: Bookkeeping,
         stripe_api: StripeApi,
         windows: Windows,
     ) -> None:
         self._database = database
         self._clock = clock
         self._outbox = outbox
-        self._refunds = refunds
+        self._books = bookkeeping
         self._stripe = stripe_api
         self._windows = windows
         self._events = StripeEvents(database, clock, stripe_api, self._handle_event)
@@ -188,7 +197,7 @@ class Payments:
                     )
             checkout.status, checkout.request_id = "paid", new_id()
             session.add(checkout)
-            wish = Wish(checkout.preferred_mechanic_id, checkout.routing_type)
+            wish = Wish(checkout.preferred_mechanic_id, checkout.routing_type, checkout.duration_min)
             messages, stored = await within(
                 session, self._make_request(checkout.request_id, checkout.id, wish, paid_cents=0)
             )
@@ -199,21 +208,43 @@ class Payments:
         self, checkout: OurCheckout, stripe_session: CheckoutSession, paid_cents: int
     ) -> Change | None:
         request_id = new_id()
+        intent_id = stripe_session.paid.payment_intent_id
+        why_not = await self._why_not_served(checkout, intent_id) if stripe_session.paid.has_moved else None
 
         def work() -> Transaction[list[Message] | None]:
             # Also a checkout that we had given up: whoever paid is served.
             claimed = yield from _claim(checkout.id, stripe_session, "paid", unless="paid", request_id=request_id)
             if not claimed:
                 return None
-            messages, _ = yield from self._make_request(request_id, checkout.id, claimed[0], paid_cents=paid_cents)
+            cause = why_not
+            if claimed[0].may_be_second:
+                # Of two that are paid in the same moment, on two nodes, one comes after the other.
+                yield from LOCK_CUSTOMER(checkout_id=checkout.id)
+                if (yield from PAID_TWICE(checkout_id=checkout.id)):
+                    cause = "paid_twice"
+            messages, _ = yield from self._make_request(
+                request_id, checkout.id, claimed[0], paid_cents=paid_cents, ended_because=cause
+            )
             return messages
 
         messages = await self._database.commit(work())
-        if messages is None:
+        if messages is not None:
+            self._log.info("fulfilled", checkout_id=checkout.id, request_id=request_id, why_not=why_not)
+            self._outbox.post(messages)
+        if stripe_session.paid.has_moved and intent_id is not None:
+            # Also where it was served before: whoever served it may have died before it came to this.
+            await self._books.bring_in_line(intent_id)
+        return None if messages is None else "served"
+
+    async def _why_not_served(self, checkout: OurCheckout, intent_id: str | None) -> str | None:
+        """Return why nobody is to serve what was paid, though something of it has moved already; ``None``: it is paid for."""
+        if intent_id is None:
             return None
-        self._log.info("fulfilled", checkout_id=checkout.id, request_id=request_id)
-        self._outbox.post(messages)
-        return "served"
+        entries = await self._stripe.entries(intent_id, checkout_id=checkout.id, with_refunds=True, with_disputes=False)
+        ledger = summed(checkout.price_cents, entries)
+        if ledger.dispute in ("open", "lost"):
+            return "disputed"
+        return "refunded_at_stripe" if ledger.left_cents == 0 else None
 
     async def _give_back(
         self, checkout: OurCheckout, stripe_session: CheckoutSession, paid_cents: int
@@ -221,7 +252,7 @@ class Payments:
         intent_id = stripe_session.paid.payment_intent_id
         if intent_id is None:
             return await self._end_checkout(checkout.id, "failed")
-        refund_id = new_id()
+        refund_id, now_ms = new_id(), self._clock.now_ms()
 
         def work() -> Transaction[list[Message] | None]:
             if not (yield from _claim(checkout.id, stripe_session, "failed")):
@@ -232,9 +263,12 @@ class Payments:
                 request_id=None,
                 payment_intent_id=intent_id,
                 amount_cents=paid_cents,
-                currency=checkout.currency,
+                currency=stripe_session.paid.currency or checkout.currency,
                 cause="paid_other_than_asked",
-                at_ms=self._clock.now_ms(),
+                status="pending",
+                next_attempt_at_ms=now_ms,
+                settled_at_ms=None,
+                at_ms=now_ms,
             )
             messages = [Message.of(RefundOwed(refund_id))]
             yield from self._outbox.add(messages)
@@ -247,23 +281,35 @@ class Payments:
         return "owed_back"
 
     def _make_request(
-        self, request_id: str, checkout_id: str, wish: Wish, *, paid_cents: int
+        self, request_id: str, checkout_id: str, wish: Wish, *, paid_cents: int, ended_because: str | None = None
     ) -> Transaction[tuple[list[Message], StoredRequest]]:
+        """``ended_because``: why it is not offered to anybody, and its payment goes back; ``None``: it is offered."""
         now_ms = self._clock.now_ms()
-        request, commands = opened(
-            request_id,
-            paid_cents=paid_cents,
-            preferred_mechanic_id=wish.preferred_mechanic_id,
-            is_priority=wish.routing_type == "priority_broadcast",
-            offer_id=new_id(),
-            now_ms=now_ms,
-            windows=self._windows,
-        )
+        request, commands = self._begun(request_id, wish, paid_cents, ended_because, now_ms)
         messages, stored = yield from request_store.create(
             request, commands, checkout_id=checkout_id, paid_cents=paid_cents, now_ms=now_ms
         )
         yield from self._outbox.add(messages)
         return messages, stored
+
+    def _begun(
+        self, request_id: str, wish: Wish, paid_cents: int, ended_because: str | None, now_ms: int
+    ) -> Transition:
+        session_ms = wish.duration_min * 60_000
+        if ended_because is not None:
+            return ended_at_once(
+                request_id, paid_cents=paid_cents, session_ms=session_ms, cause=ended_because, now_ms=now_ms
+            )
+        return opened(
+            request_id,
+            paid_cents=paid_cents,
+            preferred_mechanic_id=wish.preferred_mechanic_id,
+            session_ms=session_ms,
+            is_priority=wish.routing_type == "priority_broadcast",
+            offer_id=new_id(),
+            now_ms=now_ms,
+            windows=self._windows,
+        )
 
     async def _end_checkout(self, checkout_id: str, status: Literal["expired", "failed"]) -> Change | None:
         ended = await self._database.commit(END_CHECKOUT(id=checkout_id, status=status))
@@ -275,12 +321,41 @@ class Payments:
         """Store a verified event and return; the work comes afterwards. An event seen before is fine."""
         return await self._events.receive(payload, signature)
 
-    async def _handle_event(self, kind: str, object_id: str) -> None:
-        if kind.startswith(CHECKOUT_EVENTS):
-            # Events come in any order: not the event but the Session as it is now decides.
-            await self.fulfil(object_id)
-        elif kind in REFUND_EVENTS:
-            await self._refunds.confirm(object_id)
+    async def _handle_event(self, event: UnfinishedEvent) -> None:
+        # Events come in any order: not the event decides but how everything stands at Stripe now.
+        if event.type.startswith(CHECKOUT_EVENTS):
+            await self.fulfil(event.object_id or "")
+            return
+        intent_id = await self._intent_of(event) if event.type.startswith(MONEY_EVENTS) else None
+        if intent_id is not None:
+            await self._follow(intent_id, event.type)
+
+    async def _intent_of(self, event: UnfinishedEvent) -> str | None:
+        if event.type.startswith("payment_intent."):
+            return event.object_id
+        if event.payment_intent_id is not None or event.object_id is None:
+            return event.payment_intent_id
+        # Stored by a node of a version that did not keep it, or of a charge that no PaymentIntent has made.
+        if event.type.startswith(("refund.", "charge.refund.")):
+            return await self._stripe.intent_of("refunds", event.object_id)
+        kind: Literal["disputes", "charges"] = "disputes" if event.type.startswith(DISPUTE_EVENTS) else "charges"
+        return await self._stripe.intent_of(kind, event.object_id)
+
+    async def _follow(self, intent_id: str, told_by: str) -> None:
+        """Bring a payment's ledger in line; one that is unknown here may be of a Session of ours that nobody has told of."""
+        if told_by in PAID_EVENTS:
+            known = await self._database.query(PAYMENT_OF_INTENT(payment_intent_id=intent_id))
+            if known:
+                return
+        is_disputed = told_by.startswith(DISPUTE_EVENTS)
+        if told_by not in PAID_EVENTS and await self._books.bring_in_line(intent_id, is_disputed=is_disputed):
+            return
+        stripe_session = await self._stripe.session_of(intent_id)
+        # Others on the same account at Stripe do not write our words on theirs.
+        if stripe_session is not None and "checkout_id" in stripe_session.metadata:
+            await self.fulfil(stripe_session.id)
+            if told_by not in PAID_EVENTS:
+                await self._books.bring_in_line(intent_id, is_disputed=is_disputed)
 
 
 def _claim(

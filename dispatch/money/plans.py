@@ -1,11 +1,26 @@
 """What can be bought, and by whom."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from sqlmodel import col, select
 
+from dispatch.stored import SQL
 from infra.database import Database
+from infra.statements import Statement
 from models.outcomes import Refused
 from models.rest import PlanView
 from models.tables import Account, Plan
+
+
+@dataclass(frozen=True)
+class Currency:
+    """A row of ``usual_currency``."""
+
+    code: str
+
+
+USUAL_CURRENCY = Statement(SQL / "usual_currency.sql", Currency)
 
 
 class Plans:
@@ -39,6 +54,11 @@ class Plans:
         async with self._database.read() as session:
             plan = await session.get(Plan, plan_id)
         return no_such_plan(plan_id) if plan is None else plan.session_type
+
+
+def usual(found: Sequence[Currency]) -> str:
+    """Return the currency that plans are sold in, of what ``USUAL_CURRENCY`` has found; empty while there are no plans."""
+    return found[0].code if found else ""
 
 
 def no_such_plan(plan_id: str) -> Refused:

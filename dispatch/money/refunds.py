@@ -1,27 +1,30 @@
-"""Money on its way back: durable rows, tried until Stripe has taken them, under one idempotency key each."""
+"""Money on its way back: durable rows, tried until the ledger says that all is back.
+
+What is asked for is what is left of the payment, as Stripe says; so money that has gone back is never given back twice. An attempt
+whose outcome nobody knows is repeated under its own idempotency key. One that Stripe has answered for good, or whose stored answer
+keeps coming back (docs.stripe.com/api/idempotent_requests), is followed by another under the next key.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import anyio
-import structlog
-from sqlalchemy import ColumnElement, update
 from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch import request_store
 from dispatch.due_work import DueWork
 from dispatch.failures import Patience
 from dispatch.leased_rows import LeasedRows
-from dispatch.money.stripe_api import StripeApi, StripeRefund
+from dispatch.money.bookkeeping import SQL, Bookkeeping
+from dispatch.money.ledger import Ask, Whereabouts
+from dispatch.money.stripe_api import StripeApi
 from dispatch.notices import RefundOwed
 from dispatch.outbox import Message, Outbox
-from dispatch.request import Details
-from dispatch.stored import SQL, Named
+from dispatch.stored import READ_REQUESTS, Named
 from infra.clock import Clock
-from infra.database import Database, within
-from infra.statements import Statement
-from models.errors import StripeRefused
+from infra.database import Database
+from infra.statements import Nothing, Statement, Transaction
+from models.errors import StripeForbids, StripeRefused, StripeUnavailable, Unavailable
 from models.settings import DispatchSettings
 from models.tables import Refund
 
@@ -29,8 +32,12 @@ ATTEMPT_LEASE_MS = 15_000
 """Longer than an attempt usually takes, so that two nodes do not ask Stripe side by side; a dead node's is repeated after it."""
 SIDE_BY_SIDE = 4
 
-OUTCOMES = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
-"""Stripe's final statuses (docs.stripe.com/api/refunds/object) in the contract's words; others are still pending."""
+DISPUTED = "charge_disputed"
+"""Stripe's word for a payment that a bank has asked for (docs.stripe.com/error-codes)."""
+KEY_ERRORS_MAX = 2
+"""After as many errors of Stripe's own under one key it is taken for a stored answer that would come back for a day."""
+USED_UP = 1
+"""As ``KEY_ERRORS_MAX`` where one answer is enough."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +48,30 @@ class OwedRefund:
     checkout_id: str
     request_id: str | None
     payment_intent_id: str
-    amount_cents: int
     cause: str
-    status: str
-    stripe_refund_id: str | None
     attempts: int
+    key_number: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """What the attempt under way is asked for under; the first is the one of all earlier versions."""
+        first = f"refund:{self.checkout_id}"
+        return first if self.key_number == 1 else f"{first}:{self.key_number}"
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """A row of ``reserve_key``."""
+
+    id: str
+    asked_cents: int
 
 
 COLUMNS = [getattr(Refund, field.name) for field in fields(OwedRefund)]
+RESERVE_KEY = Statement(SQL / "reserve_key.sql", Reserved)
+USE_UP_KEY = Statement(SQL / "use_up_key.sql", Nothing)
+REQUEST_OF_REFUND = Statement(SQL / "request_of_refund.sql", Named)
+RETRY_REFUND = Statement(SQL / "retry_refund.sql", Named)
 
 
 def patience(settings: DispatchSettings) -> Patience:
@@ -66,13 +89,14 @@ class Refunds:
         clock: Clock,
         outbox: Outbox,
         stripe_api: StripeApi,
+        bookkeeping: Bookkeeping,
         settings: DispatchSettings,
     ) -> None:
         self._database = database
         self._clock = clock
         self._outbox = outbox
         self._stripe = stripe_api
-        self._settings = settings
+        self._books = bookkeeping
         self._owed: LeasedRows[OwedRefund] = LeasedRows(
             Refund,
             look=Statement(SQL / "due_refunds.sql", Named),
@@ -87,23 +111,36 @@ class Refunds:
         self._due = DueWork(
             "refunds", claim=self._claim_due, work=self._ask, failed=self._put_off, side_by_side=SIDE_BY_SIDE
         )
-        self._log = structlog.get_logger("refunds")
         outbox.on(self._wake, RefundOwed)
 
     async def run(self) -> None:
-        """Ask for what is due until cancelled; a new refund is asked for at once, others are looked for twice a second."""
+        """Ask for what is due until cancelled: for a new refund at once, for others when it is their turn."""
         await self._due.run()
 
-    async def confirm(self, stripe_refund_id: str) -> None:
-        """Take note of what Stripe says of a refund (after a webhook). Repeating is harmless."""
-        now = await self._stripe.refund_now(stripe_refund_id)
-        async with self._database.read() as session:
-            # By what we wrote on it: the webhook may overtake the answer that tells us Stripe's own id.
-            refund = await _found(session, col(Refund.id) == now.ours) if now.ours else None
-            if refund is None:
-                refund = await _found(session, col(Refund.stripe_refund_id) == now.id)
-        if refund is not None and refund.status != "failed":
-            await self._settle(refund, stripe_refund_id, now.status)
+    async def retry(self, its_id: str) -> bool:
+        """Ask for a refund once more, from the beginning, because an operator wants it: by its own id or its request's.
+
+        ``False``: there is none such, or all is back.
+        """
+
+        def work() -> Transaction[list[Message]]:
+            now_ms = self._clock.now_ms()
+            request = yield from REQUEST_OF_REFUND(id=its_id)
+            stored = (yield from request_store.load(request[0].id)) if request else None
+            retried = yield from RETRY_REFUND(id=its_id, at_ms=now_ms)
+            messages = [Message.of(RefundOwed(refund.id)) for refund in retried]
+            yield from self._outbox.add(messages)
+            if retried and stored is not None:
+                # It reads otherwise now.
+                [again] = yield from READ_REQUESTS(ids=[stored.id])
+                told, _ = yield from request_store.carry_out([request_store.noted(again, [], {})], now_ms=now_ms)
+                yield from self._outbox.add(told)
+                messages += told
+            return messages
+
+        messages = await self._database.commit(work())
+        self._outbox.post(messages)
+        return bool(messages)
 
     async def _wake(self, _notices: Sequence[RefundOwed]) -> None:
         self._due.wake()
@@ -128,74 +165,78 @@ class Refunds:
         return await self._owed.claim(count_max)
 
     async def _put_off(self, refund: OwedRefund, error: Exception) -> None:
-        # Whatever became of the attempt, the idempotency key makes asking again harmless.
-        await self._owed.failed(refund.id, error, attempts=refund.attempts)
+        if isinstance(error, StripeForbids):
+            # Waiting does not mend that: an operator has to hear of it.
+            await self._owed.all_failed([(refund.id, error)])
+        else:
+            await self._owed.failed(refund.id, error, attempts=refund.attempts)
+        if refund.request_id is not None and (isinstance(error, StripeForbids) or not isinstance(error, Unavailable)):
+            await self._tell_if_set_aside(refund.request_id)
+
+    async def _tell_if_set_aside(self, request_id: str) -> None:
+        """Let the customer know, once, that the money is not on its way: it is asked for on, and operators see it."""
+
+        def work() -> Transaction[list[Message]]:
+            stored = yield from request_store.load(request_id)
+            if stored is None or not stored.refund_is_set_aside or stored.has_been_told("refund_failed"):
+                return []
+            now_ms = self._clock.now_ms()
+            move = request_store.noted(stored, ["refund_failed"], {"amount_cents": stored.left_cents})
+            messages, _ = yield from request_store.carry_out([move], now_ms=now_ms)
+            yield from self._outbox.add(messages)
+            return messages
+
+        self._outbox.post(await self._database.commit(work()))
 
     async def _ask(self, refund: OwedRefund) -> None:
+        """Ask Stripe for what is left of the payment; whatever has become of earlier attempts is looked up first."""
+        now = await self._whereabouts(refund)
+        if not isinstance(now, Ask):
+            return
+        reserved = await self._database.commit(RESERVE_KEY(id=refund.id, key_number=refund.key_number, cents=now.cents))
+        if not reserved:
+            # Another node has gone on to the next key meanwhile.
+            raise StripeUnavailable("Another attempt at the same refund is under way.")
         try:
-            answer = await self._ask_stripe(refund)
-        except StripeRefused as error:
-            if error.code != "charge_already_refunded":
-                raise
-            # Somebody gave it back in Stripe's dashboard: the customer has their money.
-            await self._settle(refund, None, "succeeded")
-        else:
-            await self._settle(refund, answer.id, answer.status)
-
-    async def _ask_stripe(self, refund: OwedRefund) -> StripeRefund:
-        if refund.stripe_refund_id is not None:
-            # Asked for already and still on its way; the webhook that would tell of its end may never come.
-            return await self._stripe.refund_now(refund.stripe_refund_id)
-        return await self._stripe.refund(
-            {
-                "payment_intent": refund.payment_intent_id,
-                "amount": refund.amount_cents,
-                "metadata": {"refund_id": refund.id, "checkout_id": refund.checkout_id, "cause": refund.cause},
-            },
-            idempotency_key=f"refund:{refund.checkout_id}",
-        )
-
-    async def _settle(self, refund: OwedRefund, stripe_refund_id: str | None, stripe_status: str | None) -> None:
-        status = OUTCOMES.get(stripe_status or "", "pending")
-        now_ms = self._clock.now_ms()
-        messages: list[Message] = []
-        async with self._database.write() as session:
-            if refund.request_id is not None:
-                await within(session, request_store.LOCK_REQUESTS(ids=[refund.request_id]))
-            if status == "pending":
-                await session.exec(
-                    update(Refund)
-                    .where(col(Refund.id) == refund.id, col(Refund.status) == "pending")
-                    .values(
-                        stripe_refund_id=stripe_refund_id,
-                        next_attempt_at_ms=now_ms + self._settings.refund_retry_max_ms,
-                    )
-                )
-                return
-            changed = await session.exec(
-                update(Refund)
-                # Also one that had succeeded: a bank may send it back weeks later (docs.stripe.com/refunds#failed-refunds).
-                .where(col(Refund.id) == refund.id, col(Refund.status).in_(["pending", "succeeded"]))
-                .where(col(Refund.status) != status)
-                .values(
-                    status=status,
-                    stripe_refund_id=stripe_refund_id or refund.stripe_refund_id,
-                    next_attempt_at_ms=None,
-                    settled_at_ms=now_ms,
-                )
-                .returning(col(Refund.id))
+            entry = await self._stripe.refund(
+                {
+                    "payment_intent": refund.payment_intent_id,
+                    "amount": reserved[0].asked_cents,
+                    "metadata": {"refund_id": refund.id, "checkout_id": refund.checkout_id, "cause": refund.cause},
+                },
+                checkout_id=refund.checkout_id,
+                idempotency_key=refund.idempotency_key,
             )
-            if changed.first() is None:
-                return
-            if refund.request_id is not None:
-                event = "refunded" if status == "succeeded" else "refund_failed"
-                details: Details = {"amount_cents": refund.amount_cents}
-                messages = await within(session, request_store.record(refund.request_id, event, details, now_ms=now_ms))
-                await within(session, self._outbox.add(messages))
-        self._log.info("refund", refund_id=refund.id, status=status, amount_cents=refund.amount_cents)
-        self._outbox.post(messages)
+        except StripeUnavailable as error:
+            if error.is_answer:
+                await self._use_up_key(refund, USED_UP if error.is_replayed else KEY_ERRORS_MAX)
+            raise
+        except StripeRefused as error:
+            # Stripe keeps a refusal under the key, and would repeat it when the reason for it has gone.
+            await self._use_up_key(refund, USED_UP)
+            # Others may have been faster, in the dashboard or at the bank. What a bank has taken a part of stays refused.
+            now = await self._whereabouts(refund, is_told=True, is_refused_for_good=error.code == DISPUTED)
+            if isinstance(now, Ask):
+                raise
+            return
+        in_line = await self._books.note(refund.payment_intent_id, entry)
+        if in_line is not None and isinstance(in_line.whereabouts, Ask):
+            # Made, and yet something is left: of others' refunds one has failed meanwhile, or Stripe has repeated what it had
+            # answered before, of a refund that has failed by now.
+            await self._use_up_key(refund, USED_UP)
+            raise StripeUnavailable("Something of the payment is left after a refund.")
 
+    async def _whereabouts(
+        self, refund: OwedRefund, *, is_told: bool = False, is_refused_for_good: bool = False
+    ) -> Whereabouts | None:
+        in_line = await self._books.bring_in_line(
+            refund.payment_intent_id,
+            is_refunded=is_told,
+            is_disputed=is_told,
+            is_refused_for_good=is_refused_for_good,
+        )
+        assert in_line is not None, "only what a checkout was paid with can be owed"
+        return in_line.whereabouts
 
-async def _found(session: AsyncSession, which: ColumnElement[bool]) -> OwedRefund | None:
-    row = (await session.exec(select(*COLUMNS).where(which))).first()
-    return None if row is None else OwedRefund(*row)
+    async def _use_up_key(self, refund: OwedRefund, errors_max: int) -> None:
+        await self._database.commit(USE_UP_KEY(id=refund.id, key_number=refund.key_number, errors_max=errors_max))

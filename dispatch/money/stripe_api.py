@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import msgspec
@@ -14,13 +14,18 @@ from stripe.params import RefundCreateParams
 from stripe.params.checkout import SessionCreateParams, SessionListParams
 
 from dispatch.money.fulfilment import PaidSession
-from models.errors import StripeRefused, StripeUnavailable
+from dispatch.money.ledger import DISPUTE_LOST, Entry
+from models.errors import StripeForbids, StripeRefused, StripeUnavailable
 from models.settings import StripeSettings
 
 SIGNATURE_TOLERANCE_S = 300
 """How old a signature may be (docs.stripe.com/webhooks/signature)."""
 PAGE_LEN = 100
-"""As many Sessions as Stripe lists on one page."""
+"""As many objects as Stripe lists on one page."""
+PAGES_MAX = 100
+"""Of one list; a single payment's refunds fit on the first."""
+KEY_REUSED = "idempotency_error"
+"""The code of a refusal that is not about what was asked: other things were asked under the same idempotency key before."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,10 @@ class CheckoutSession:
 
 
 class EventSubject(msgspec.Struct, frozen=True):
-    """The object that an event is about; not all have ids."""
+    """The object that an event is about; not all have ids. ``payment_intent``: of a charge, a refund or a dispute."""
 
     id: str | None = None
+    payment_intent: str | dict[str, Any] | None = None
 
 
 class EventData(msgspec.Struct, frozen=True):
@@ -53,14 +59,19 @@ class WebhookEvent(msgspec.Struct, frozen=True):
     livemode: bool | None = None
     data: EventData = EventData()
 
+    @property
+    def payment_intent_id(self) -> str | None:
+        """Of which payment its object is, if it says so."""
+        return _intent_of({"payment_intent": self.data.object.payment_intent})
+
 
 @dataclass(frozen=True)
-class StripeRefund:
-    """A refund as Stripe has it now; ``ours`` is the id that we wrote on it."""
+class Listed:
+    """A refund or a dispute of any payment of the account, as Stripe lists it."""
 
     id: str
-    status: str | None
-    ours: str | None
+    payment_intent_id: str
+    status: str
 
 
 class StripeApi:
@@ -98,7 +109,7 @@ class StripeApi:
             # Each event of a Session asks for it, so as Stripe wrote it: the SDK's objects, of which we read ten members, take as
             # long to build as the answer to arrive.
             path = f"/v1/checkout/sessions/{_id_for_a_path(session_id)}"
-            answer = await self._client.raw_request_async("get", path, expand=["payment_intent"])
+            answer = await self._client.raw_request_async("get", path, expand=["payment_intent.latest_charge"])
             if not isinstance(answer.data, dict):
                 raise StripeUnavailable("Stripe answered with something that is no object.")
             return _session(answer.data)
@@ -121,15 +132,82 @@ class StripeApi:
             listed = await self._client.v1.checkout.sessions.list_async(params)
             return [_session(one.to_dict()) for one in listed.data], bool(listed.has_more)
 
-    async def refund(self, params: RefundCreateParams, *, idempotency_key: str) -> StripeRefund:
-        """Create a refund (docs.stripe.com/api/refunds/create)."""
-        async with self._asking("create a refund"):
-            return _refund(await self._client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key}))
+    async def session_of(self, payment_intent_id: str) -> CheckoutSession | None:
+        """Return the Checkout Session that a PaymentIntent was made by; ``None`` if it was made otherwise."""
+        async with self._asking("list Checkout Sessions"):
+            listed = await self._client.v1.checkout.sessions.list_async(
+                {"payment_intent": payment_intent_id, "limit": 1}
+            )
+            sessions = [_session(one.to_dict()) for one in listed.data]
+        return next((one for one in sessions if one.paid.payment_intent_id == payment_intent_id), None)
 
-    async def refund_now(self, refund_id: str) -> StripeRefund:
-        """Return a refund as Stripe has it now."""
-        async with self._asking("retrieve a refund"):
-            return _refund(await self._client.v1.refunds.retrieve_async(_id_for_a_path(refund_id)))
+    async def entries(
+        self, payment_intent_id: str, *, checkout_id: str, with_refunds: bool, with_disputes: bool
+    ) -> list[Entry]:
+        """Return what has moved of a payment: its refunds and disputes, as Stripe has them now.
+
+        ``checkout_id``: what we write on ours. The charge tells whether there are any; ``with_refunds`` and ``with_disputes`` list
+        them even if it says that there are none (one that has failed does not count there).
+        """
+        async with self._asking("retrieve a PaymentIntent"):
+            path = f"/v1/payment_intents/{_id_for_a_path(payment_intent_id)}"
+            answer = await self._client.raw_request_async("get", path, expand=["latest_charge"])
+            intent = answer.data if isinstance(answer.data, dict) else {}
+        charge = intent.get("latest_charge")
+        if isinstance(charge, str):
+            async with self._asking("retrieve a charge"):
+                answer = await self._client.raw_request_async("get", f"/v1/charges/{_id_for_a_path(charge)}")
+                charge = answer.data
+        charge = charge if isinstance(charge, dict) else {}
+        entries: list[Entry] = []
+        if with_refunds or charge.get("amount_refunded"):
+            async for one in self._listed_of(payment_intent_id, "/v1/refunds"):
+                entries.append(_refund(one, checkout_id))
+            listed_cents = sum(entry.amount_cents for entry in entries if not entry.has_failed)
+            if listed_cents < int(charge.get("amount_refunded") or 0):
+                raise StripeUnavailable("Stripe's list of refunds does not have yet what the charge says is refunded.")
+        if with_disputes or charge.get("disputed"):
+            async for one in self._listed_of(payment_intent_id, "/v1/disputes"):
+                entries.append(_dispute(one))
+        # Stripe lists the newest first.
+        return entries[::-1]
+
+    async def moved_since(self, kind: Literal["refunds", "disputes"], since_s: int) -> AsyncIterator[Listed]:
+        """Tell the refunds or disputes of the whole account that were made since then (Unix seconds)."""
+        async for one in self._listed(f"/v1/{kind}", created={"gte": since_s}):
+            if (intent_id := _intent_of(one)) is not None:
+                yield Listed(_id_of(one), intent_id, str(one.get("status")))
+
+    async def _listed_of(self, payment_intent_id: str, path: str) -> AsyncIterator[Mapping[str, Any]]:
+        async for one in self._listed(path, payment_intent=payment_intent_id):
+            # Of another payment it would be money that never moved: whoever answers has not understood the question.
+            if _intent_of(one) in (None, payment_intent_id):
+                yield one
+
+    async def _listed(self, path: str, **params: Any) -> AsyncIterator[Mapping[str, Any]]:
+        after: dict[str, str] = {}
+        for _ in range(PAGES_MAX):
+            async with self._asking(f"list {path.rpartition('/')[2]}"):
+                answer = await self._client.raw_request_async("get", path, limit=PAGE_LEN, **params, **after)
+            page = answer.data.get("data", []) if isinstance(answer.data, dict) else []
+            for one in page:
+                yield one
+            if not page or not answer.data.get("has_more"):
+                return
+            after = {"starting_after": _id_of(page[-1])}
+        self._log.error("stripe_list_cut_off", path=path, pages=PAGES_MAX)
+
+    async def refund(self, params: RefundCreateParams, *, checkout_id: str, idempotency_key: str) -> Entry:
+        """Create a refund (docs.stripe.com/api/refunds/create); ``checkout_id`` is written on it."""
+        async with self._asking("create a refund"):
+            created = await self._client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key})
+            return _refund(created.to_dict(), checkout_id)
+
+    async def intent_of(self, kind: Literal["refunds", "disputes", "charges"], its_id: str) -> str | None:
+        """Return the id of the PaymentIntent that a refund, a dispute or a charge is of."""
+        async with self._asking(f"retrieve one of the {kind}"):
+            answer = await self._client.raw_request_async("get", f"/v1/{kind}/{_id_for_a_path(its_id)}")
+            return _intent_of(answer.data if isinstance(answer.data, dict) else {})
 
     def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | None:
         """Return the event if any of our secrets signed it within the tolerance, else ``None``.
@@ -158,16 +236,30 @@ class StripeApi:
         except (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.CardError) as error:
             self._log.warning("stripe_refused", what=what, code=error.code, error=_one_line(error))
             said = error.user_message or _one_line(error)
-            raise StripeRefused(f"Stripe refused to {what}: {said}", code=error.code) from error
+            raise StripeRefused(
+                f"Stripe refused to {what}: {said}",
+                code=KEY_REUSED if isinstance(error, stripe.IdempotencyError) else error.code,
+                # The SDK's errors about a parameter have it; the others do not.
+                param=getattr(error, "param", None),
+                reason=_for_people(error),
+            ) from error
+        except (stripe.AuthenticationError, stripe.PermissionError) as error:
+            self._log.error("stripe_forbids", what=what, error=_one_line(error))
+            raise StripeForbids(f"Stripe's key may not {what}: {_one_line(error)}") from error
         except stripe.StripeError as error:
             self._log.warning("stripe_unavailable", what=what, error=_one_line(error))
-            raise StripeUnavailable(f"Stripe could not {what}: {_one_line(error)}") from error
+            unavailable = StripeUnavailable(f"Stripe could not {what}: {_one_line(error)}")
+            unavailable.is_answer = (error.http_status or 0) >= 500
+            unavailable.is_replayed = (error.headers or {}).get("idempotent-replayed") == "true"
+            raise unavailable from error
 
 
 def _session(said: Mapping[str, Any]) -> CheckoutSession:
     # Expanded, as we ask for it; an id alone, or nothing before there is a charge, is an answer too.
     intent = said.get("payment_intent")
     intent = {"id": intent} if isinstance(intent, str) else intent or {}
+    charge = intent.get("latest_charge")
+    charge = charge if isinstance(charge, dict) else {}
     return CheckoutSession(
         id=_id_of(said),
         url=said.get("url"),
@@ -181,19 +273,57 @@ def _session(said: Mapping[str, Any]) -> CheckoutSession:
             payment_intent_id=intent.get("id"),
             intent_status=intent.get("status"),
             is_live=said.get("livemode"),
+            has_moved=bool(charge.get("amount_refunded") or charge.get("disputed")),
         ),
         metadata=said.get("metadata") or {},
     )
 
 
-def _refund(answer: stripe.Refund) -> StripeRefund:
-    said = answer.to_dict()
-    return StripeRefund(_id_of(said), said.get("status"), (said.get("metadata") or {}).get("refund_id"))
+def _refund(said: Mapping[str, Any], checkout_id: str) -> Entry:
+    written = said.get("metadata") or {}
+    is_ours = "refund_id" in written and written.get("checkout_id") == checkout_id
+    return Entry(
+        _id_of(said),
+        "refund",
+        int(said.get("amount") or 0),
+        str(said.get("status")),
+        is_ours=is_ours,
+        # Only a refund that has failed has one.
+        reason=said.get("failure_reason") if said.get("status") == "failed" else None,
+    )
+
+
+def _dispute(said: Mapping[str, Any]) -> Entry:
+    status = str(said.get("status"))
+    balance_cents = sum(int(one.get("amount") or 0) for one in said.get("balance_transactions") or ())
+    if status == "prevented" and balance_cents < 0:
+        # Prevented by giving the money to the customer (docs.stripe.com/disputes/prevention): it is gone all the same.
+        status = DISPUTE_LOST
+    return Entry(
+        _id_of(said),
+        "dispute",
+        int(said.get("amount") or 0),
+        status,
+        is_refundable=bool(said.get("is_charge_refundable")),
+    )
+
+
+def _intent_of(said: Mapping[str, Any]) -> str | None:
+    """Return the id of an object's PaymentIntent, which may be expanded."""
+    intent = said.get("payment_intent")
+    intent = intent.get("id") if isinstance(intent, dict) else intent
+    return intent if isinstance(intent, str) else None
 
 
 def _one_line(error: stripe.StripeError) -> str:
     """Return what the SDK says, whose sentences about a lost connection are several paragraphs long."""
     return " ".join(str(error).split())
+
+
+def _for_people(error: stripe.StripeError) -> str | None:
+    """Return Stripe's sentence about a refusal. Stripe writes no key in full; that none goes further does not hang on it."""
+    said = " ".join((error.user_message or "").split())
+    return re.sub(r"\b(?:sk|rk|whsec)_\w+", "…", said) or None
 
 
 def _id_of(said: Mapping[str, object]) -> str:

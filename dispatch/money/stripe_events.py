@@ -13,9 +13,10 @@ import structlog
 from dispatch.due_work import DueWork
 from dispatch.failures import Patience
 from dispatch.leased_rows import LeasedRows
+from dispatch.money.bookkeeping import SQL
 from dispatch.money.fulfilment import is_other_mode
 from dispatch.money.stripe_api import StripeApi
-from dispatch.stored import SQL, Named
+from dispatch.stored import Named
 from infra.clock import Clock
 from infra.database import Database
 from infra.statements import Nothing, Statement
@@ -34,9 +35,6 @@ FAILURES_MAX = 10
 STORE_EVENT = Statement(SQL / "store_event.sql", Named)
 FINISH_EVENT = Statement(SQL / "finish_event.sql", Nothing)
 
-Handle = Callable[[str, str], Awaitable[None]]
-"""Called with an event's type and the id of its object; must be idempotent."""
-
 
 @dataclass(frozen=True)
 class UnfinishedEvent:
@@ -45,7 +43,13 @@ class UnfinishedEvent:
     id: str
     type: str
     object_id: str | None
+    payment_intent_id: str | None
+    """Of which payment its object is; ``None``: of none, or from a version that did not keep it."""
     attempts: int
+
+
+Handle = Callable[[UnfinishedEvent], Awaitable[None]]
+"""Called with an event; must be idempotent."""
 
 
 class StripeEvents:
@@ -86,7 +90,7 @@ class StripeEvents:
             # repeat it for days.
             self._log.warning("event_of_the_other_mode", event_id=event.id, type=event.type)
             return None
-        row = UnfinishedEvent(event.id, event.type, event.data.object.id, attempts=1)
+        row = UnfinishedEvent(event.id, event.type, event.data.object.id, event.payment_intent_id, attempts=1)
         # If there is room for it, it is stored as claimed: whoever finds it then need not look for it first.
         is_claimed = self._due.reserve()
         is_started = False
@@ -97,6 +101,7 @@ class StripeEvents:
                     id=row.id,
                     type=row.type,
                     object_id=row.object_id,
+                    payment_intent_id=row.payment_intent_id,
                     payload=msgspec.json.encode({"created": event.created, "livemode": event.livemode}).decode(),
                     at_ms=now_ms,
                     attempts=int(is_claimed),
@@ -124,5 +129,5 @@ class StripeEvents:
         await self._unfinished.failed(event.id, error, attempts=event.attempts)
 
     async def _work_on(self, event: UnfinishedEvent) -> None:
-        await self._handle(event.type, event.object_id or "")
+        await self._handle(event)
         await self._database.commit(FINISH_EVENT(id=event.id, at_ms=self._clock.now_ms()))

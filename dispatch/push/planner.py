@@ -13,6 +13,7 @@ import anyio
 import msgspec
 import structlog
 
+from dispatch.push.bell import Bell
 from dispatch.push.rules import Unseen, is_to_be_pushed
 from dispatch.stored import READ_REQUESTS, Named
 from dispatch.views import offer_view, word
@@ -38,6 +39,8 @@ CANDIDATES_PER_PUSH: Final = 5
 """Mechanics looked at for each who may be woken for a broadcast: who has a socket is not woken."""
 KEEP_MS: Final = 24 * 3600 * 1000
 FORGET_LEN: Final = 500
+FORGET_TIMES_MAX: Final = 20
+"""In one go: more than ever comes of one round's broadcasts, and then others have their turn."""
 WITHDRAWAL_MS: Final = 10 * 60_000
 """How long it is worth telling a browser that an offer has ended."""
 WORK: Final = "push"
@@ -69,6 +72,7 @@ class Found:
 
     unseen: Sequence[Unseen]
     broadcasts: Sequence[Unpushed]
+    again: Sequence[Unpushed]
     ended: Sequence[Ended]
 
 
@@ -76,14 +80,17 @@ OVERLOOKED_OFFERS = Statement(SQL / "overlooked_offers.sql", Named)
 MARK_WAKEFUL = Statement(SQL / "mark_wakeful.sql", Nothing)
 UNSEEN_OFFERS = Statement(SQL / "unseen_offers.sql", Unseen, leaves_out="push")
 UNPUSHED_BROADCASTS = Statement(SQL / "unpushed_broadcasts.sql", Unpushed)
+BROADCASTS_TO_LOOK_AT_AGAIN = Statement(SQL / "broadcasts_to_look_at_again.sql", Unpushed)
+WOKEN_FOR = Statement(SQL / "woken_for.sql", Named)
 WAKEABLE_MECHANICS = Statement(SQL / "wakeable_mechanics.sql", Named)
 ENDED_OFFERS = Statement(SQL / "ended_offers.sql", Ended)
 MARK_PUSHED = Statement(SQL / "mark_pushed.sql", Named)
+MARK_LOOKED_AGAIN = Statement(SQL / "mark_looked_again.sql", Named)
 MARK_UNPUSHED = Statement(SQL / "mark_unpushed.sql", Named)
 ADD_MESSAGES = Statement(SQL / "add_messages.sql", Nothing)
 TAKE_BACK_MESSAGES = Statement(SQL / "take_back_messages.sql", Nothing)
 REPLACE_MESSAGES = Statement(SQL / "replace_messages.sql", Nothing)
-FORGET_MESSAGES = Statement(SQL / "forget_messages.sql", Nothing)
+FORGET_MESSAGES = Statement(SQL / "forget_messages.sql", Named)
 
 
 class Planner:
@@ -95,8 +102,10 @@ class Planner:
         database: Database,
         clock: Clock,
         presence: Presence,
+        bell: Bell,
         broadcast_push_max: int,
     ) -> None:
+        self._bell = bell
         self._database = database
         self._clock = clock
         self._presence = presence
@@ -104,8 +113,6 @@ class Planner:
         self._after_id = ""
         """The last offer that was looked at, if there are more than one look takes."""
         self._sooner = anyio.Event()
-        self.has_planned = anyio.Event()
-        """Set when there are new messages; whoever has seen it makes another."""
         self._log = structlog.get_logger("push")
 
     def look_soon(self) -> None:
@@ -123,7 +130,9 @@ class Planner:
                     await self._tidy()
                 found = await self._database.query(self._look())
                 await self._wake_favorites(found.unseen)
-                await self._wake_others(found.broadcasts)
+                await self._wake_others(found.broadcasts, MARK_PUSHED)
+                # Who had gone without a word still counted as here: phones that fall asleep say nothing.
+                await self._wake_others(found.again, MARK_LOOKED_AGAIN)
                 await self._tell_of_ended(found.ended)
             except Unavailable as error:
                 self._log.warning("push_not_planned", error=str(error))
@@ -137,13 +146,19 @@ class Planner:
         overlooked = await self._database.query(OVERLOOKED_OFFERS(limit=LOOK_LEN))
         if overlooked:
             await self._database.commit(MARK_WAKEFUL(ids=[one.id for one in overlooked]))
-        await self._database.commit(FORGET_MESSAGES(before_ms=self._clock.now_ms() - KEEP_MS, limit=FORGET_LEN))
+        before_ms = self._clock.now_ms() - KEEP_MS
+        for _ in range(FORGET_TIMES_MAX):
+            if len(await self._database.commit(FORGET_MESSAGES(before_ms=before_ms, limit=FORGET_LEN))) < FORGET_LEN:
+                break
 
     def _look(self) -> Transaction[Found]:
         now_ms = self._clock.now_ms()
         unseen = yield from UNSEEN_OFFERS(now_ms=now_ms, after_id=self._after_id, limit=LOOK_LEN)
         broadcasts = yield from UNPUSHED_BROADCASTS(now_ms=now_ms, limit=LOOK_LEN)
-        return Found(unseen, broadcasts, (yield from ENDED_OFFERS(limit=LOOK_LEN)))
+        again = yield from BROADCASTS_TO_LOOK_AT_AGAIN(
+            before_ms=now_ms - self._presence.unnoticed_ms, now_ms=now_ms, limit=LOOK_LEN
+        )
+        return Found(unseen, broadcasts, again, (yield from ENDED_OFFERS(limit=LOOK_LEN)))
 
     async def _wake_favorites(self, offers: Sequence[Unseen]) -> None:
         self._after_id = offers[-1].id if len(offers) == LOOK_LEN else ""
@@ -155,18 +170,21 @@ class Planner:
             is_online = online is None or offer.mechanic_id in online
             if is_to_be_pushed(offer, is_online=is_online, now_ms=self._clock.now_ms()):
                 with failing_alone(WORK, offer_id=offer.id):
-                    await self._push(offer.id, offer.request_id, [offer.mechanic_id])
+                    await self._push(offer.id, offer.request_id, [offer.mechanic_id], MARK_PUSHED)
 
-    async def _wake_others(self, offers: Sequence[Unpushed]) -> None:
+    async def _wake_others(self, offers: Sequence[Unpushed], mark: Statement[Named]) -> None:
         for offer in offers:
             found = await self._database.query(
                 WAKEABLE_MECHANICS(request_id=offer.request_id, limit=self._broadcast_push_max * CANDIDATES_PER_PUSH)
             )
             # While nobody knows, sockets do not hear of it either.
             online = await self._online({one.id for one in found}) or frozenset()
-            absent = [one.id for one in found if one.id not in online]
+            woken = {one.id for one in await self._database.query(WOKEN_FOR(about_id=offer.id, kind=OFFER))}
+            absent = [one.id for one in found if one.id not in online and one.id not in woken]
             with failing_alone(WORK, offer_id=offer.id):
-                await self._push(offer.id, offer.request_id, absent[: self._broadcast_push_max])
+                await self._push(
+                    offer.id, offer.request_id, absent[: max(0, self._broadcast_push_max - len(woken))], mark
+                )
 
     async def _online(self, mechanic_ids: Collection[str]) -> Collection[str] | None:
         """Return who of them has a socket, or ``None`` while Redis is away and nobody knows."""
@@ -177,11 +195,11 @@ class Planner:
             return None
         return {mechanic_id for mechanic_id, status in statuses.items() if status.is_online}
 
-    async def _push(self, offer_id: str, request_id: str, account_ids: list[str]) -> None:
+    async def _push(self, offer_id: str, request_id: str, account_ids: Sequence[str], mark: Statement[Named]) -> None:
         now_ms = self._clock.now_ms()
 
         def work() -> Transaction[bool]:
-            if not (yield from MARK_PUSHED(offer_id=offer_id, at_ms=now_ms)):
+            if not (yield from mark(offer_id=offer_id, at_ms=now_ms)) or not account_ids:
                 return False
             [row] = yield from READ_REQUESTS(ids=[request_id])
             window = row.offer
@@ -199,7 +217,7 @@ class Planner:
             return True
 
         if await self._database.commit(work()):
-            self.has_planned.set()
+            self._bell.ring()
 
     async def _tell_of_ended(self, offers: Sequence[Ended]) -> None:
         for offer in offers:
@@ -222,4 +240,4 @@ class Planner:
 
             with failing_alone(WORK, offer_id=offer.id):
                 await self._database.commit(work())
-                self.has_planned.set()
+                self._bell.ring()

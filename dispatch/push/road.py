@@ -7,6 +7,7 @@ followed, and of an answer only its status and ``Retry-After`` count. An operato
 """
 
 import math
+import re
 import socket
 import ssl
 import threading
@@ -30,9 +31,22 @@ ANSWER_TIMEOUT_S: Final = 5.0
 """For the whole call: the look-up, the connection and the head of the answer."""
 LOOK_UP_TIMEOUT_S: Final = 2.0
 LOOK_UPS_MAX: Final = 16
+READ_MAX: Final = 16_384
+"""Bytes read after one request, all in all: interim answers (RFC 9110 §15.2) may be as many as the other side likes, and each
+of them is work."""
+READ_LEN: Final = 2_048
+"""Bytes read at a time: after each others have their turn."""
+BODY_MAX: Final = 4_096
+"""Bytes of an answer that are read over."""
+BODY_TIMEOUT_S: Final = 1.0
 KEPT_S: Final = 30.0
 RETRY_AFTER_MAX_S: Final = 3600
 PORTS: Final = {"https": 443, "http": 80}
+UNPRIVILEGED_PORTS_FROM: Final = 1024
+"""Below it other services listen (RFC 6335 §6), many of which no browser would call (Fetch Standard, "bad port")."""
+HOST_LEN_MAX: Final = 253
+LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+"""Of a host's name, as DNS can carry it (RFC 1035 §2.3.4, RFC 1123 §2.1); with underscores, which some names have."""
 NAT64: Final = IPv6Network("64:ff9b::/96")
 """IPv4 addresses in IPv6's clothes (RFC 6052 §2.1)."""
 INSIDE: Final = frozenset({"localhost", "local", "internal"})
@@ -104,6 +118,8 @@ def judged(endpoint: str, trusted: TrustedHosts) -> SplitResult:
         return url
     if url.scheme != "https":
         raise ForbiddenEndpoint("It is not https.")
+    if (port := _port_of(url)) != PORTS["https"] and port < UNPRIVILEGED_PORTS_FROM:
+        raise ForbiddenEndpoint("No push service listens at this port.")
     if not _may_be_public(_host_of(url)):
         raise ForbiddenEndpoint("It is not on a public address.")
     return url
@@ -118,6 +134,8 @@ def _may_be_public(host: str) -> bool:
         return is_public(ip_address(host))
     except ValueError:
         pass
+    if len(host) > HOST_LEN_MAX or not all(LABEL.fullmatch(label) for label in host.split(".")):
+        return False
     *above, last = host.split(".")
     # Old ways to write an IPv4 address, 8.8.2056 say, are read by the system, but written by no browser (URL Standard, "ends in a
     # number").
@@ -235,13 +253,14 @@ class PushRoad:
                 keepalive_expiry=KEPT_S,
                 network_backend=_Judging(self.trusted, self._look_ups),
             )
+        answered: Answered | None = None
         try:
             with anyio.fail_after(ANSWER_TIMEOUT_S):
                 async with self._pool.stream(
                     "POST", url.geturl(), content=body, headers=list(headers.items())
                 ) as answer:
-                    # Its body is left where it is, be it as long as it likes: the connection is closed on it.
-                    return Answered(answer.status, retry_after_s(answer.headers))
+                    answered = Answered(answer.status, retry_after_s(answer.headers))
+                    await _read_over(answer)
         except (
             httpcore.NetworkError,
             httpcore.TimeoutException,
@@ -251,13 +270,31 @@ class PushRoad:
             OSError,
             ValueError,
         ) as error:
-            raise PushServiceAway(f"The push service does not answer: {type(error).__name__}.") from error
+            # Once it has answered, that counts: sent again, it would come twice.
+            if answered is None:
+                raise PushServiceAway(f"The push service does not answer: {type(error).__name__}.") from error
+        assert answered is not None
+        return answered
 
     async def close(self) -> None:
         """Close the connections; idempotent."""
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.aclose()
+
+
+async def _read_over(answer: httpcore.Response) -> None:
+    """Read past a short body, so that the connection can be used again; on a long or slow one it is closed."""
+    length = 0
+    with anyio.move_on_after(BODY_TIMEOUT_S):
+        try:
+            async for chunk in answer.aiter_stream():
+                length += len(chunk)
+                if length > BODY_MAX:
+                    break
+        except (httpcore.NetworkError, httpcore.ProtocolError):
+            # It has answered; only the connection is lost.
+            return
 
 
 class _Judging(httpcore.AsyncNetworkBackend):
@@ -286,10 +323,46 @@ class _Judging(httpcore.AsyncNetworkBackend):
         failure: Exception | None = None
         for address in addresses:
             try:
-                return await self._road.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                found = await self._road.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return _Bounded(found)
             except httpcore.ConnectError as error:
                 failure = error
         raise failure or httpcore.ConnectError("The name stands for no address.")
+
+
+class _Bounded(httpcore.AsyncNetworkStream):
+    """A connection that reads so much after each request and no more, in small helpings."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left = READ_MAX
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read some bytes; raises ``httpcore.ReadError`` once it was too much."""
+        if self._left <= 0:
+            raise httpcore.ReadError("Its answer is too long.")
+        data = await self._stream.read(min(max_bytes, READ_LEN), timeout)
+        self._left -= len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write; what is read from now on is the answer to that."""
+        await self._stream.write(buffer, timeout)
+        self._left = READ_MAX
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Encrypt it; the handshake has bounds of its own."""
+        return _Bounded(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> object:
+        """Return what the connection below says of itself."""
+        return self._stream.get_extra_info(info)
 
 
 def _host_of(url: SplitResult) -> str:

@@ -11,8 +11,11 @@ from typing import Final
 ACKNOWLEDGED_WITHIN_MS: Final = 5_000
 SEEN_WITHIN_MS: Final = 15_000
 
-NEWS: Final = frozenset({"accepted", "started", "unfilled", "refunded"})
+NEWS: Final = frozenset({"accepted", "started", "unfilled", "refunded", "refunded_at_stripe"})
 """What a customer is woken for. Whatever else happens to a request replaces what they have been told, and wakes nobody else."""
+REMINDER: Final = "reminded"
+SESSION_NEWS: Final = frozenset({REMINDER, "no_show", "find_another", "cancelled"})
+"""What a mechanic is woken for who has accepted a request, or had it until then."""
 PAGE_ANSWERS_WITHIN_MS: Final = 3_000
 """A page that is open has answered by then."""
 UPDATE_MS: Final = 3600 * 1000
@@ -77,13 +80,13 @@ class SubscriptionOver:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Rejected:
     """The push service will not take this message, and waiting does not help: counted against the subscription."""
 
     status: int
 
 
-Verdict = Taken | GivenUp | Again | SubscriptionOver | Refused
+Verdict = Taken | GivenUp | Again | SubscriptionOver | Rejected
 
 
 def judge(
@@ -105,7 +108,7 @@ def judge(
         return SubscriptionOver()
     # Redirects are not followed: who sends them is in trouble, like one who answers 500.
     if status is not None and 400 <= status < 500 and status not in (FORBIDDEN, TOO_MANY, 408):
-        return Refused(status)
+        return Rejected(status)
     wait_ms = min(RETRY_FIRST_MS << min(attempts - 1, 20), RETRY_MAX_MS)
     if retry_after_s is not None:
         wait_ms = max(wait_ms, int(retry_after_s * 1000))

@@ -17,11 +17,12 @@ import anyio
 import msgspec
 import structlog
 
-from dispatch.due_work import DueWork
+from dispatch.due_work import Claimed, DueWork
+from dispatch.push.bell import Bell
 from dispatch.push.pages import OpenPages
-from dispatch.push.planner import SQL, Planner
+from dispatch.push.planner import SQL
 from dispatch.push.road import Answered, PushRoad, PushServiceAway, TrustedHosts
-from dispatch.push.rules import FORBIDDEN, Again, GivenUp, Refused, SubscriptionOver, Taken, judge
+from dispatch.push.rules import FORBIDDEN, Again, GivenUp, Rejected, SubscriptionOver, Taken, judge
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.push.updates import UPDATE
 from dispatch.push.vapid import Vapid
@@ -62,7 +63,14 @@ class DueMessage:
 
 
 @dataclass(frozen=True)
-class Message:
+class NextMessage:
+    """The row of ``next_message``: when the next one is to be sent; ``None`` if there is none."""
+
+    at_ms: int | None
+
+
+@dataclass(frozen=True)
+class PushMessage:
     """A row of ``claim_messages``. The browser's part is ``None`` if it has unsubscribed."""
 
     id: str
@@ -89,14 +97,15 @@ class Place:
 
 STEADY_PLACES = Statement(SQL / "steady_places.sql", Place)
 DUE_MESSAGES = Statement(SQL / "due_messages.sql", DueMessage)
-CLAIM_MESSAGES = Statement(SQL / "claim_messages.sql", Message)
+NEXT_MESSAGE = Statement(SQL / "next_message.sql", NextMessage)
+CLAIM_MESSAGES = Statement(SQL / "claim_messages.sql", PushMessage)
 FINISH_MESSAGE = Statement(SQL / "finish_message.sql", Nothing)
 WITHHOLD_MESSAGE = Statement(SQL / "withhold_message.sql", Nothing)
 NOTE_USE = Statement(SQL / "note_use.sql", Nothing)
 PUT_OFF_MESSAGE = Statement(SQL / "put_off_message.sql", Nothing)
 
 
-class PushRefused(PitlaneError):
+class PushRejected(PitlaneError):
     """A push service will not take messages for a subscription."""
 
 
@@ -108,7 +117,7 @@ class Sender:
         *,
         database: Database,
         clock: Clock,
-        planner: Planner,
+        bell: Bell,
         subscriptions: Subscriptions,
         pages: OpenPages,
         trusted: TrustedHosts,
@@ -116,7 +125,7 @@ class Sender:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._planner = planner
+        self._bell = bell
         self._subscriptions = subscriptions
         self._pages = pages
         self._vapid = vapid
@@ -137,7 +146,7 @@ class Sender:
         }
         self._log = structlog.get_logger("push")
 
-    def _worker(self, name: str, kind: Kind, *, side_by_side: int) -> DueWork[Message]:
+    def _worker(self, name: str, kind: Kind, *, side_by_side: int) -> DueWork[PushMessage]:
         return DueWork(
             name,
             claim=partial(self._claim, kind),
@@ -152,20 +161,19 @@ class Sender:
             async with anyio.create_task_group() as tasks:
                 for worker in self._workers.values():
                     tasks.start_soon(worker.run)
-                tasks.start_soon(self._follow_planner)
+                tasks.start_soon(self._follow_bell)
         finally:
             with anyio.CancelScope(shield=True):
                 for road in self._roads.values():
                     await road.close()
 
-    async def _follow_planner(self) -> None:
+    async def _follow_bell(self) -> None:
         while True:
-            await self._planner.has_planned.wait()
-            self._planner.has_planned = anyio.Event()
-            self._workers[Kind.STEADY].wake()
-            self._workers[Kind.UNTRIED].wake()
+            await self._bell.rung()
+            for worker in self._workers.values():
+                worker.wake()
 
-    async def _claim(self, kind: Kind, count_max: int) -> Sequence[Message]:
+    async def _claim(self, kind: Kind, count_max: int) -> Sequence[PushMessage]:
         now_ms = self._clock.now_ms()
         steady, troubled = self._places[Kind.STEADY], self._places[Kind.TROUBLED]
         if not self._has_read_places:
@@ -180,28 +188,35 @@ class Sender:
         if not (places or is_untried):
             return []
         each = BATCH_LEN if kind is Kind.STEADY else 1
-        due = await self._database.query(
-            DUE_MESSAGES(now_ms=now_ms, places=places, only=not is_untried, each=each, limit=count_max)
-        )
+
+        def look() -> Transaction[tuple[list[DueMessage], list[NextMessage]]]:
+            which: dict[str, Any] = {"now_ms": now_ms, "places": places, "only": not is_untried}
+            return (yield from DUE_MESSAGES(**which, each=each, limit=count_max)), (yield from NEXT_MESSAGE(**which))
+
+        due, [after] = await self._database.query(look())
+        next_in_ms = None if after.at_ms is None else after.at_ms - now_ms
         if not due:
-            return []
+            return Claimed(next_in_ms=next_in_ms)
         claimed = await self._database.commit(
             CLAIM_MESSAGES(ids=[one.id for one in due], now_ms=now_ms, leased_until_ms=now_ms + LEASE_MS)
         )
         self._under_way.update(message.place for message in claimed)
-        return claimed
+        return Claimed(claimed, next_in_ms=next_in_ms)
 
-    async def _send(self, kind: Kind, message: Message) -> None:
+    async def _send(self, kind: Kind, message: PushMessage) -> None:
         try:
             await self._try(kind, message)
         finally:
             self._under_way[message.place] -= 1
             if not self._under_way[message.place]:
                 del self._under_way[message.place]
-                # There may be more for this service.
-                self._workers[Kind.STEADY].wake()
+                # There may be more for this service, or the same again, later.
+                self._workers[self._kind_of(message.place)].wake()
 
-    async def _try(self, kind: Kind, message: Message) -> None:
+    def _kind_of(self, place: str) -> Kind:
+        return next((kind for kind, places in self._places.items() if place in places), Kind.UNTRIED)
+
+    async def _try(self, kind: Kind, message: PushMessage) -> None:
         now_ms = self._clock.now_ms()
         if message.endpoint is None or message.account_id is None or now_ms >= message.expires_at_ms:
             await self._finish(message)
@@ -229,10 +244,10 @@ class Sender:
                 await self._database.commit(PUT_OFF_MESSAGE(id=message.id, due_at_ms=at_ms, is_forbidden=is_forbidden))
             case SubscriptionOver():
                 await self._subscriptions.unsubscribe(message.account_id, message.endpoint)
-            case Refused(status):
-                raise PushRefused(f"The push service answers {status} to this subscription.")
+            case Rejected(status):
+                raise PushRejected(f"The push service answers {status} to this subscription.")
 
-    async def _is_seen(self, message: Message) -> bool:
+    async def _is_seen(self, message: PushMessage) -> bool:
         """Whether its customer has a page open that shows it."""
         try:
             return await self._pages.is_any_open(message.id.removesuffix(f"-{message.subscription_id}"))
@@ -241,7 +256,7 @@ class Sender:
             self._log.warning("page_not_known", id=message.id, error=str(error))
             return False
 
-    async def _post(self, kind: Kind, message: Message, now_ms: int) -> Answered | None:
+    async def _post(self, kind: Kind, message: PushMessage, now_ms: int) -> Answered | None:
         assert message.endpoint is not None
         assert message.p256dh is not None
         assert message.auth is not None
@@ -277,14 +292,15 @@ class Sender:
         if len(places) > PLACES_LEN_MAX:
             del places[next(iter(places))]
 
-    def _taken(self, message: Message, now_ms: int) -> Transaction[None]:
-        yield from FINISH_MESSAGE(id=message.id, at_ms=now_ms)
+    def _taken(self, message: PushMessage, now_ms: int) -> Transaction[None]:
+        # The browser before its message, as when it is unsubscribed and its messages go with it.
         yield from NOTE_USE(subscription_id=message.subscription_id, at_ms=now_ms)
+        yield from FINISH_MESSAGE(id=message.id, at_ms=now_ms)
 
-    async def _finish(self, message: Message) -> None:
+    async def _finish(self, message: PushMessage) -> None:
         await self._database.commit(FINISH_MESSAGE(id=message.id, at_ms=self._clock.now_ms()))
 
-    async def _failed(self, message: Message, error: Exception) -> None:
+    async def _failed(self, message: PushMessage, error: Exception) -> None:
         """What waiting does not mend is the subscription's fault: counted, and this message is not sent."""
         if isinstance(error, Unavailable):
             # Nobody's fault: the lease ends by itself, and then it is sent, perhaps once more, in the place of the first.
@@ -294,7 +310,7 @@ class Sender:
         await self._finish(message)
 
 
-def _as_of(message: Message, now_ms: int) -> bytes:
+def _as_of(message: PushMessage, now_ms: int) -> bytes:
     """Return what it says, with the time that is left counted anew: it may have waited."""
     said: dict[str, Any] = msgspec.json.decode(message.payload)
     _count_anew(said, now_ms)

@@ -15,6 +15,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from dispatch.failures import Failures, Patience
 from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
+from dispatch.push.bell import Bell
 from dispatch.push.road import ForbiddenEndpoint, LookUps, TrustedHosts, judged_by_name, place_of
 from dispatch.push.sealing import CannotSeal, check_keys, to_base64url
 from dispatch.stored import Named
@@ -27,7 +28,7 @@ from models.outcomes import NotFound, Refused, TooMany
 from models.rest import PushSubscribeBody, PushSubscribed, PushSubscriptionView
 from models.settings import DispatchSettings
 from models.tables import Account, PushSubscription, PushTrial
-from models.text import cleaned
+from models.text import LABEL_LEN_MAX, kept
 from models.timestamps import rfc3339
 from models.wire import PushTest, encode
 from presence.liveness import Facts
@@ -56,12 +57,14 @@ class Subscriptions:
         *,
         database: Database,
         clock: Clock,
+        bell: Bell,
         outbox: Outbox,
         settings: DispatchSettings,
         trusted: TrustedHosts,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._bell = bell
         self._outbox = outbox
         self._trusted = trusted
         self._look_ups = LookUps()
@@ -77,15 +80,14 @@ class Subscriptions:
 
     async def subscribe(self, account_id: str, body: PushSubscribeBody) -> tuple[PushSubscribed, bool] | Refused:
         """Remember a browser; return whether it is new. A known endpoint is updated and may change hands."""
-        label = cleaned(body.label or "")
-        if body.label and not label:
-            detail = "The label has no character that can be seen; leave it out instead."
-            return Refused("validation_failed", detail, member="label")
+        label = kept(body.label, "label", len_max=LABEL_LEN_MAX) if body.label else None
+        if isinstance(label, Refused):
+            return label
         if problem := await self._problem_of(body):
             return problem
         for _ in range(SUBSCRIBE_TRIES_MAX):
             try:
-                return await self._subscribe(account_id, body, label or None)
+                return await self._subscribe(account_id, body, label)
             except IntegrityError:
                 # Two tabs of one browser side by side, and the other was faster: now it is known.
                 continue
@@ -126,6 +128,7 @@ class Subscriptions:
                 expires_at_ms=trial.expires_at_ms,
             )
             await within(session, messages)
+        self._bell.ring()
         return None
 
     # --- what comes of it ---------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ a second account of the same would be one that can differ.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
 from dispatch.hours import DAY_MS, Session, Stretch, add_up, day_number, hours
+from dispatch.money.plans import USUAL_CURRENCY, usual
 from dispatch.stored import SQL
 from infra.clock import Clock
 from infra.database import Database
@@ -24,16 +24,8 @@ SLICE_LEN: Final = 500
 """Intervals read at a time: others have their turn between two slices, however often a switch was moved."""
 
 
-@dataclass(frozen=True)
-class Currency:
-    """A row of ``usual_currency``."""
-
-    code: str
-
-
 DUTY_OF = Statement(SQL / "duty_of.sql", Stretch)
 SESSIONS_WORKED = Statement(SQL / "sessions_worked.sql", Session)
-USUAL_CURRENCY = Statement(SQL / "usual_currency.sql", Currency)
 
 
 class HoursReader:
@@ -69,8 +61,7 @@ class HoursReader:
                     break
                 after_ms = duty[-1].started_at_ms
             sessions = yield from SESSIONS_WORKED(**within)
-            currency = yield from USUAL_CURRENCY()
-            usual = currency[0].code if currency else ""
-            return Hours(hours(on_duty_ms, sessions, first=first, last=last, currency=usual))
+            currency = usual((yield from USUAL_CURRENCY()))
+            return Hours(hours(on_duty_ms, sessions, first=first, last=last, currency=currency))
 
         return await self._database.query(work())

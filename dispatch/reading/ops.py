@@ -1,29 +1,44 @@
-"""What operators see: what is open, what is owed, and how much there is of everything."""
+"""What operators see: what is open, what is owed, and how much there is of everything.
+
+An operator's page asks every few seconds, so nothing here may cost more when years have passed. What an index is chosen by is
+written into its statement and is no parameter: PostgreSQL keeps a plan for whatever is asked for.
+"""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import cast
 
-from sqlalchemy import func
+from sqlalchemy import literal_column
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from dispatch.failures import WORK
+from dispatch.money.unfinished_refunds import LIST_DISPUTES, UNFINISHED_MAX, UNFINISHED_REFUNDS
 from dispatch.outbox import Outbox
-from dispatch.request import OPEN
-from dispatch.stored import READ_REQUESTS
+from dispatch.reading.tally import Count, Tally
+from dispatch.stored import READ_REQUESTS, SQL
 from dispatch.views import request_view
 from infra.clock import Clock
 from infra.database import Database, within
 from infra.loops import dying_loops, in_halves, note_failure
+from infra.statements import Statement, Transaction
 from models import tables
-from models.rest import NodeState, OpsSnapshot, OwedRefundView, SetAside
+from models.ids import first_id_at
+from models.rest import DisputeView, NodeState, OpsSnapshot, OwedRefundView, SetAside
 from models.timestamps import rfc3339
 from models.wire import RequestView
+from models.words import RefundStatus, Role
 from presence.service import Presence
 
 OPEN_REQUESTS_MAX = 50
-REFUNDS_MAX = 100
+REPORTED_MAX = 50
 SET_ASIDE_MAX = 50
 """Of each kind of work."""
+
+COUNT_SETTLED = Statement(SQL / "count_settled.sql", Count)
+COUNT_OPEN = Statement(SQL / "count_open.sql", Count)
+COUNT_ACCOUNTS = Statement(SQL / "count_accounts.sql", Count)
+COUNT_OUTBOX = Statement(SQL / "count_outbox.sql", Count)
 
 
 class OpsReader:
@@ -34,44 +49,44 @@ class OpsReader:
         self._clock = clock
         self._presence = presence
         self._outbox = outbox
+        self._settled = Tally(lambda since_ms: COUNT_SETTLED(since_ms=since_ms))
+        self._accounts = Tally(lambda since_ms: COUNT_ACCOUNTS(since_id=first_id_at(since_ms)))
 
     async def snapshot(self) -> OpsSnapshot:
         """Return all of it as of now; of lists, the newest requests and the oldest refunds that are owed."""
         async with self._database.read() as session:
-            by_status = await session.exec(
-                select(tables.SessionRequest.status, func.count()).group_by(tables.SessionRequest.status)
-            )
-            counts = {f"requests_{status}": count for status, count in by_status}
-            for name, table in (
-                ("mechanics", tables.Mechanic),
-                ("accounts", tables.Account),
-                ("outbox", tables.OutboxMessage),
-            ):
-                counts[name] = (await session.exec(select(func.count()).select_from(table))).one()
-            owed = await session.exec(
-                select(tables.Refund)
-                .where(tables.Refund.status != "succeeded")
-                .order_by(col(tables.Refund.id))
-                .limit(REFUNDS_MAX)
-            )
+            counts = await within(session, self._counts())
+            unfinished = await within(session, UNFINISHED_REFUNDS(after="", limit=UNFINISHED_MAX))
             refunds = [
                 OwedRefundView(
                     refund_id=refund.id,
                     request_id=refund.request_id,
-                    status=refund.status,
+                    status=cast(RefundStatus, refund.status),
                     amount_cents=refund.amount_cents,
                     attempts=refund.attempts,
                     cause=refund.cause,
+                    currency=refund.currency,
+                    left_cents=max(0, refund.left_cents),
+                    state=refund.state,
+                    last_error=refund.last_error,
                 )
-                for refund in owed
+                for refund in unfinished
             ]
+            disputes = await within(session, LIST_DISPUTES(limit=UNFINISHED_MAX))
             ids = await session.exec(
                 select(tables.SessionRequest.id)
-                .where(col(tables.SessionRequest.status).in_(OPEN))
+                .where(col(tables.SessionRequest.settled_at_ms).is_(None))
                 .order_by(col(tables.SessionRequest.id).desc())
                 .limit(OPEN_REQUESTS_MAX)
             )
             open_requests = await self._views(session, list(ids))
+            reported = await session.exec(
+                select(tables.TimelineEntry.request_id)
+                .where(col(tables.TimelineEntry.event) == literal_column("'reported'"))
+                .order_by(col(tables.TimelineEntry.id).desc())
+                .limit(REPORTED_MAX)
+            )
+            reported_requests = await self._views(session, list(reported))
             set_aside = await _set_aside(session)
         counts["mechanics_available"] = await self._presence.available_count()
         return OpsSnapshot(
@@ -79,9 +94,29 @@ class OpsReader:
             counts=counts,
             open_requests=open_requests,
             refunds_owed=refunds,
+            disputes=[DisputeView(**asdict(dispute)) for dispute in disputes],
+            reported_requests=reported_requests,
             set_aside=set_aside,
             node=NodeState(self._outbox.depth, dying_loops()),
         )
+
+    async def knows_refund(self, refund_id: str) -> bool:
+        """Tell whether there is, or was, such a refund."""
+        async with self._database.read() as session:
+            return await session.get(tables.Refund, refund_id) is not None
+
+    def _counts(self) -> Transaction[dict[str, int]]:
+        now_ms = self._clock.now_ms()
+        requests = yield from self._settled.total(now_ms)
+        requests.update({one.kind: one.count for one in (yield from COUNT_OPEN())})
+        accounts = yield from self._accounts.total(now_ms)
+        [outbox] = yield from COUNT_OUTBOX()
+        counts = {f"requests_{status}": count for status, count in requests.items()}
+        return counts | {
+            "mechanics": accounts[Role.MECHANIC],
+            "accounts": accounts.total(),
+            "outbox": outbox.count,
+        }
 
     async def _views(self, session: AsyncSession, request_ids: Sequence[str]) -> list[RequestView]:
         """Return the views of all requests that can be shown: one that cannot must not hide the others from an operator."""

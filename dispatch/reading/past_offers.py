@@ -1,4 +1,5 @@
-"""What a mechanic was offered and how that ended: priority offers to them, and broadcasts that were open while they were on duty.
+"""What a mechanic was offered and how that ended: priority offers to them, broadcasts that were open while they were on duty, and
+those that they took otherwise.
 
 Two tables that grow are asked by their indexes alone. A broadcast has no row for each mechanic, so their duty leads to it: from the
 newest interval back, each with the gap before it, in which a broadcast may have opened that was still open when they came.
@@ -9,7 +10,7 @@ newest interval back, each with the gap before it, in which a broadcast may have
 A page looks at so many intervals and no more; it may then be short, and say where to go on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, cast
@@ -30,6 +31,14 @@ INTERVALS_MAX: Final = 50
 """Of duty, looked at for one page."""
 LATE_MS: Final = 60_000
 """How long after its window a broadcast may close, that is still found from an interval which began only then."""
+SESSION_MS_MAX: Final = 24 * 3_600_000
+"""Sessions that began longer before an offer are not looked for among those that kept it from being shown."""
+LOST: Final[Mapping[str, PastOfferOutcome]] = {
+    "released": "given_back",
+    "no_show": "no_show",
+    "find_another": "find_another",
+}
+"""How an offer that was accepted ended, by why the mechanic is not asked again."""
 BEGINNING: Final = Stretch(-1, -1)
 
 
@@ -95,6 +104,7 @@ class PastOfferRow:
 DUTY_BEFORE = Statement(SQL / "duty_before.sql", Stretch)
 PAST_BROADCASTS = Statement(SQL / "past_broadcasts.sql", _Found)
 PAST_PRIORITY_OFFERS = Statement(SQL / "past_priority_offers.sql", _Found)
+TAKEN_BROADCASTS = Statement(SQL / "taken_broadcasts.sql", _Found)
 DECLINED_BROADCASTS = Statement(SQL / "declined_broadcasts.sql", _Found)
 READ_PAST_OFFERS = Statement(SQL / "read_past_offers.sql", PastOfferRow)
 
@@ -143,6 +153,7 @@ class PastOffersReader:
                 from_ms=one.from_ms,
                 until_ms=one.until_ms,
                 open_after_ms=one.open_after_ms,
+                session_ms=SESSION_MS_MAX,
                 limit=count - len(broadcasts),
             )
             if len(broadcasts) == count:
@@ -153,9 +164,11 @@ class PastOffersReader:
                 reached_ms = last_ms
         within = {**older, "from_ms": reached_ms, "limit": count}
         own = yield from PAST_PRIORITY_OFFERS(**within)
+        taken = yield from TAKEN_BROADCASTS(**within)
         declined = yield from DECLINED_BROADCASTS(**within)
-        found = sorted((Position(one.opened_at_ms, one.id) for one in (*broadcasts, *own, *declined)), reverse=True)
-        return found[:count], reached_ms
+        # What was taken on duty is found twice.
+        found = {Position(one.opened_at_ms, one.id) for one in (*broadcasts, *own, *taken, *declined)}
+        return sorted(found, reverse=True)[:count], reached_ms
 
 
 def slices(duty: Sequence[Stretch], reach_ms: int) -> Iterator[Slice]:
@@ -192,13 +205,13 @@ def view(row: PastOfferRow, mechanic_id: str) -> PastOffer:
 
 def outcome(row: PastOfferRow, mechanic_id: str) -> PastOfferOutcome:
     """Say how an offer ended for the mechanic."""
-    is_excluded = row.because is not None and row.because != "declined"
+    lost = LOST.get(row.because or "")
     # A node of an earlier version does not note who took it; who has the request, or had it, most likely did.
     taker_id = row.taken_by_id or row.assigned_mechanic_id
     if row.close_reason == WithdrawReason.TAKEN and (
-        taker_id == mechanic_id or (row.taken_by_id is None and is_excluded)
+        taker_id == mechanic_id or (row.taken_by_id is None and lost is not None)
     ):
-        return "given_back" if is_excluded else "accepted"
+        return lost or "accepted"
     if row.because == "declined" and (
         row.excluded_at_ms is None or row.closed_at_ms is None or row.excluded_at_ms <= row.closed_at_ms
     ):

@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from dispatch.eligibility import Standing, may_be_asked, may_get_broadcast
 from dispatch.request import OpenWindow
+from dispatch.showing import Showing
 from dispatch.stored import READ_REQUESTS, SQL, Named, StoredRequest
-from dispatch.views import offer_view, request_view, word
+from dispatch.views import offer_view, word
 from infra.clock import Clock
 from infra.database import Database
 from infra.statements import Statement, Transaction
@@ -100,7 +101,7 @@ OPEN_BROADCASTS = Statement(SQL / "open_broadcasts.sql", _OpenOffer, leaves_out=
 EXCLUSIONS_AMONG = Statement(SQL / "exclusions_among.sql", _Pair)
 OPEN_REQUESTS_OF = Statement(SQL / "open_requests_of.sql", Named)
 RECENT_REQUESTS_OF = Statement(SQL / "recent_requests_of.sql", Named)
-GIVEN_BACK_BY = Statement(SQL / "given_back_by.sql", _Pair)
+LOST_BY = Statement(SQL / "lost_by.sql", _Pair)
 PAGE_OF = {
     Role.CUSTOMER: Statement(SQL / "page_of_customer.sql", Named),
     Role.MECHANIC: Statement(SQL / "page_of_assigned_mechanic.sql", Named),
@@ -110,9 +111,10 @@ PAGE_OF = {
 class Reader:
     """Reads from SQL; raises ``DatabaseUnavailable``. Accounts that there are not are missing in the answers."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, showing: Showing) -> None:
         self._database = database
         self._clock = clock
+        self._showing = showing
 
     # --- mechanics ----------------------------------------------------------------------------------------------------
 
@@ -130,29 +132,21 @@ class Reader:
 
         return await self._database.query(work())
 
-    async def active_requests(self, mechanic_ids: Collection[str]) -> dict[str, RequestView]:
-        """Return the request that each mechanic is serving, of those who are."""
-
-        def work() -> Transaction[dict[str, RequestView]]:
-            mechanics = yield from READ_STANDINGS(ids=list(mechanic_ids))
-            return (yield from _active_requests(mechanics, self._clock.now_ms()))
-
-        return await self._database.query(work())
-
     async def mechanic_snapshots(self, mechanic_ids: Collection[str]) -> dict[str, MechanicSnapshot]:
-        """Return all of the above together."""
+        """Return both together, and the request that each mechanic is serving, of those who are."""
 
-        def work() -> Transaction[dict[str, MechanicSnapshot]]:
+        def work() -> Transaction[tuple[list[_Mechanic], dict[str, list[TimedOffer]], dict[str, StoredRequest]]]:
             mechanics = yield from READ_STANDINGS(ids=list(mechanic_ids))
-            now_ms = self._clock.now_ms()
-            offers = yield from _offers(mechanics, now_ms)
-            requests = yield from _active_requests(mechanics, now_ms)
-            return {
-                mechanic.id: MechanicSnapshot(mechanic.standing, offers[mechanic.id], requests.get(mechanic.id))
-                for mechanic in mechanics
-            }
+            offers = yield from _offers(mechanics, self._clock.now_ms())
+            return mechanics, offers, (yield from _active_requests(mechanics))
 
-        return await self._database.query(work())
+        mechanics, offers, serving = await self._database.query(work())
+        views = await self._showing.all([(stored.assigned_mechanic_id, stored) for stored in serving.values()])
+        requests = dict(zip(serving, views, strict=True))
+        return {
+            mechanic.id: MechanicSnapshot(mechanic.standing, offers[mechanic.id], requests.get(mechanic.id))
+            for mechanic in mechanics
+        }
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -163,43 +157,45 @@ class Reader:
             return (yield from _newest_first((yield from OPEN_REQUESTS_OF(customer_ids=list(customer_ids)))))
 
         found: dict[str, list[RequestView]] = {customer_id: [] for customer_id in customer_ids}
-        rows, now_ms = await self._database.query(work()), self._clock.now_ms()
-        for row in rows:
+        rows = await self._database.query(work())
+        views = await self._showing.all([(row.customer_id, row) for row in rows])
+        for row, view in zip(rows, views, strict=True):
             if len(found[row.customer_id]) < REQUESTS_MAX:
-                found[row.customer_id].append(request_view(row, now_ms=now_ms))
+                found[row.customer_id].append(view)
         return found
 
     async def recent_requests(self, account_ids: Collection[str]) -> dict[str, list[RequestView]]:
         """Return what each account may have missed the end of, newest first; who has nothing is not there.
 
-        A customer's requests; a mechanic's sessions, also those that they gave back. Open, or settled within the last day.
+        A customer's requests; a mechanic's sessions, also those that they had and lost. Open, or settled within the last day.
         """
         now_ms = self._clock.now_ms()
         former: defaultdict[str, set[str]] = defaultdict(set)
-        """Who gave a request back, by the request."""
+        """Who had a request and lost it, by the request."""
 
         def work() -> Transaction[list[StoredRequest]]:
             since_ms = now_ms - RECENT_MS
             theirs = yield from RECENT_REQUESTS_OF(account_ids=list(account_ids), since_ms=since_ms)
-            given_back = yield from GIVEN_BACK_BY(mechanic_ids=list(account_ids), since_ms=since_ms)
-            for pair in given_back:
+            lost = yield from LOST_BY(mechanic_ids=list(account_ids), since_ms=since_ms)
+            for pair in lost:
                 former[pair.request_id].add(pair.mechanic_id)
             return (yield from _newest_first([*theirs, *map(Named, former)]))
 
         wanted = frozenset(account_ids)
-        concerned: defaultdict[str, list[RequestView]] = defaultdict(list)
+        concerned: defaultdict[str, list[tuple[str, StoredRequest]]] = defaultdict(list)
         for row in await self._database.query(work()):
-            view = request_view(row, now_ms=now_ms)
             for account_id in wanted & (row.shown_to | former[row.id]):
-                concerned[account_id].append(view)
-        return {account_id: views[:REQUESTS_MAX] for account_id, views in concerned.items()}
+                concerned[account_id].append((account_id, row))
+        shown = {account_id: rows[:REQUESTS_MAX] for account_id, rows in concerned.items()}
+        views = iter(await self._showing.all([pair for rows in shown.values() for pair in rows]))
+        return {account_id: list(islice(views, len(rows))) for account_id, rows in shown.items()}
 
     async def request_for(self, account_id: str, request_id: str) -> RequestView | Refused:
         """Return a request to its customer or its assigned mechanic; to anyone else there is none."""
         found = await self._database.query(READ_REQUESTS(ids=[request_id]))
         if not found or account_id not in found[0].shown_to:
             return NotFound(detail="There is no such request.")
-        return request_view(found[0], now_ms=self._clock.now_ms())
+        return await self._showing.to(account_id, found[0])
 
     async def requests_of(
         self,
@@ -218,8 +214,8 @@ class Reader:
             return (yield from _newest_first(found[:limit])), len(found) > limit
 
         rows, has_more = await self._database.query(work())
-        now_ms = self._clock.now_ms()
-        return Requests([request_view(row, now_ms=now_ms) for row in rows], rows[-1].id if has_more else None)
+        views = await self._showing.all([(account_id, row) for row in rows])
+        return Requests(views, rows[-1].id if has_more else None)
 
 
 # --- one query or two for all of them ---------------------------------------------------------------------------------
@@ -266,7 +262,7 @@ def _timed(offer: _OpenOffer, now_ms: int) -> TimedOffer:
     return TimedOffer(offer_view(offer, window, now_ms=now_ms), offer.expires_at_ms)
 
 
-def _active_requests(mechanics: Collection[_Mechanic], now_ms: int) -> Transaction[dict[str, RequestView]]:
+def _active_requests(mechanics: Collection[_Mechanic]) -> Transaction[dict[str, StoredRequest]]:
     serving = {one.active_request_id: one.id for one in mechanics if one.active_request_id is not None}
     rows = yield from _newest_first(map(Named, serving))
-    return {serving[row.id]: request_view(row, now_ms=now_ms) for row in rows}
+    return {serving[row.id]: row for row in rows}

@@ -2,6 +2,6 @@
 --
 -- :customer_ids
 SELECT id FROM session_requests
-WHERE status IN ('priority_offered', 'broadcasting', 'accepted', 'in_progress')
+WHERE settled_at_ms IS NULL
   AND customer_id = ANY (:customer_ids)                              -- postgresql
   AND customer_id IN (SELECT value FROM json_each(:customer_ids))    -- sqlite

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from embedded.stripe_standin import objects, params, store
+from embedded.stripe_standin import money, objects, params, store
 from embedded.stripe_standin.params import StripeError
 
 BODY_BYTES_MAX = 256 * 1024
@@ -68,6 +68,8 @@ class Api:
             ("POST", "/refunds", self._create_refund),
             ("GET", "/refunds", self._list_refunds),
             ("GET", "/refunds/{id}", self._get_refund),
+            ("GET", "/disputes", self._list_disputes),
+            ("GET", "/disputes/{id}", self._get_dispute),
             ("GET", "/events", self._list_events),
             ("GET", "/events/{id}", self._get_event),
         ]
@@ -105,6 +107,9 @@ class Api:
                 )
                 headers["Stripe-Should-Retry"] = "true"
                 status, body = trouble.status, json.dumps(trouble.body, indent=2)
+            if status == 500:
+                # Asking again would only be told the same.
+                headers["Stripe-Should-Retry"] = "false"
             self._on_events()
             return Response(body, status, headers, media_type="application/json")
 
@@ -187,14 +192,24 @@ class Api:
             for item in answer["data"]:
                 await self._expand(conn, item, rest, path)
             return
-        fetch = EXPANDABLE.get((answer.get("object"), name))
-        if fetch is None:
+        kind = EXPANDABLE.get((answer.get("object"), name))
+        if kind is None:
             raise StripeError(f"This property cannot be expanded ({path}).")
-        held = answer["id"] if name == "line_items" else answer[name]
+        held = answer["id"] if kind == "line_items" else answer[name]
         if isinstance(held, str):
-            answer[name] = await fetch(conn, held)
+            answer[name] = await self._expanded(conn, kind, held)
         if rest and answer[name] is not None:
             await self._expand(conn, answer[name], rest, path)
+
+    async def _expanded(self, conn: AsyncConnection, kind: str, id: str) -> objects.JsonObject:
+        if kind == "charge":
+            row = await money.intent_of_charge(conn, id)
+        else:
+            row = await store.one(conn, store.sessions if kind == "line_items" else store.payment_intents, id)
+        assert row is not None, f"an object names the unknown {id}"
+        if kind == "charge":
+            return objects.charge(row, self._public_url)
+        return objects.line_items(row) if kind == "line_items" else objects.payment_intent(row)
 
     # Checkout Sessions
 
@@ -242,36 +257,40 @@ class Api:
 
     async def _get_charge(self, call: Call) -> objects.JsonObject:
         params.shape(call.tree, params.EXPAND)
-        row = await store.intent_of_charge(call.conn, call.path["id"])
+        row = await money.intent_of_charge(call.conn, call.path["id"])
         if row is None:
             raise _no_such("charge", call.path["id"], "charge")
-        return objects.charge(row)
+        return objects.charge(row, self._public_url)
 
     async def _create_refund(self, call: Call) -> objects.JsonObject:
         wanted = params.refund_create(call.tree)
         if "charge" in wanted:
-            seen, what = await store.intent_of_charge(call.conn, wanted["charge"]), "charge"
+            seen, what = await money.intent_of_charge(call.conn, wanted["charge"]), "charge"
         else:
             seen, what = await store.one(call.conn, store.payment_intents, wanted["payment_intent"]), "payment_intent"
         if seen is None:
             raise _no_such(what, wanted[what], what)
-        taken = await store.refund_part(call.conn, seen["id"], wanted.get("amount"))
-        if taken is None:
+        if "amount" in wanted:
+            params.refund_amount(wanted["amount"], seen["currency"])
+        fault = await money.use_fault(call.conn, seen["id"])
+        if fault == "balance_insufficient":
+            raise StripeError(
+                "Insufficient funds in your Stripe account to refund this amount. Add funds to your balance, or wait "
+                "for payments to become available.",
+                code="balance_insufficient",
+                executed=True,
+            )
+        if fault == "error":
+            raise _server_error()
+        status = "pending" if fault == "pending" else "succeeded"
+        done = await money.refund(call.conn, seen["id"], wanted, self._public_url, status=status, **call.caused)
+        if isinstance(done, str):
             now = await store.one(call.conn, store.payment_intents, seen["id"])
             assert now is not None
-            raise _not_refundable(now, wanted.get("amount"))
-        intent, amount = taken
-        refund = objects.refund(await store.insert_refund(call.conn, intent, amount, wanted, call.now_s))
-        # Stripe follows up with the acquirer's reference number, hence the update.
-        reference = {**refund["destination_details"]["card"], "reference": "7134", "reference_status": "available"}
-        updated = {**refund, "destination_details": {"card": reference, "type": "card"}}
-        happened = [
-            ("refund.created", refund),
-            ("charge.refunded", objects.charge(intent)),
-            ("refund.updated", updated),
-        ]
-        await store.insert_events(call.conn, intent["session"], happened, **call.caused)
-        return refund
+            raise _not_refundable(done, now, wanted.get("amount"))
+        if fault == "error_after":
+            raise _server_error()
+        return objects.refund(done[0], is_new=True)
 
     async def _get_refund(self, call: Call) -> objects.JsonObject:
         params.shape(call.tree, params.EXPAND)
@@ -283,6 +302,19 @@ class Api:
         conditions = [columns[name] == page[name] for name in ("payment_intent", "charge") if name in page]
         rows, has_more = await store.listed(call.conn, store.refunds, conditions, page)
         return objects.list_object("/v1/refunds", [objects.refund(row) for row in rows], has_more)
+
+    # Disputes
+
+    async def _get_dispute(self, call: Call) -> objects.JsonObject:
+        params.shape(call.tree, params.EXPAND)
+        return objects.dispute(await _found(call, store.disputes, "dispute", param="dispute"))
+
+    async def _list_disputes(self, call: Call) -> objects.JsonObject:
+        page = params.page(call.tree, params.DISPUTE_LIST)
+        columns = store.disputes.c
+        conditions = [columns[name] == page[name] for name in ("payment_intent", "charge") if name in page]
+        rows, has_more = await store.listed(call.conn, store.disputes, conditions, page)
+        return objects.list_object("/v1/disputes", [objects.dispute(row) for row in rows], has_more)
 
     # Events
 
@@ -347,51 +379,37 @@ async def _found(call: Call, table: sa.Table, what: str, *, param: str) -> objec
     return row
 
 
-def _not_refundable(intent: objects.Row, amount: int | None) -> StripeError:
-    if intent["status"] != "succeeded":
-        return StripeError(
-            f"This PaymentIntent ({intent['id']}) does not have a successful charge to refund.", executed=True
-        )
-    left = intent["amount"] - intent["amount_refunded"]
-    if left == 0:
-        return StripeError(
-            f"Charge {intent['charge']} has already been refunded.", code="charge_already_refunded", executed=True
-        )
+def _server_error() -> StripeError:
+    """Return the error that Stripe makes: of its own, and stored under the idempotency key like any other answer."""
+    return StripeError("An unknown error occurred.", status=500, type="api_error", executed=True)
+
+
+def _not_refundable(why: money.Refusal, intent: objects.Row, amount: int | None) -> StripeError:
+    charge, currency = intent["charge"], intent["currency"]
+    if why == "unpaid":
+        message = f"This PaymentIntent ({intent['id']}) does not have a successful charge to refund."
+        return StripeError(message, executed=True)
+    if why == "disputed":
+        message = f"Charge {charge} has been charged back; cannot issue a refund."
+        return StripeError(message, code="charge_disputed", executed=True)
+    if why == "refunded":
+        message = f"Charge {charge} has already been refunded."
+        return StripeError(message, code="charge_already_refunded", executed=True)
     assert amount is not None
-    asked, currency = params.money(amount, intent["currency"]), intent["currency"]
-    limit = (
-        f"unrefunded amount on charge ({params.money(left, currency)})"
-        if intent["amount_refunded"]
-        else f"charge amount ({params.money(left, currency)})"
-    )
-    return StripeError(
-        f"Refund amount ({asked}) is greater than {limit}", code="amount_too_large", param="amount", executed=True
-    )
+    asked, left = params.money(amount, currency), params.money(intent["amount"] - intent["amount_refunded"], currency)
+    limit = f"unrefunded amount on charge ({left})" if intent["amount_refunded"] else f"charge amount ({left})"
+    message = f"Refund amount ({asked}) is greater than {limit}"
+    return StripeError(message, code="amount_too_large", param="amount", executed=True)
 
 
-async def _expanded_intent(conn: AsyncConnection, id: str) -> objects.JsonObject:
-    row = await store.one(conn, store.payment_intents, id)
-    assert row is not None, f"an object names the unknown {id}"
-    return objects.payment_intent(row)
-
-
-async def _expanded_charge(conn: AsyncConnection, id: str) -> objects.JsonObject:
-    row = await store.intent_of_charge(conn, id)
-    assert row is not None, f"an object names the unknown {id}"
-    return objects.charge(row)
-
-
-async def _expanded_line_items(conn: AsyncConnection, session_id: str) -> objects.JsonObject:
-    row = await store.one(conn, store.sessions, session_id)
-    assert row is not None, f"an object names the unknown {session_id}"
-    return objects.line_items(row)
-
-
-EXPANDABLE: dict[tuple[Any, str], Callable[[AsyncConnection, str], Awaitable[objects.JsonObject]]] = {
-    ("checkout.session", "payment_intent"): _expanded_intent,
-    ("checkout.session", "line_items"): _expanded_line_items,
-    ("payment_intent", "latest_charge"): _expanded_charge,
-    ("charge", "payment_intent"): _expanded_intent,
-    ("refund", "payment_intent"): _expanded_intent,
-    ("refund", "charge"): _expanded_charge,
+# What each member that holds an id can be expanded to.
+EXPANDABLE: dict[tuple[Any, str], str] = {
+    ("checkout.session", "payment_intent"): "payment_intent",
+    ("checkout.session", "line_items"): "line_items",
+    ("payment_intent", "latest_charge"): "charge",
+    ("charge", "payment_intent"): "payment_intent",
+    ("refund", "payment_intent"): "payment_intent",
+    ("refund", "charge"): "charge",
+    ("dispute", "payment_intent"): "payment_intent",
+    ("dispute", "charge"): "charge",
 }

@@ -31,21 +31,26 @@ def shop_name(session: objects.Row) -> str:
     return name
 
 
-def _summary(session: objects.Row) -> str:
+def items(session: objects.Row) -> str:
+    """Return what was ordered, as lines of a definition list."""
     currency = session["params"]["currency"]
-    lines, descriptions = [], []
+    lines = []
     for item in session["params"]["line_items"]:
         product, quantity = item["price_data"]["product_data"], item["quantity"]
         times = f" × {quantity}" if quantity > 1 else ""
         price = params.money(item["price_data"]["unit_amount"] * quantity, currency)
         about = f'<br><span class="soft small">{esc(product["description"])}</span>' if "description" in product else ""
         lines.append(f"<div><dt>{esc(product['name'])}{times}{about}</dt><dd>{esc(price)}</dd></div>")
-        descriptions.append(product["name"])
-    total = esc(params.money(session["params"]["amount_total"], currency))
+    return "".join(lines)
+
+
+def _summary(session: objects.Row) -> str:
+    names = [item["price_data"]["product_data"]["name"] for item in session["params"]["line_items"]]
+    total = esc(params.money(session["params"]["amount_total"], session["params"]["currency"]))
     return (
         f'<section aria-label="Your order"><div class="shop"><h1>{esc(shop_name(session))}</h1>{BADGE}</div>'
-        f'<p class="soft note">Pay for {esc(", ".join(descriptions))}</p><p class="total">{total}</p>'
-        f"<dl>{''.join(lines)}<div><dt>Total due</dt><dd>{total}</dd></div></dl></section>"
+        f'<p class="soft note">Pay for {esc(", ".join(names))}</p><p class="total">{total}</p>'
+        f"<dl>{items(session)}<div><dt>Total due</dt><dd>{total}</dd></div></dl></section>"
     )
 
 
@@ -68,7 +73,9 @@ def pay_page(session: objects.Row, base: str, *, error: str | None = None, email
         '<p class="note soft small">Never type a real card here: there is no need, and nowhere to.</p></div>'
     )
     problem = f'<p class="say bad" role="alert">{esc(error)}</p>' if error else ""
-    endings = [("decline", "Decline the card"), ("delayed", "Pay by a method that settles later")] * (not is_free)
+    by_bank = "us_bank_account" in objects.payment_methods(session)
+    endings = [] if is_free else [("decline", "Decline the card")]
+    endings += [("delayed", "Pay by a method that settles later")] * (by_bank and not is_free)
     endings += [("back", "Go back to the shop")] * ("cancel_url" in session["params"])
     endings += [("expire", "Let the Session expire")]
     others = "".join(f'<button name="ending" value="{value}" formnovalidate>{text}</button>' for value, text in endings)
@@ -116,10 +123,12 @@ def closed_page(session: objects.Row, base: str, intent: objects.Row | None, ret
             text = f"{amount} was paid, {params.money(intent['amount_refunded'], intent['currency'])} of it refunded."
     else:
         title, text = "All done", "The order was confirmed. There was nothing to pay."
+    is_paid = intent is not None and intent["status"] == "succeeded"
+    money_link = f'<a href="{esc(base)}/money">Refunds, disputes and faults</a> · ' if is_paid else ""
     body = (
         f'<div class="shop"><p class="soft">{esc(shop_name(session))}</p>{BADGE}</div>'
         f'<section class="card stack"><h1>{title}</h1><p>{esc(text)}</p>{settle}{way_back}</section>'
-        f'<p class="small"><a href="{esc(base)}/events">Events of this Session</a> '
+        f'<p class="small">{money_link}<a href="{esc(base)}/events">Events of this Session</a> '
         '<span class="soft">(for developers)</span></p>'
     )
     return document(f"{shop_name(session)} – {title}", body, "single")
@@ -157,10 +166,12 @@ def events_page(session: objects.Row, base: str, events: Sequence[tuple[objects.
             '<button name="action" value="again">Send again</button>'
             '<button name="action" value="twin">Send as another Event</button></div></form></li>'
         )
+    is_paid = session["payment_status"] == "paid"
+    money_link = f'<a href="{esc(base)}/money">refunds, disputes and faults</a> · ' if is_paid else ""
     body = (
         f'<div class="shop"><h1>Events of this Session</h1>{BADGE}</div>'
         f'<p class="small soft">{esc(session["id"])}<br>{esc(session["status"])}, {esc(session["payment_status"])} · '
-        f'<a href="{esc(base)}">payment page</a> · <a href="{esc(base)}/events">refresh</a></p>'
+        f'<a href="{esc(base)}">payment page</a> · {money_link}<a href="{esc(base)}/events">refresh</a></p>'
         f'<section class="card"><h2>Delivery</h2><form method="post" action="{esc(base)}/events">'
         '<div class="inline"><div class="grow">'
         f'<label for="mode">Webhooks from now on</label><select id="mode" name="mode">{options}</select></div>'

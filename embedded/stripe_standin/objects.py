@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 API_VERSION = "2026-10-28.endive"
 ALPHANUMERIC = string.ascii_letters + string.digits
 # Lengths as Stripe has them: whoever stores a Session id must have room for 66 characters.
-ID_LENGTHS = {"cs_test_a1": 56, "pi_3": 23, "ch_3": 23, "re_3": 23, "evt_1": 23, "req_": 14, "li_1": 23}
+ID_LENGTHS = {"cs_test_a1": 56, "pi_3": 23, "ch_3": 23, "re_3": 23, "dp_1": 23, "evt_1": 23, "req_": 14, "li_1": 23}
 
 # Members of Stripe's objects that the stand-in never fills.
 SESSION_NULLS = """
@@ -29,9 +29,20 @@ INTENT_NULLS = """
     shipping source transfer_data transfer_group
 """
 CHARGE_NULLS = """
-    application balance_transaction customer on_behalf_of outcome payment_method receipt_number receipt_url
-    review shipping source transfer_data transfer_group
+    application balance_transaction customer on_behalf_of outcome payment_method receipt_number review
+    shipping source transfer_data transfer_group
 """
+EVIDENCE_NULLS = """
+    access_activity_log appeal billing_address cancellation_policy cancellation_policy_disclosure cancellation_rebuttal
+    customer_communication customer_email_address customer_name customer_purchase_ip customer_signature
+    duplicate_charge_documentation duplicate_charge_explanation duplicate_charge_id product_description receipt
+    refund_policy refund_policy_disclosure refund_refusal_explanation service_date service_documentation
+    shipping_address shipping_carrier shipping_date shipping_documentation shipping_tracking_number
+    uncategorized_file uncategorized_text
+"""
+# As long as Stripe gives for a response, and what it takes for a dispute from businesses in the United States.
+EVIDENCE_DUE_AFTER_S = 9 * 24 * 3600
+DISPUTE_FEE_CENTS = 1500
 
 Row = RowMapping | Mapping[str, Any]
 JsonObject = dict[str, Any]
@@ -44,6 +55,12 @@ def new_id(prefix: str) -> str:
 
 def list_object(url: str, data: list[JsonObject], has_more: bool) -> JsonObject:
     return {"object": "list", "data": data, "has_more": has_more, "url": url}
+
+
+def payment_methods(session: Row) -> list[str]:
+    """Return by what a Session can be paid."""
+    allowed: list[str] = session["params"].get("allowed_payment_method_types") or ["card", "us_bank_account"]
+    return allowed
 
 
 def checkout_session(row: Row, public_url: str) -> JsonObject:
@@ -79,7 +96,7 @@ def checkout_session(row: Row, public_url: str) -> JsonObject:
         "payment_intent": row["payment_intent"],
         "payment_method_collection": "if_required",
         "payment_method_options": {},
-        "payment_method_types": ["card", "us_bank_account"],
+        "payment_method_types": payment_methods(row),
         "payment_status": row["payment_status"],
         "phone_number_collection": {"enabled": False},
         "shipping_options": [],
@@ -167,7 +184,12 @@ def payment_intent(row: Row) -> JsonObject:
     }
 
 
-def charge(row: Row) -> JsonObject:
+def receipt_url(row: Row, public_url: str) -> str:
+    """Return where the receipt of an intent's charge is shown."""
+    return f"{public_url}/pay/receipts/{row['charge']}"
+
+
+def charge(row: Row, public_url: str) -> JsonObject:
     """Build the only charge of a payment intent, from the intent's row."""
     status = {"succeeded": "succeeded", "processing": "pending"}.get(row["status"], "failed")
     method = (
@@ -187,7 +209,7 @@ def charge(row: Row) -> JsonObject:
         "created": row["created"],
         "currency": row["currency"],
         "description": row["details"].get("description"),
-        "disputed": False,
+        "disputed": bool(row["disputed"]),
         "failure_code": "debit_not_authorized" if status == "failed" else None,
         "failure_message": "The bank refused the debit." if status == "failed" else None,
         "fraud_details": {},
@@ -197,6 +219,7 @@ def charge(row: Row) -> JsonObject:
         "payment_intent": row["id"],
         "payment_method_details": method,
         "receipt_email": row["details"].get("receipt_email"),
+        "receipt_url": receipt_url(row, public_url) if status == "succeeded" else None,
         "refunded": row["amount_refunded"] == row["amount"],
         "statement_descriptor": row["details"].get("statement_descriptor"),
         "statement_descriptor_suffix": row["details"].get("statement_descriptor_suffix"),
@@ -204,7 +227,11 @@ def charge(row: Row) -> JsonObject:
     }
 
 
-def refund(row: Row) -> JsonObject:
+def refund(row: Row, *, is_new: bool = False) -> JsonObject:
+    """Build a refund; ``is_new``: the acquirer has not said its reference number yet."""
+    has_reference = row["status"] == "succeeded" and not is_new
+    failure = {"failure_reason": row["failure_reason"]} if row["status"] == "failed" else {}
+    pending = {"pending_reason": "processing"} if row["status"] == "pending" else {}
     return {
         "id": row["id"],
         "object": "refund",
@@ -214,17 +241,95 @@ def refund(row: Row) -> JsonObject:
         "created": row["created"],
         "currency": row["currency"],
         "destination_details": {
-            "card": {"reference_status": "pending", "reference_type": "acquirer_reference_number", "type": "refund"},
+            "card": {
+                **({"reference": "7134"} if has_reference else {}),
+                "reference_status": "available" if has_reference else "pending",
+                "reference_type": "acquirer_reference_number",
+                "type": "refund",
+            },
             "type": "card",
         },
+        **failure,
         "metadata": row["metadata"],
         "payment_intent": row["payment_intent"],
+        **pending,
         "reason": row["reason"],
         "receipt_number": None,
         "source_transfer_reversal": None,
         "status": row["status"],
         "transfer_reversal": None,
     }
+
+
+def dispute(row: Row) -> JsonObject:
+    """Build a dispute, or an inquiry: what is not a chargeback yet, and for which no money was taken."""
+    is_inquiry = row["status"].startswith("warning_")
+    return {
+        "id": row["id"],
+        "object": "dispute",
+        "amount": row["amount"],
+        "balance_transactions": _dispute_transactions(row),
+        "charge": row["charge"],
+        "created": row["created"],
+        "currency": row["currency"],
+        "enhanced_eligibility_types": [],
+        "evidence": {**dict.fromkeys(EVIDENCE_NULLS.split()), "enhanced_evidence": {}},
+        "evidence_details": {
+            "due_by": row["created"] + EVIDENCE_DUE_AFTER_S,
+            "enhanced_eligibility": {},
+            "has_evidence": row["submissions"] > 0,
+            "past_due": False,
+            "submission_count": row["submissions"],
+            "submission_method": "manual" if row["submissions"] else "not_submitted",
+        },
+        "is_charge_refundable": is_inquiry or row["status"] == "won",
+        "livemode": False,
+        "metadata": {},
+        "payment_intent": row["payment_intent"],
+        "payment_method_details": {
+            "card": {
+                "brand": "visa",
+                "case_type": "inquiry" if is_inquiry else "chargeback",
+                "network": "visa",
+                "network_reason_code": None,
+            },
+            "type": "card",
+        },
+        "reason": row["reason"],
+        "status": row["status"],
+    }
+
+
+def _dispute_transactions(row: Row) -> list[JsonObject]:
+    """Build what the bank took, with Stripe's fee, and what it gave back, as far as that has happened."""
+    moved = [("withdrawn_at", "Chargeback withdrawal", -row["amount"], DISPUTE_FEE_CENTS)]
+    moved += [("reinstated_at", "Chargeback reversal", row["amount"], 0)]
+    return [
+        {
+            "id": f"txn_1{row['id'].removeprefix('dp_1')}{number}",
+            "object": "balance_transaction",
+            "amount": amount,
+            "available_on": row[at],
+            "balance_type": "payments",
+            "created": row[at],
+            "currency": row["currency"],
+            "description": f"{what} for {row['charge']}",
+            "exchange_rate": None,
+            "fee": fee,
+            "fee_details": [
+                {"amount": fee, "application": None, "currency": row["currency"], "description": "Dispute fee"}
+                | {"type": "stripe_fee"}
+            ]
+            * bool(fee),
+            "net": amount - fee,
+            "reporting_category": "dispute" if fee else "dispute_reversal",
+            "source": row["id"],
+            "status": "available",
+            "type": "adjustment",
+        }
+        for number, (at, what, amount, fee) in enumerate(moved)
+        if row[at] is not None
+    ]
 
 
 def event(

@@ -1,4 +1,7 @@
-"""The hosted payment page and what its buttons do, under ``/pay``. No script needed."""
+"""The hosted payment page and what its buttons do, under ``/pay``. No script needed.
+
+What is played after a payment has a page of its own, ``money_pages.py``.
+"""
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -34,35 +37,38 @@ class Pages:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/{id}", self._guarded(self._show), methods=["GET"]),
-            Route("/{id}", self._guarded(self._end), methods=["POST"]),
-            Route("/{id}/settle", self._guarded(self._settle), methods=["POST"]),
-            Route("/{id}/events", self._guarded(self._show_events), methods=["GET"]),
-            Route("/{id}/events", self._guarded(self._play_events), methods=["POST"]),
+            Route("/{id}", self.guarded(self._show), methods=["GET"]),
+            Route("/{id}", self.guarded(self._end), methods=["POST"]),
+            Route("/{id}/settle", self.guarded(self._settle), methods=["POST"]),
+            Route("/{id}/events", self.guarded(self._show_events), methods=["GET"]),
+            Route("/{id}/events", self.guarded(self._play_events), methods=["POST"]),
         ]
 
-    def _guarded(
+    def guarded(
         self, handler: Callable[[objects.Row, dict[str, str]], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
+        """Return an endpoint that hands the Session of the path and the posted form on, if it comes from here."""
+
         async def endpoint(request: Request) -> Response:
             origin = request.headers.get("origin")
             if request.method == "POST" and origin is not None and not same_origin(origin, self._public_url):
-                return _page(html.message_page("Refused", "This form was sent from another site."), 403)
+                return page(html.message_page("Refused", "This form was sent from another site."), 403)
             async with store.transaction(self._engine) as conn:
                 session = await store.one(conn, store.sessions, request.path_params["id"])
             if session is None:
                 text = "There is no such payment page. The link may be incomplete."
-                return _page(html.message_page("Page not found", text), 404)
+                return page(html.message_page("Page not found", text), 404)
             return await handler(session, await _form(request))
 
         return endpoint
 
-    def _base(self, session: objects.Row) -> str:
+    def base(self, session: objects.Row) -> str:
+        """Return the address of a Session's page."""
         return f"{self._public_url}/pay/{quote(session['id'])}"
 
     async def _show(self, session: objects.Row, form: dict[str, str]) -> Response:
         if _is_open(session):
-            return _page(html.pay_page(session, self._base(session)))
+            return page(html.pay_page(session, self.base(session)))
         return await self._show_closed(session["id"])
 
     async def _show_closed(self, session_id: str, status: int = 200) -> Response:
@@ -75,7 +81,7 @@ class Pages:
             session = {**session, "status": "expired"}
         is_paid = session["status"] == "complete"
         return_url = _success_url(session) if is_paid else session["params"].get("cancel_url")
-        return _page(html.closed_page(session, self._base(session), intent, return_url), status)
+        return page(html.closed_page(session, self.base(session), intent, return_url), status)
 
     async def _end(self, session: objects.Row, form: dict[str, str]) -> Response:
         ending, email = form.get("ending", "pay"), form.get("email", "").strip()
@@ -83,17 +89,17 @@ class Pages:
             return await self._show_closed(session["id"], 409)
         cancel_url = session["params"].get("cancel_url")
         if ending == "back" and cancel_url is not None:
-            return _see(cancel_url)
+            return see(cancel_url)
         if ending == "expire":
             return await self._expire(session)
         if ending == "decline":
-            return _page(html.pay_page(session, self._base(session), error=DECLINED, email=email))
-        if ending in ("pay", "delayed"):
+            return page(html.pay_page(session, self.base(session), error=DECLINED, email=email))
+        if ending == "pay" or (ending == "delayed" and "us_bank_account" in objects.payment_methods(session)):
             if email and not params.is_email(email):
                 error = "That does not look like an email address."
-                return _page(html.pay_page(session, self._base(session), error=error, email=email), 422)
+                return page(html.pay_page(session, self.base(session), error=error, email=email), 422)
             return await self._pay(session, email or None, is_delayed=ending == "delayed")
-        return _page(html.message_page("Unknown button", "This page has no such ending.", self._base(session)), 422)
+        return page(html.message_page("Unknown button", "This page has no such ending.", self.base(session)), 422)
 
     async def _pay(self, session: objects.Row, email: str | None, *, is_delayed: bool) -> Response:
         events: list[str] = []
@@ -110,8 +116,8 @@ class Pages:
                 events = await store.insert_events(conn, session["id"], happened)
         if completed is None:  # someone was faster: another tab, another node, the clock
             return await self._show_closed(session["id"], 409)
-        await self._deliver(events)
-        return _see(self._base(session) if is_delayed and intent is not None else _success_url(session))
+        await self.deliver(events)
+        return see(self.base(session) if is_delayed and intent is not None else _success_url(session))
 
     async def _expire(self, session: objects.Row) -> Response:
         events: list[str] = []
@@ -122,8 +128,8 @@ class Pages:
                 events = await store.insert_events(conn, expired["id"], [("checkout.session.expired", snapshot)])
         if expired is None:
             return await self._show_closed(session["id"], 409)
-        await self._deliver(events)
-        return _see(self._base(session))
+        await self.deliver(events)
+        return see(self.base(session))
 
     async def _settle(self, session: objects.Row, form: dict[str, str]) -> Response:
         is_success = form.get("outcome") == "succeed"
@@ -141,17 +147,18 @@ class Pages:
                 events = await store.insert_events(conn, session["id"], happened)
         if settled is None:
             return await self._show_closed(session["id"], 409)
-        await self._deliver(events)
-        return _see(self._base(session))
+        await self.deliver(events)
+        return see(self.base(session))
 
-    async def _deliver(self, event_ids: list[str]) -> None:
+    async def deliver(self, event_ids: list[str]) -> None:
+        """Send these events, and wait a little for the answers, so that whoever pressed a button sees what it did."""
         self._deliverer.wake()
         await self._deliverer.answered(event_ids, WEBHOOK_WAIT_S)
 
     async def _show_events(self, session: objects.Row, form: dict[str, str]) -> Response:
         async with store.transaction(self._engine) as conn:
             events = await store.events_of(conn, session["id"])
-        return _page(html.events_page(session, self._base(session), events))
+        return page(html.events_page(session, self.base(session), events))
 
     async def _play_events(self, session: objects.Row, form: dict[str, str]) -> Response:
         action = form.get("action")
@@ -165,7 +172,7 @@ class Pages:
                 if event is not None and event["session"] == session["id"]:
                     await store.send_again(conn, event, as_twin=action == "twin")
         self._deliverer.wake()
-        return _see(f"{self._base(session)}/events")
+        return see(f"{self.base(session)}/events")
 
 
 def same_origin(origin: str, public_url: str) -> bool:
@@ -202,9 +209,9 @@ async def _form(request: Request) -> dict[str, str]:
     return dict(parse_qsl(raw.decode(errors="replace"), keep_blank_values=True))
 
 
-def _page(text: str, status: int = 200) -> Response:
+def page(text: str, status: int = 200) -> Response:
     return HTMLResponse(text, status, HEADERS)
 
 
-def _see(url: str) -> Response:
+def see(url: str) -> Response:
     return RedirectResponse(url, 303, HEADERS)

@@ -10,16 +10,40 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-MINIMUM_CENTS = {"usd": 50, "eur": 50, "gbp": 30, "cad": 50, "aud": 50, "chf": 50, "sek": 300, "nok": 300, "dkk": 250}
+# https://docs.stripe.com/currencies: the least that is charged, in minor units, and how many decimals those stand for.
+MINIMUM = {
+    **dict.fromkeys(("usd", "ars", "aud", "brl", "cad", "chf", "cop", "eur", "idr", "ils", "inr", "jpy"), 50),
+    **dict.fromkeys(("krw", "nzd", "php", "rub", "sgd", "zar"), 50),
+    "aed": 200,
+    "czk": 1500,
+    "dkk": 250,
+    "gbp": 30,
+    "hkd": 400,
+    "huf": 17500,
+    "mxn": 1000,
+    "myr": 200,
+    "nok": 300,
+    "pln": 200,
+    "ron": 200,
+    "sek": 300,
+    "thb": 1000,
+}
 ZERO_DECIMAL = frozenset(
-    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
+    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
 )
+THREE_DECIMAL = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
+"""Their last digit has to be 0: banks know only two decimals of them."""
+WHOLE_UNITS = frozenset(("isk", "ugx"))
+"""They have no decimals (any more), and are written with two nevertheless, which have to be 00."""
 AMOUNT_MAX = 99_999_999
 METADATA_KEYS_MAX, METADATA_KEY_LEN_MAX, METADATA_VALUE_LEN_MAX = 50, 40, 500
 LINE_ITEMS_MAX = 100
 EXPIRES_AFTER_S_MIN, EXPIRES_AFTER_S_MAX = 30 * 60, 24 * 60 * 60
 LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX = 10, 100
 METADATA = "metadata"
+ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+MAILBOX = rf"(?=.{{1,64}}@){ATOM}(?:\.{ATOM})*@{LABEL}(?:\.{LABEL})+"
 
 
 class StripeError(Exception):
@@ -69,8 +93,12 @@ def _email(value: str, param: str) -> str:
 
 
 def is_email(value: str) -> bool:
-    """Tell whether this could be an address; only obvious mistakes are caught."""
-    return len(value) <= 512 and re.fullmatch(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)*", value) is not None
+    """Tell whether Stripe takes this as an address.
+
+    What RFC 5321 §4.1.2 calls a mailbox (here in ASCII, without quotes and address literals, within §4.5.3.1's lengths),
+    and its domain has a dot: Stripe answers ``Invalid email address`` to ``x@localhost``.
+    """
+    return len(value) <= 254 and re.fullmatch(MAILBOX, value) is not None
 
 
 def _currency(value: str, param: str) -> str:
@@ -107,7 +135,8 @@ SESSION_CREATE: dict[str, Any] = {
     "submit_type": _one_of("auto", "book", "donate", "pay", "subscribe"),
     "billing_address_collection": _one_of("auto", "required"),
     "customer_creation": _one_of("always", "if_required"),
-    "allowed_payment_method_types": [_string],
+    # What else there is would have to be refused on the page.
+    "allowed_payment_method_types": [_one_of("card", "us_bank_account")],
     "branding_settings": {"display_name": _string},
     "payment_intent_data": {
         "description": _string,
@@ -178,6 +207,7 @@ REFUND_CREATE: dict[str, Any] = {
     "reason": _one_of("duplicate", "fraudulent", "requested_by_customer"),
 }
 REFUND_LIST = {**PAGE, "created": CREATED, "payment_intent": _string, "charge": _string}
+DISPUTE_LIST = REFUND_LIST
 EVENT_LIST = {**PAGE, "created": CREATED, "type": _string, "types": [_string]}
 
 
@@ -284,6 +314,11 @@ def session_create(tree: dict[str, Any], now_s: int) -> dict[str, Any]:
         raise StripeError("This stand-in for Stripe only plays ui_mode=hosted_page.", param="ui_mode")
     if "success_url" not in params:
         raise missing("success_url")
+    if "card" not in params.get("allowed_payment_method_types", ["card"]):
+        raise StripeError(
+            "This stand-in for Stripe only plays Sessions that can be paid by card.",
+            param="allowed_payment_method_types",
+        )
     if len(params.get("client_reference_id", "")) > 200:
         raise StripeError("client_reference_id can have up to 200 characters.", param="client_reference_id")
     _line_items(params)
@@ -336,6 +371,7 @@ def _line_items(params: dict[str, Any]) -> None:
             )
         if price["currency"] != params.setdefault("currency", price["currency"]):
             raise StripeError("All line items must use the same currency.", param=f"{at}[price_data][currency]")
+        _chargeable(price["unit_amount"], price["currency"], f"{at}[price_data][unit_amount]")
         total += price["unit_amount"] * item["quantity"]
     if total > AMOUNT_MAX:
         raise StripeError(
@@ -343,7 +379,7 @@ def _line_items(params: dict[str, Any]) -> None:
             code="amount_too_large",
             param="line_items",
         )
-    least = MINIMUM_CENTS.get(params["currency"], 0)
+    least = MINIMUM.get(params["currency"], 0)
     if 0 < total < least:
         raise StripeError(
             f"The Checkout Session's total amount due must add up to at least {money(least, params['currency'])}.",
@@ -384,8 +420,53 @@ def page(tree: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
+def _chargeable(amount: int, currency: str, param: str) -> None:
+    """Raise `StripeError` for an amount that banks cannot move (https://docs.stripe.com/currencies)."""
+    if currency in THREE_DECIMAL and amount % 10:
+        raise StripeError(
+            f"Invalid amount: {currency.upper()} is a three-decimal currency, whose amounts must be evenly divisible by "
+            "10. See https://docs.stripe.com/currencies#three-decimal for more information.",
+            code="parameter_invalid_integer",
+            param=param,
+        )
+    if currency in WHOLE_UNITS and amount % 100:
+        raise StripeError(
+            f"Invalid amount: {currency.upper()} is effectively zero-decimal, and its amounts must be evenly divisible by "
+            "100. See https://docs.stripe.com/currencies#special-cases for more information.",
+            code="invalid_charge_amount_no_decimal_compatible",
+            param=param,
+        )
+
+
+def refund_amount(amount: int, currency: str) -> int:
+    """Return an amount that can be refunded in this currency; raises `StripeError` for any other."""
+    _chargeable(amount, currency, "amount")
+    return amount
+
+
+def decimals(currency: str) -> int:
+    """Return how many decimals of a currency its minor units stand for."""
+    return 0 if currency in ZERO_DECIMAL else 3 if currency in THREE_DECIMAL else 2
+
+
+def plain(amount: int, currency: str) -> str:
+    """Return an amount in minor units as it is typed into a form: ``29.99``, ``500``, ``5.120``."""
+    places = decimals(currency)
+    whole, part = divmod(amount, 10**places)
+    return f"{whole}.{part:0{places}}" if places else str(whole)
+
+
+def minor_units(typed: str, currency: str) -> int | None:
+    """Return the minor units of an amount as people type it; ``None`` for what is none in this currency."""
+    match = re.fullmatch(r"([0-9]{1,12})(?:\.([0-9]+))?", typed.strip())
+    if match is None or len(match[2] or "") > decimals(currency):
+        return None
+    return int(match[1] + (match[2] or "").ljust(decimals(currency), "0"))
+
+
 def money(amount: int, currency: str) -> str:
-    """Return an amount in minor units as people read it: ``$29.99``, ``¥500``, ``29.99 CHF``."""
-    text = f"{amount:,}" if currency in ZERO_DECIMAL else f"{amount / 100:,.2f}"
+    """Return an amount in minor units as people read it: ``$29.99``, ``¥500``, ``29.99 CHF``, ``5.120 KWD``."""
+    whole, point, part = plain(amount, currency).partition(".")
+    text = f"{int(whole):,}{point}{part}"
     sign = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥"}.get(currency)
     return f"{sign}{text}" if sign else f"{text} {currency.upper()}"

@@ -11,6 +11,7 @@ from starlette.routing import Mount
 
 from embedded.stripe_standin import objects, store
 from embedded.stripe_standin.api import SERVER_ERROR, Api
+from embedded.stripe_standin.money_pages import MoneyPages
 from embedded.stripe_standin.pages import Pages
 from embedded.stripe_standin.webhooks import POLL_S, Deliverer
 
@@ -38,17 +39,21 @@ class StripeStandin:
         self._deliverer = Deliverer(engine, secret=webhook_secret, url=webhook_url)
         api = Api(engine, api_key=api_key, public_url=self._public_url, on_events=self._deliverer.wake)
         pages = Pages(engine, self._deliverer, self._public_url)
+        money_pages = MoneyPages(engine, pages, self._public_url)
         self.app = Starlette(
-            routes=[Mount("/v1", routes=api.routes()), Mount("/pay", routes=pages.routes())],
+            routes=[
+                Mount("/v1", routes=api.routes()),
+                Mount("/pay", routes=[*pages.routes(), *money_pages.routes()]),
+            ],
             exception_handlers={Exception: _server_error},
         )
 
     async def prepare(self) -> None:
-        """Create the tables that are missing. Idempotent, and safe from several processes side by side."""
+        """Create the tables and columns that are missing. Idempotent, and safe from several processes side by side."""
         async with self._engine.begin() as conn:
             if conn.dialect.name == "postgresql":
                 await conn.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-            await conn.run_sync(store.metadata.create_all)
+            await store.prepare(conn)
 
     async def run(self) -> None:
         """Deliver webhooks and expire Sessions until cancelled. A database that is away is waited for."""

@@ -1,4 +1,4 @@
-"""The stand-in's tables and every query on them.
+"""The stand-in's tables and the queries on them; those on money that was paid are in ``money.py``.
 
 All state is here, shared by the nodes of an installation. A race is settled by one conditional UPDATE: whoever's
 matches has won. Functions take an open connection, so that the caller decides what commits together. ``created`` and
@@ -59,22 +59,39 @@ payment_intents = _table(
     _text("email", nullable=True),
     _text("currency"),
     _int("amount"),
-    _int("amount_refunded"),
+    _int("amount_refunded"),  # pending refunds included, failed ones not
     _int("created"),
     sa.Column("details", sa.JSON, nullable=False),
+    sa.Column("disputed", sa.Boolean, nullable=True),  # null in rows that are older than this column: no
 )
 refunds = _table(
     "refund",
     _text("id", unique=True),
     _text("payment_intent", index=True),
     _text("charge"),
-    _text("status"),
+    _text("status"),  # pending, succeeded, failed
     _text("reason", nullable=True),
     _text("currency"),
     _int("amount"),
     _int("created"),
     sa.Column("metadata", sa.JSON, nullable=False),
+    _text("failure_reason", nullable=True),
 )
+disputes = _table(
+    "dispute",
+    _text("id", unique=True),
+    _text("payment_intent", index=True),
+    _text("charge", index=True),
+    _text("reason"),
+    _text("status"),  # see money.py
+    _text("currency"),
+    _int("amount"),
+    _int("created"),
+    _int("submissions"),  # how often evidence was handed in
+    sa.Column("withdrawn_at", sa.BigInteger, nullable=True),  # when the bank took the money, and gave it back
+    sa.Column("reinstated_at", sa.BigInteger, nullable=True),
+)
+faults = _table("fault", _text("payment_intent", unique=True), _text("kind"), _int("times_left"))
 events = _table(
     "event", _text("id", unique=True), _text("session", index=True), _text("type"), _int("created"), _text("payload")
 )
@@ -124,12 +141,28 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield conn
 
 
-async def _rows(conn: AsyncConnection, query: sa.Executable) -> sa.MappingResult:
+async def rows(conn: AsyncConnection, query: sa.Executable) -> sa.MappingResult:
     return (await conn.execute(query)).mappings()
 
 
+async def prepare(conn: AsyncConnection) -> None:
+    """Create the tables, and the columns that tables of an older version lack: each of those may be null."""
+
+    def bring_up_to_date(sync: sa.Connection) -> None:
+        metadata.create_all(sync)
+        inspector = sa.inspect(sync)
+        for table in metadata.sorted_tables:
+            there = {column["name"] for column in inspector.get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in there:
+                    kind = column.type.compile(sync.dialect)
+                    sync.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
+
+    await conn.run_sync(bring_up_to_date)
+
+
 async def one(conn: AsyncConnection, table: sa.Table, id: str) -> objects.Row | None:
-    return (await _rows(conn, sa.select(table).where(table.c.id == id))).one_or_none()
+    return (await rows(conn, sa.select(table).where(table.c.id == id))).one_or_none()
 
 
 async def listed(
@@ -153,10 +186,10 @@ async def listed(
             raise params.StripeError(f"No such object: '{cursor}'", code="resource_missing", param=name)
         query = query.where(table.c.seq > edge["seq"] if backwards else table.c.seq < edge["seq"])
     query = query.order_by(table.c.seq.asc() if backwards else table.c.seq.desc()).limit(page["limit"] + 1)
-    rows: list[objects.Row] = list(await _rows(conn, query))
-    has_more = len(rows) > page["limit"]
-    rows = rows[: page["limit"]]
-    return (rows[::-1] if backwards else rows), has_more
+    found: list[objects.Row] = list(await rows(conn, query))
+    has_more = len(found) > page["limit"]
+    found = found[: page["limit"]]
+    return (found[::-1] if backwards else found), has_more
 
 
 async def insert_session(conn: AsyncConnection, created: dict[str, Any], now_s: int) -> objects.Row:
@@ -171,7 +204,7 @@ async def insert_session(conn: AsyncConnection, created: dict[str, Any], now_s: 
         expires_at=created["expires_at"],
         params={**created, "line_items": items},
     )
-    return (await _rows(conn, query.returning(sessions))).one()
+    return (await rows(conn, query.returning(sessions))).one()
 
 
 async def complete_session(
@@ -194,7 +227,7 @@ async def complete_session(
         )
         .returning(sessions)
     )
-    completed = (await _rows(conn, claim)).one_or_none()
+    completed = (await rows(conn, claim)).one_or_none()
     if completed is None:
         return None
     if is_free:
@@ -212,7 +245,7 @@ async def complete_session(
         created=now_s,
         details=completed["params"].get("payment_intent_data", {}),
     )
-    return completed, (await _rows(conn, charge.returning(payment_intents))).one()
+    return completed, (await rows(conn, charge.returning(payment_intents))).one()
 
 
 async def settle_delayed(
@@ -224,7 +257,7 @@ async def settle_delayed(
         .where(payment_intents.c.session == session_id, payment_intents.c.status == "processing")
         .values(status="succeeded" if succeeds else "requires_payment_method")
     )
-    intent = (await _rows(conn, query.returning(payment_intents))).one_or_none()
+    intent = (await rows(conn, query.returning(payment_intents))).one_or_none()
     if intent is None:
         return None
     if succeeds:
@@ -237,53 +270,12 @@ async def settle_delayed(
 async def expire_session(conn: AsyncConnection, session_id: str) -> objects.Row | None:
     """Expire an open Session; None when it is no longer open."""
     query = sa.update(sessions).where(sessions.c.id == session_id, sessions.c.status == "open").values(status="expired")
-    return (await _rows(conn, query.returning(sessions))).one_or_none()
+    return (await rows(conn, query.returning(sessions))).one_or_none()
 
 
 async def overdue_sessions(conn: AsyncConnection, now_s: int, limit: int) -> list[str]:
     query = sa.select(sessions.c.id).where(sessions.c.status == "open", sessions.c.expires_at <= now_s).limit(limit)
     return list((await conn.execute(query)).scalars())
-
-
-async def intent_of_charge(conn: AsyncConnection, charge_id: str) -> objects.Row | None:
-    query = sa.select(payment_intents).where(payment_intents.c.charge == charge_id)
-    return (await _rows(conn, query)).one_or_none()
-
-
-async def refund_part(conn: AsyncConnection, intent_id: str, amount: int | None) -> tuple[objects.Row, int] | None:
-    """Take ``amount`` (None: all that is left) from what can be refunded.
-
-    Returns the intent afterwards and the amount taken; None when there is not that much left or it was never paid.
-    """
-    paid = payment_intents.c
-    seen = (await _rows(conn, sa.select(payment_intents).where(paid.id == intent_id).with_for_update())).one()
-    taken = seen["amount"] - seen["amount_refunded"] if amount is None else amount
-    if taken <= 0:
-        return None
-    query = (
-        sa.update(payment_intents)
-        .where(paid.id == intent_id, paid.status == "succeeded", paid.amount_refunded + taken <= paid.amount)
-        .values(amount_refunded=paid.amount_refunded + taken)
-    )
-    intent = (await _rows(conn, query.returning(payment_intents))).one_or_none()
-    return None if intent is None else (intent, taken)
-
-
-async def insert_refund(
-    conn: AsyncConnection, intent: objects.Row, amount: int, wanted: dict[str, Any], now_s: int
-) -> objects.Row:
-    query = sa.insert(refunds).values(
-        id=objects.new_id("re_3"),
-        payment_intent=intent["id"],
-        charge=intent["charge"],
-        status="succeeded",
-        reason=wanted.get("reason"),
-        currency=intent["currency"],
-        amount=amount,
-        created=now_s,
-        metadata=wanted.get("metadata", {}),
-    )
-    return (await _rows(conn, query.returning(refunds))).one()
 
 
 async def insert_events(
@@ -357,8 +349,8 @@ async def release_held(conn: AsyncConnection, session: objects.Row) -> None:
 
 async def events_of(conn: AsyncConnection, session_id: str) -> list[tuple[objects.Row, list[objects.Row]]]:
     """Return a Session's events, oldest first, each with its deliveries."""
-    found = await _rows(conn, sa.select(events).where(events.c.session == session_id).order_by(events.c.seq))
-    sent = await _rows(conn, sa.select(deliveries).where(deliveries.c.session == session_id).order_by(deliveries.c.seq))
+    found = await rows(conn, sa.select(events).where(events.c.session == session_id).order_by(events.c.seq))
+    sent = await rows(conn, sa.select(deliveries).where(deliveries.c.session == session_id).order_by(deliveries.c.seq))
     by_event: dict[str, list[objects.Row]] = {}
     for delivery in sent:
         by_event.setdefault(delivery["event"], []).append(delivery)
@@ -382,7 +374,7 @@ async def claim_deliveries(conn: AsyncConnection, limit: int, lease_ms: int) -> 
         .values(due_at_ms=now + lease_ms, attempts=deliveries.c.attempts + 1)
         .returning(deliveries.c.seq, deliveries.c.event, deliveries.c.attempts)
     )
-    claimed = {row["seq"]: row for row in await _rows(conn, query)}
+    claimed = {row["seq"]: row for row in await rows(conn, query)}
     if not claimed:
         return []
     payloads = sa.select(events.c.id, events.c.payload).where(
@@ -420,12 +412,14 @@ async def claim_key(conn: AsyncConnection, key: str, fingerprint: str, request_i
     """
     at, now = idempotency_keys.c, now_ms()
     await conn.execute(sa.delete(idempotency_keys).where(at.key == key, at.claimed_at_ms < now - IDEMPOTENCY_KEPT_MS))
-    insert = _insert_ignoring(conn, idempotency_keys).values(
-        key=key, fingerprint=fingerprint, request_id=request_id, claimed_at_ms=now
+    insert = (
+        inserting(conn, idempotency_keys)
+        .on_conflict_do_nothing()
+        .values(key=key, fingerprint=fingerprint, request_id=request_id, claimed_at_ms=now)
     )
     if (await conn.execute(insert.returning(at.seq))).first() is not None:
         return None
-    seen = (await _rows(conn, sa.select(idempotency_keys).where(at.key == key))).one()
+    seen = (await rows(conn, sa.select(idempotency_keys).where(at.key == key))).one()
     if seen["fingerprint"] != fingerprint:
         raise params.StripeError(
             "Keys for idempotent requests can only be used with the same parameters they were first used with. Try "
@@ -467,12 +461,12 @@ async def release_key(conn: AsyncConnection, key: str, request_id: str) -> None:
     )
 
 
-def _insert_ignoring(conn: AsyncConnection, table: sa.Table) -> Any:
-    """Return an INSERT that does nothing on a conflict, in the words of the connection's database."""
+def inserting(conn: AsyncConnection, table: sa.Table) -> Any:
+    """Return an INSERT that can be told what to do on a conflict, in the words of the connection's database."""
     if conn.dialect.name == "sqlite":
         from sqlalchemy.dialects import sqlite
 
-        return sqlite.insert(table).on_conflict_do_nothing()
+        return sqlite.insert(table)
     from sqlalchemy.dialects import postgresql
 
-    return postgresql.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table)

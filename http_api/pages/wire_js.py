@@ -2,8 +2,8 @@
 
     python -m http_api.pages.wire_js
 
-The text is made of the very types that the server decodes and encodes with, and of the table of close codes. A test fails
-while the file says anything else.
+The text is made of the very types that the server decodes and encodes with, and of the tables of close codes and of currencies. A
+test fails while the file says anything else.
 """
 
 import json
@@ -19,14 +19,14 @@ from msgspec.structs import fields
 
 from http_api.sockets.asyncapi import CHANNELS
 from http_api.sockets.close_codes import CLOSE_CODES, Then
-from models import rest, wire
+from models import currencies, rest, wire
 
 FILE: Final = Path(__file__).parents[2] / "clients" / "javascript" / "wire.js"
 LINE_LEN_MAX: Final = 120
 
 _HEAD: Final = """
 What travels between clients and the server. Written by `python -m http_api.pages.wire_js`, from `models/wire.py`,
-`models/rest.py` and `http_api/sockets/close_codes.py`: change those and never this file.
+`models/rest.py`, `models/currencies.py` and `http_api/sockets/close_codes.py`: change those and never this file.
 
 Unknown members are to be ignored: a newer server may say more than is written here.
 """
@@ -48,6 +48,8 @@ def wire_js() -> str:
         "// ---- why a socket was closed ----",
         _then(),
         _close_codes(),
+        "// ---- amounts of money ----",
+        _decimals(),
         "// ---- bodies and answers of REST ----",
         *map(object_typedef, _structs(rest)),
     ]
@@ -173,6 +175,27 @@ def _close_codes() -> str:
     head = _comment(["What to do after a close, by its code.", "@type {Readonly<Record<number, Then>>}"])
     lines = [f"  /** {one.meaning} */\n  {one.code}: {json.dumps(_word_of(one.then))}," for one in CLOSE_CODES]
     return "\n".join([head, "export const CLOSE_CODES = {", *lines, "};"])
+
+
+def _decimals() -> str:
+    """Return the table of currencies; ``money.js`` reads it."""
+    usual = "/** How many decimals the amounts of most currencies have. */"
+    other = _comment(
+        [
+            "How many they have of the others, by the code (docs.stripe.com/currencies, as of charges).",
+            "@type {Readonly<Record<string, number>>}",
+        ]
+    )
+    whole = "/** Counted in hundredths, and written without: these have only whole ones. @type {readonly string[]} */"
+    return "\n".join(
+        [
+            f"{usual}\nexport const DECIMALS_USUAL = {currencies.DECIMALS_USUAL};",
+            f"{other}\nexport const DECIMALS = {{",
+            *(f"  {code}: {count}," for code, count in currencies.DECIMALS.items()),
+            "};",
+            f"{whole}\nexport const WHOLE = {json.dumps(sorted(currencies.WHOLE))};",
+        ]
+    )
 
 
 def _word_of(then: Then) -> str:

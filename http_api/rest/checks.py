@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from http_api.auth import Identity, Tokens, origin_is_ours, token_of
-from http_api.rest.operation import Call, HeaderParameter, Operation, RawBody
+from http_api.rest.operation import MEANT_FOR, Call, HeaderParameter, Operation, RawBody
 from http_api.rest.problems import PROBLEMS, invalid, problem
 from infra.clock import Clock
 from models.ids import is_id
@@ -55,14 +55,18 @@ class Checks:
         """Return who calls, if anyone we know; refuse those who may not."""
         carried = token_of(headers.raw)
         identity = self.tokens.verify(carried[0], now_s=now_s, via=carried[1]) if carried else None
+        is_meant = identity is None or headers.get(MEANT_FOR.name, identity.account_id) == identity.account_id
         if called.roles is None:
             # Whoever has an old cookie must still be able to sign in.
-            return identity
+            return identity if is_meant else None
         if identity is None:
             wanted = (
                 "a bearer token or the session cookie" if carried is None else "a token that is valid and not expired"
             )
             raise _Unfit(problem("unauthenticated", f"Sign in first: this needs {wanted}."))
+        if not is_meant:
+            # Another tab has signed in somebody else: what was meant by one account must not be done by the other.
+            raise _Unfit(problem("unauthenticated", "Sign in again: somebody else is signed in by now."))
         if identity.role not in called.roles:
             needed = " or ".join(sorted(called.roles))
             detail = f"This needs an account of the kind {needed}; yours is {identity.role}."

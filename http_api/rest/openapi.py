@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from http_api.auth import COOKIE
-from http_api.rest.operation import NoBody, Operation, RawBody
+from http_api.rest.operation import MEANT_FOR, NoBody, Operation, RawBody
 from http_api.rest.problems import MEDIA_TYPE, PROBLEMS
 from models.ids import ID_PATTERN
 from models.rest import Problem
@@ -104,14 +104,14 @@ def _parameters(each: Operation, schema_of: dict[Any, dict[str, Any]]) -> list[d
             if member.get("type") == "array":
                 parameter |= {"style": "form", "explode": False}
             parameters.append(parameter)
-    if each.header is not None:
+    for header in [*([] if each.header is None else [each.header]), *([] if each.roles is None else [MEANT_FOR])]:
         parameters.append(
             {
-                "name": each.header.name,
+                "name": header.name,
                 "in": "header",
                 "required": False,
-                "description": each.header.description,
-                "schema": {"type": "string", "pattern": f"^{each.header.pattern}$"},
+                "description": header.description,
+                "schema": {"type": "string", "pattern": f"^{header.pattern}$"},
             }
         )
     return parameters
@@ -133,7 +133,7 @@ def _responses(each: Operation, schema_of: dict[Any, dict[str, Any]]) -> dict[st
             "description": "; ".join(f"`{code}`: {PROBLEMS[code][1]}" for code in codes),
             "content": {MEDIA_TYPE: {"schema": schema}},
         }
-        if status in (429, 503):
+        if status in (429, 502, 503):
             responses[str(status)]["headers"] = {
                 "Retry-After": {"description": "Seconds, at least one", "schema": {"type": "integer", "minimum": 1}}
             }

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from http_api.auth import Identity
+from models.ids import ID_PATTERN
 from models.outcomes import Refused
 from models.words import Role
 
@@ -47,6 +48,14 @@ class HeaderParameter:
     name: str
     pattern: str
     description: str
+
+
+MEANT_FOR = HeaderParameter(
+    "Pitlane-Account",
+    ID_PATTERN.strip("^$"),
+    "Whose call this is. Refused with 401 where somebody else is signed in: a browser's tabs share one cookie",
+)
+"""For every operation that somebody must be signed in for."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from models.rest import FieldError, Problem
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 """What is away is usually back at once: a restart, a failover."""
+STRIPE_RETRY_AFTER_S = 3
+"""By then the SDK's own tries at Stripe are over, and whatever they met may be too."""
 
 PROBLEMS: dict[str, tuple[int, str]] = {
     "bad_signature": (400, "The signature does not match"),
@@ -23,6 +25,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "mechanic_not_found": (404, "No such mechanic"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
+    "already_reported": (409, "Reported already"),
     "already_in_session": (409, "Already in a session"),
     "email_taken": (409, "The e-mail address is taken"),
     "free_session_used": (409, "The free session has been used"),
@@ -33,6 +36,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "too_many_favorites": (409, "Too many favourites"),
     "wrong_state": (409, "Not possible in this state"),
     "body_too_large": (413, "The body is too large"),
+    "checkout_refused": (422, "Stripe does not take this payment"),
     "push_endpoint_refused": (422, "Nothing can be sent to this push endpoint"),
     "push_keys_refused": (422, "The keys cannot encrypt"),
     "preferred_mechanic_required": (422, "A preferred mechanic is required"),
@@ -83,7 +87,8 @@ def failure(error: Exception, *, where: str) -> Response:
     """
     if isinstance(error, StripeUnavailable | StripeRefused):
         _log.error("stripe_failed", where=where, error=str(error))
-        return problem("stripe_unavailable", "The payment service did not answer as it should. Please try again.")
+        detail = "The payment service did not answer as it should. Please try again."
+        return problem("stripe_unavailable", detail, headers={"Retry-After": str(STRIPE_RETRY_AFTER_S)})
     if isinstance(error, Unavailable):
         _log.error("unavailable", where=where, error=f"{type(error).__name__}: {error}")
         detail = "A part of the service is not reachable just now. Please try again."

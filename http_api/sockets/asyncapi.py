@@ -64,14 +64,29 @@ TIMELINE_EVENTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "skipped": ("The customer did not want to wait for the favourite.", ()),
     "broadcast": ("Offered to everyone on duty.", ()),
     "accepted": ("A mechanic took it.", _WHO),
+    "reminded": ("Half of the start window is over; the mechanic was reminded.", _WHO),
+    "no_show": ("The mechanic did not start in time; everybody else is asked.", _WHO),
+    "find_another": ("The customer did not want to wait for the mechanic; everybody else is asked.", _WHO),
     "released": ("The mechanic gave it back.", _WHO),
     "started": ("The session began.", ()),
-    "completed": ("The session ended well.", ()),
-    "cancelled": ("The customer cancelled.", ()),
-    "unfilled": ("Nobody took it in time.", ()),
+    "completed": ("The session ended: by whom, and after how long.", ("by", "lasted_s")),
+    "reported": ("The customer said that something was wrong with the session. Not told to the mechanic.", ()),
+    "cancelled": (
+        "The customer cancelled; with a `cause`: the operator did (`operator`), the same choice was paid for on an older page as "
+        "well (`paid_twice`), or its payment went back (`refunded_at_stripe`) or was disputed (`disputed`) before the session.",
+        ("cause",),
+    ),
+    "unfilled": ("Nobody took it in time; `cause` `operator`: the operator ended it.", ("cause",)),
     "refund_requested": ("Money is owed back.", ("amount_cents", "cause")),
     "refunded": ("Money went back.", ("amount_cents",)),
-    "refund_failed": ("A refund failed; it is tried again.", ("amount_cents",)),
+    "refund_failed": (
+        "A refund failed at the bank, or Stripe goes on refusing it; operators see it.",
+        ("amount_cents",),
+    ),
+    "refunded_at_stripe": ("Others gave money back, in Stripe's dashboard.", ("amount_cents",)),
+    "disputed": ("The customer's bank asks for the payment.", ()),
+    "dispute_won": ("The bank has left us the payment.", ()),
+    "dispute_lost": ("The bank has given the payment back.", ()),
 }
 """The lines that a request's story may have: what each means, and what it says besides. There may be more one day."""
 

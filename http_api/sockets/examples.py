@@ -5,7 +5,16 @@ from typing import Any, Final
 import msgspec
 
 from models import wire
-from models.wire import OfferDeadline, OfferView, Person, RequestView, StatusView, TimelineEntryView
+from models.wire import (
+    Deadline,
+    OfferDeadline,
+    OfferView,
+    Person,
+    RequestView,
+    ResponseView,
+    StatusView,
+    TimelineEntryView,
+)
 from models.words import OfferKind, RequestStatus, WithdrawReason
 
 _AT: Final = "2026-11-22T09:30:00.000Z"
@@ -15,6 +24,7 @@ _MECHANIC: Final = "01KARJ5T3M8YH2W4Q6X9Z0B1CD"
 _CUSTOMER: Final = "01KARJ5T3M4KD8N2V6R0P5S7TW"
 _OFFER: Final = "01KARJ7QWA1E5G9K3N7R2T6V0X"
 _REQUEST: Final = "01KARJ7QW8C4F7J1M5P9S3V6Y0"
+_ROOM: Final = f"https://rooms.example/{_REQUEST}?token=eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"
 
 OFFER: Final = OfferView(
     offer_id=_OFFER,
@@ -41,7 +51,7 @@ _ASKED: Final = RequestView(
     customer_name="John Doe",
     preferred_mechanic=Person(_MECHANIC, "Mike's Garage"),
     assigned_mechanic=None,
-    offer=OfferDeadline(_OFFER, OfferKind.PRIORITY, "2026-11-22T09:40:00.000Z", 600_000),
+    offer=OfferDeadline(_OFFER, OfferKind.PRIORITY, "2026-11-22T09:40:00.000Z", 600_000, preferred_is_busy=False),
     fallback_reason=None,
     created_at=_AT,
     accepted_at=None,
@@ -68,6 +78,62 @@ _ACCEPTED: Final = msgspec.structs.replace(
         *_ASKED.timeline,
         TimelineEntryView("2026-11-22T09:30:12.000Z", "accepted", mechanic_id=_MECHANIC, mechanic_name="Mike's Garage"),
     ],
+    start=Deadline("2026-11-22T09:35:12.000Z", 300_000),
+    assigned_is_online=True,
+    join_url=_ROOM,
+)
+
+_REMINDED: Final = msgspec.structs.replace(
+    _ACCEPTED,
+    version=4,
+    timeline=[
+        *_ACCEPTED.timeline,
+        TimelineEntryView("2026-11-22T09:32:42.000Z", "reminded", mechanic_id=_MECHANIC, mechanic_name="Mike's Garage"),
+    ],
+    start=Deadline("2026-11-22T09:35:12.000Z", 150_000),
+)
+
+_STARTED: Final = msgspec.structs.replace(
+    _ACCEPTED,
+    version=4,
+    status=RequestStatus.IN_PROGRESS,
+    timeline=[*_ACCEPTED.timeline, TimelineEntryView("2026-11-22T09:31:00.000Z", "started")],
+    start=None,
+    ends=Deadline("2026-11-22T10:16:00.000Z", 2_700_000),
+)
+
+_LOST: Final = msgspec.structs.replace(
+    _REMINDED,
+    version=5,
+    status=RequestStatus.BROADCASTING,
+    assigned_mechanic=None,
+    offer=OfferDeadline(
+        "01KARJ7QWB6T2X8Z4C0F5H9K1M", OfferKind.BROADCAST, "2026-11-22T09:50:12.000Z", 900_000, preferred_is_busy=False
+    ),
+    accepted_at=None,
+    timeline=[
+        *_REMINDED.timeline,
+        TimelineEntryView("2026-11-22T09:35:12.000Z", "no_show", mechanic_id=_MECHANIC, mechanic_name="Mike's Garage"),
+        TimelineEntryView("2026-11-22T09:35:12.000Z", "broadcast"),
+    ],
+    start=None,
+    assigned_is_online=None,
+    join_url=None,
+)
+
+_DONE: Final = msgspec.structs.replace(
+    _STARTED,
+    version=5,
+    status=RequestStatus.COMPLETED,
+    completed_at="2026-11-22T09:59:30.000Z",
+    timeline=[
+        *_STARTED.timeline,
+        TimelineEntryView("2026-11-22T09:59:30.000Z", "completed", by="customer", lasted_s=1_710),
+    ],
+    favorite_prompt=True,
+    ends=None,
+    assigned_is_online=None,
+    join_url=None,
 )
 
 _STATUS: Final = StatusView(
@@ -79,6 +145,7 @@ _STATUS: Final = StatusView(
     session_types=["diagnostic", "text", "video"],
     as_of=_AT,
     version=7,
+    response=ResponseView(accept_percent=80, answers_within_s=42, offers=10),
 )
 _AWAY: Final = msgspec.structs.replace(
     _STATUS,
@@ -87,6 +154,7 @@ _AWAY: Final = msgspec.structs.replace(
     availability="offline",
     reachable="push",
     version=4,
+    response=None,
 )
 
 _WELCOME: Final = wire.MechanicWelcome(1, _MECHANIC, "01KARJ7ABCDEF", _AT, 20.0, 45.0, 3.0, True, [OFFER], None)
@@ -124,6 +192,10 @@ TO_CLIENT: Final[dict[str, list[Any]]] = {
         wire.OfferWithdrawn(_OFFER, WithdrawReason.TAKEN),
         wire.OfferWithdrawn(_OFFER, WithdrawReason.DECLINED, by_you=True),
         wire.RequestUpdate(_ACCEPTED),
+        wire.RequestUpdate(_REMINDED),
+        wire.RequestUpdate(_STARTED),
+        wire.RequestUpdate(_LOST),
+        wire.RequestUpdate(_DONE),
         wire.ErrorMessage("offer_gone", "Another mechanic was faster.", _OFFER),
         wire.ErrorMessage("not_in_session", "You are in no session that you could go off duty after."),
     ],

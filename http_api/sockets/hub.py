@@ -240,7 +240,7 @@ class Hub:
                         shown: ShownOffer[MechanicConnection] = shown,
                     ) -> None:
                         # It may have been withdrawn or answered since the first slice.
-                        if self.offers.is_awaited(shown, connection):
+                        if self.offers.is_awaited(shown, connection) and connection.is_asked(shown):
                             connection.deliver(frame)
 
                     await in_slices("offer_again", viewers, send_again)

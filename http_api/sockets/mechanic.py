@@ -73,6 +73,7 @@ class MechanicConnection(Connection):
         self._has_heard_standing = False
         self._told: Standing | None = None
         self._was_eligible = False
+        """Whether all broadcasts that they may get as they stand now have been sent to this socket."""
         self._shown: dict[str, ShownOffer[MechanicConnection]] | None = None
         self._snapshot: MechanicSnapshot | None = None
 
@@ -149,7 +150,7 @@ class MechanicConnection(Connection):
                 off_after_session=known.off_after_session,
             )
         is_news = standing != self.standing
-        self._was_eligible &= may_be_asked(standing) and standing.types_off == self.standing.types_off
+        self._offers_were_for(standing)
         self.standing = standing
         self._has_heard_standing = True
         # A job in hand may be about to say what it has read from SQL before this news.
@@ -171,6 +172,10 @@ class MechanicConnection(Connection):
             return
         if may_get_broadcast(self.standing, shown.offer.session_type, is_excluded=is_excluded):
             self.show(shown, frame, now_s)
+
+    def is_asked(self, shown: ShownOffer["MechanicConnection"]) -> bool:
+        """Tell whether an offer is for them just now; a broadcast is not while they are off duty or in a session."""
+        return shown.is_priority or may_be_asked(self.standing)
 
     def withdraw(self, offer_id: str, frame: bytes) -> None:
         """Send the withdrawal of an offer, if this socket shows it."""
@@ -224,9 +229,14 @@ class MechanicConnection(Connection):
         """Their standing, offers that came or went unheard, and sessions that began or ended."""
         before = dict(self._shown or {})
         snapshot = await self._parts.snapshots.get(self.account_id)
+        if snapshot is not None and snapshot.standing.version < self.standing.version:
+            # Its offers were chosen by what is known to be over: cards would be withdrawn and come again at once. Once more only:
+            # a database that has lost its last commits stays behind what was heard.
+            snapshot = await self._parts.snapshots.get(self.account_id)
         if snapshot is None:
             self._leave_unknown()
             return
+        self._offers_were_for(snapshot.standing)
         is_newly_eligible = self._follow(snapshot.standing, is_answer=False)
         still_open = {one.offer.offer_id for one in snapshot.offers}
         now_ms = self._node.clock.now_ms()
@@ -296,8 +306,16 @@ class MechanicConnection(Connection):
             self._node.mark_stale(self)
 
     async def _send_open_offers(self) -> None:
-        found = await self._parts.reader.offers([self.account_id])
-        self._show_all(found.get(self.account_id, []))
+        """Send what is open to them by their standing in SQL; where that is news here, catch up with it."""
+        snapshot = await self._parts.snapshots.get(self.account_id)
+        if snapshot is None:
+            self._leave_unknown()
+            return
+        self._show_all(snapshot.offers)
+        self._offers_were_for(snapshot.standing)
+        if snapshot.standing.version > self.standing.version:
+            # It may be told here only once it is over, or never, if what followed it is told first.
+            self.hear_standing(snapshot.standing)
 
     async def _tell_delivered(self, offer_id: str, seen: bool) -> None:
         try:
@@ -329,6 +347,10 @@ class MechanicConnection(Connection):
         self._was_eligible = may_be_asked(standing)
         self._withdraw_switched_off()
         return is_newly_eligible
+
+    def _offers_were_for(self, standing: Standing) -> None:
+        """Note that offers were chosen by this standing, or are from now on: what only the other one gets, this socket lacks."""
+        self._was_eligible &= may_be_asked(standing) and standing.types_off == self.standing.types_off
 
     def _withdraw_switched_off(self) -> None:
         """Take back the broadcasts of kinds that they do not take any more; a priority offer stays, it is for them alone."""

@@ -44,6 +44,7 @@ class StatusFrames:
                 view.session_types,
                 view.as_of,
                 view.version,
+                view.response,
             )
             self._frame = frame_text(wire.encode(changed))
         return self._frame

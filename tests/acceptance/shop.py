@@ -123,6 +123,20 @@ class Shop:
         assert len(await self.world.rows(tables.Offer, request_id=request.id)) == 1
         assert await self.world.rows(tables.Refund, checkout_id=checkout.id) == []
 
+    async def returned_by_others(self, customer_id: str, checkout: tables.Checkout) -> None:
+        """Everything was given back at Stripe by others: nobody serves it, and we give nothing back besides."""
+
+        async def is_told() -> dict[str, Any] | None:
+            async with self.rest(customer_id) as rest:
+                seen = await rest.ok("GET", f"/api/requests/{checkout.request_id}")
+            return seen if seen["status"] == "cancelled" else None
+
+        seen = await eventually(is_told, "cancelled", within_s=PATIENCE_S)
+        assert seen["refund"] == {"status": "succeeded", "amount_cents": 999, "currency": "usd"}
+        assert [line["event"] for line in seen["timeline"]].count("refunded_at_stripe") == 1
+        at_stripe = (await self.world.at_stripe("refunds", payment_intent=checkout.payment_intent_id or ""))["data"]
+        assert [one["amount"] for one in at_stripe] == [999]
+
     async def refunded_once(self, customer_id: str) -> None:
         (request,) = await self.world.rows(tables.SessionRequest, customer_id=customer_id)
 

@@ -83,7 +83,9 @@ def test_the_page_names_every_problem_and_status_of_the_checkout():
     from models.rest import CheckoutState
 
     nothing: Any = None
-    (create_checkout,) = (each for each in checkout.operations(nothing, nothing) if each.name == "create_checkout")
+    (create_checkout,) = (
+        each for each in checkout.operations(nothing, nothing, nothing) if each.name == "create_checkout"
+    )
     everywhere = {"unavailable"}
     assert [code for code in create_checkout.problems if code not in everywhere and f"`{code}`" not in PAGE] == []
     statuses = CheckoutState.__annotations__["status"].__args__

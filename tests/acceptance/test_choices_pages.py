@@ -103,23 +103,56 @@ async def test_a_page_whose_session_was_renewed_goes_on_when_the_token_of_its_so
             await expect(visitor.part("connection-state", state="live")).to_be_attached()
 
 
+@pytest.mark.parametrize(("role", "path"), [("customer", "/"), ("mechanic", "/mechanic")])
 async def test_whoever_has_to_sign_in_again_is_told_that_their_session_has_expired(
-    browser: Browser, tmp_path: Path
+    browser: Browser, tmp_path: Path, role: str, path: str
 ) -> None:
     with running_servers(tmp_path) as [server]:
-        driver, _ = await driver_and_favorite(server, tmp_path)
-        async with signed_in(browser, server.base_url, driver, "customer") as visitor:
-            await briefly_signed_in(visitor, server, driver, "customer")
+        driver, mechanic = await driver_and_favorite(server, tmp_path)
+        account_id = driver if role == "customer" else mechanic
+        async with signed_in(browser, server.base_url, account_id, role) as visitor:
+            await briefly_signed_in(visitor, server, account_id, role)
             # The page was asleep while there was time to renew it.
             await visitor.page.route("**/api/auth/renew", lambda route: route.abort())
-            await visitor.page.goto("/")
+            await visitor.page.goto(path)
+            await expect(visitor.part("connection-state", state="live")).to_be_attached()
             await expect(visitor.part("sign-in-ended")).to_have_text("Your session has expired. Please sign in again.")
             await expect(visitor.part("sign-in-form")).to_be_visible()
-            await visitor.picture("session-expired")
+            await visitor.picture(f"session-expired-{role}")
+
+
+@pytest.mark.parametrize("notices_by", ["the other tab", "its own next call"])
+async def test_a_tab_shows_nothing_more_once_another_one_has_signed_in_somebody_else(
+    browser: Browser, tmp_path: Path, notices_by: str
+) -> None:
+    with running_servers(tmp_path) as [server]:
+        driver, mike = await driver_and_favorite(server, tmp_path)
+        async with signed_in(browser, server.base_url, driver, "customer") as visitor:
+            await visitor.page.goto("/")
+            await expect(visitor.part("connection-state", state="live")).to_be_attached()
+            await expect(visitor.page.locator("#dashboard")).to_be_visible()
+            await has_session(visitor, server, mike, "mechanic", lifetime_s=3600)
+            if notices_by == "the other tab":
+                other = await visitor.page.context.new_page()
+                await other.goto("/mechanic")
+            else:
+                # Nobody has told it: what it asks for is refused, and not answered for the other.
+                await visitor.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            await expect(visitor.part("sign-in-ended")).to_have_text(
+                "You have been signed out, in another window or on another device. Please sign in again."
+            )
+            await expect(visitor.page.locator("#dashboard")).to_be_hidden()
+            if notices_by == "the other tab":
+                await expect(other.locator('[data-testid="connection-state"][data-state="live"]')).to_be_attached()
 
 
 async def briefly_signed_in(visitor: Visitor, server: Server, account_id: str, role: str) -> None:
     """Let the browser have a session that ends in some seconds."""
-    token = token_for(account_id, role, lifetime_s=BRIEF_S)
+    await has_session(visitor, server, account_id, role, lifetime_s=BRIEF_S)
+
+
+async def has_session(visitor: Visitor, server: Server, account_id: str, role: str, *, lifetime_s: int) -> None:
+    """Let the browser have this session, whosever it had before."""
+    token = token_for(account_id, role, lifetime_s=lifetime_s)
     cookie = {"name": "pitlane_session", "value": token, "url": server.base_url, "httpOnly": True}
     await visitor.page.context.add_cookies([cookie])  # type: ignore[list-item]

@@ -319,6 +319,13 @@ async def held_before_its_refund_is_noted(here: Town, a: Server) -> AsyncIterato
     for _ in range(TRIES_MAX):
         request_id = await here.paid(a)
         await here.cancelled(a, request_id)
+
+        async def is_asked_for(request_id: str = request_id) -> bool:
+            (refund,) = await here.rows(tables.Refund, request_id=request_id)
+            return refund.asked_cents is not None
+
+        # Not sooner: before it asks, the node looks at the payment's ledger, under the same lock.
+        await eventually(is_asked_for, "the refund is about to be asked for")
         async with here.locked(request_id):
             if "refunded" not in await here.story(request_id):
                 await here.waiting()

@@ -3,54 +3,27 @@
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 import anyio
 import pytest
 from redis.asyncio import Redis
 
-from embedded.redis_child import RedisChild
-from infra import migrations
-from infra.database import Database
 from models.errors import DatabaseUnavailable
 from tests.acceptance.clients import Socket, socket
-from tests.acceptance.servers import Server, running_servers
+from tests.acceptance.houses import House, running_house
 from tests.acceptance.town import Town, new_town
-from tests.services import PostgresServer, fresh_database, redis_server
+from tests.services import PostgresServer
 
 WINDOW_S = 1.5
 REQUESTS = 3
 """One after the other, so that an outage meets one window at its end, one in the middle, and one that has just begun."""
 
 
-@dataclass
-class House:
-    """Two servers, and what they stand on."""
-
-    postgres: PostgresServer
-    database_url: str
-    redis: RedisChild
-    servers: list[Server]
-
-
 @pytest.fixture(scope="module")
 def house(own_postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    url = fresh_database(own_postgres.base_url)
-    anyio.run(_migrate, url)
     windows = {"PRIORITY_WINDOW_S": str(WINDOW_S), "BROADCAST_WINDOW_S": "60"}
-    with (
-        redis_server() as redis,
-        running_servers(
-            tmp_path_factory.mktemp("house"), 2, DATABASE_URL=url, REDIS_URL=redis.url, **windows
-        ) as servers,
-    ):
-        yield House(own_postgres, url, redis, servers)
-
-
-async def _migrate(url: str) -> None:
-    database = Database(url)
-    await migrations.upgrade(database)
-    await database.close()
+    with running_house(own_postgres, tmp_path_factory.mktemp("house"), **windows) as one:
+        yield one
 
 
 async def offered(here: Town, house: House) -> list[str]:
@@ -71,13 +44,8 @@ async def each_is_broadcast_once(here: Town, house: House, mike: Socket, request
         await here.is_right(house.servers[1], request_id)
 
 
-async def ready(house: House) -> None:
-    for server in house.servers:
-        await server.ready()
-
-
 async def test_redis_that_is_killed_while_windows_are_open_and_end(house: House):
-    await ready(house)
+    await house.ready()
     async with new_town(house.database_url) as here, socket(house.servers[1].base_url, "mechanic", here.mike) as mike:
         requests = await offered(here, house)
         house.redis.kill()
@@ -88,7 +56,7 @@ async def test_redis_that_is_killed_while_windows_are_open_and_end(house: House)
 
 
 async def test_redis_that_forgets_everything_while_windows_are_open_and_end(house: House):
-    await ready(house)
+    await house.ready()
     async with new_town(house.database_url) as here, socket(house.servers[1].base_url, "mechanic", here.mike) as mike:
         requests = await offered(here, house)
         async with Redis.from_url(house.redis.url) as redis:
@@ -99,7 +67,7 @@ async def test_redis_that_forgets_everything_while_windows_are_open_and_end(hous
 
 
 async def test_postgresql_that_is_restarted_while_windows_are_open_and_end(house: House):
-    await ready(house)
+    await house.ready()
     async with new_town(house.database_url) as here, socket(house.servers[1].base_url, "mechanic", here.mike) as mike:
         requests = await offered(here, house)
         house.postgres.stop(signal.SIGINT)
@@ -109,7 +77,7 @@ async def test_postgresql_that_is_restarted_while_windows_are_open_and_end(house
 
 
 async def test_postgresql_that_crashes_in_the_middle_of_the_transactions_that_end_windows(house: House):
-    await ready(house)
+    await house.ready()
     async with new_town(house.database_url) as here, socket(house.servers[1].base_url, "mechanic", here.mike) as mike:
         requests = await offered(here, house)
         with suppress(DatabaseUnavailable):

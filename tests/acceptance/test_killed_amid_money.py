@@ -147,6 +147,38 @@ async def amid_the_transaction_that_notes_a_refund(shop: Shop) -> AsyncIterator[
     await shop.refunded_once(customer_id)
 
 
+async def told_that_others_gave_it_back_and_asked_stripe(shop: Shop, *, is_done: bool) -> AsyncIterator[None]:
+    customer_id, checkout = await shop.paid()
+    held = shop.held("retrieve_intent", checkout.payment_intent_id, is_done=is_done)
+    yield
+    await shop.world.play_money(checkout.url, "refund")
+    await eventually(lambda: held.is_reached, "asked how the payment stands")
+    yield
+    held.lose()
+    await shop.returned_by_others(customer_id, checkout)
+
+
+async def amid_the_transaction_that_writes_the_ledger(shop: Shop) -> AsyncIterator[None]:
+    customer_id, checkout = await shop.paid()
+    async with shop.locked(tables.SessionRequest, checkout.request_id) as somebody_waits:
+        yield
+        await shop.world.play_money(checkout.url, "refund")
+        await eventually(somebody_waits, "the transaction has begun")
+        yield
+    await shop.returned_by_others(customer_id, checkout)
+
+
+async def looked_before_a_refund_is_asked_for(shop: Shop) -> AsyncIterator[None]:
+    customer_id, checkout = await shop.paid()
+    held = shop.held("retrieve_intent", checkout.payment_intent_id)
+    yield
+    await shop.cancel(customer_id, checkout)
+    await eventually(lambda: held.is_reached, "asked what is left")
+    yield
+    held.lose()
+    await shop.refunded_once(customer_id)
+
+
 STEPS: dict[str, Callable[[Shop], AsyncGenerator[None]]] = {
     "asked for a page, and Stripe has not heard of it": asked_for_a_page_that_stripe_has_not_heard_of,
     "asked for a page, and Stripe has made it": asked_for_a_page_that_stripe_has_made,
@@ -159,6 +191,14 @@ STEPS: dict[str, Callable[[Shop], AsyncGenerator[None]]] = {
     "owes a refund, and Stripe has not heard of it": partial(owed_a_refund_and_asked_stripe, is_done=False),
     "owes a refund, and Stripe has made it": partial(owed_a_refund_and_asked_stripe, is_done=True),
     "amid the transaction that notes a refund": amid_the_transaction_that_notes_a_refund,
+    "looked what is left before a refund": looked_before_a_refund_is_asked_for,
+    "told of a refund by others, and Stripe not asked": partial(
+        told_that_others_gave_it_back_and_asked_stripe, is_done=False
+    ),
+    "told of a refund by others, and Stripe asked": partial(
+        told_that_others_gave_it_back_and_asked_stripe, is_done=True
+    ),
+    "amid the transaction that writes the ledger": amid_the_transaction_that_writes_the_ledger,
 }
 
 

@@ -40,6 +40,21 @@ CLICK = """
   self.dispatchEvent(event);
 })
 """
+COUNTS_SHOWN = """
+void (() => {
+  const show = ServiceWorkerRegistration.prototype.showNotification;
+  self.shownSoFar = 0;
+  ServiceWorkerRegistration.prototype.showNotification = async function (...what) {
+    await show.apply(this, what);
+    self.shownSoFar += 1;
+  };
+})()
+"""
+LOOKS_AT_SHOWN = """
+navigator.serviceWorker.getRegistration("/mechanic").then((one) => one.getNotifications()).then(() => undefined)
+"""
+"""This Chromium forgets a notification that is asked for while it is still being shown: so nobody asks then. The page's own
+question is answered before this one."""
 KEPT = """
 caches.keys().then((names) => Promise.all(names.map(async (name) => {
   const cache = await caches.open(name);
@@ -50,6 +65,22 @@ SHOWN = """
 async () => (await registration.getNotifications()).map(({title, body, tag, actions, silent, requireInteraction}) =>
   ({title, body, tag, actions: actions.map(({action}) => action), silent, requireInteraction}))
 """
+
+
+CHANGES_ADDRESS = """
+([before, after]) => new Promise((resolve) => {
+  const event = new Event("pushsubscriptionchange");
+  event.oldSubscription = before && {endpoint: before};
+  const keys = {
+    p256dh: "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+    auth: "BTBZMqHH6r4Tts7J_aSIgg",
+  };
+  event.newSubscription = {endpoint: after, toJSON: () => ({endpoint: after, keys, expirationTime: null})};
+  Object.defineProperty(event, "waitUntil", {value: (work) => work.then(() => resolve("done"), (error) => resolve(String(error)))});
+  self.dispatchEvent(event);
+})
+"""
+"""What a browser says to the worker when its push service has moved it; nothing makes this one say it."""
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +120,24 @@ class Phone:
         )
         await devtools.send("ServiceWorker.enable")
         await eventually(lambda: seen, "the worker is registered")
+        await one.evaluate(COUNTS_SHOWN)
         return cls(app, one, devtools, seen[-1], await app.page.evaluate("location.origin"))
 
     async def push(self, message: object) -> None:
         await self.push_text(json.dumps(message))
 
     async def push_text(self, data: str) -> None:
+        """Push, and wait until the worker has shown what it shows of it."""
+        before = await self.worker.evaluate("self.shownSoFar")
         await self._devtools.send(
             "ServiceWorker.deliverPushMessage",
             {"origin": self._origin, "registrationId": self._registration_id, "data": data},
         )
+
+        async def has_shown() -> bool:
+            return await self.worker.evaluate("self.shownSoFar") > before
+
+        await eventually(has_shown, "the worker has shown it")
 
     async def shown(self) -> list[dict[str, Any]]:
         return await self.worker.evaluate(SHOWN)
@@ -130,12 +169,17 @@ async def offer_of(bay: Bay) -> dict[str, Any]:
     return offer
 
 
-async def pushed(bay: Bay, phone: Phone) -> tuple[str, str]:
-    """Push a priority offer; return the tag of its notification and the request's id."""
+async def pushed(bay: Bay, phone: Phone, *, stays_open: bool = False) -> tuple[str, str]:
+    """Push a priority offer, and leave the app unless it stays open; return the tag of its notification and the request's id."""
     request_id = await bay.offered(to_john=True)
     offer = await offer_of(bay)
+    # An open page takes away what it knows nothing of.
+    await expect(phone.app.part("offer-card", offer_id=offer["offer_id"])).to_have_count(1)
+    await phone.app.page.evaluate(LOOKS_AT_SHOWN)
     await phone.push({"type": "offer", "offer": offer})
     await phone.shows("John Doe asks for you")
+    if not stays_open:
+        await phone.app.page.goto("about:blank")
     return f"offer:{offer['offer_id']}", request_id
 
 
@@ -184,9 +228,11 @@ async def test_without_a_connection_the_app_says_so_and_opens_again_when_there_i
         await john.page.reload()
         await expect(john.page.get_by_role("heading", name="No connection")).to_be_visible()
         await no_violations(john)
-        await john.page.context.set_offline(False)
         await john.page.get_by_role("button", name="Try now").click()
-        await expect(john.part("duty-switch")).to_be_visible()
+        await expect(john.page.get_by_role("heading", name="No connection")).to_be_visible()
+        # The page asks by itself, too, slower and slower.
+        await john.page.context.set_offline(False)
+        await expect(john.part("duty-switch")).to_be_visible(timeout=30_000)
         # Nothing of the app is kept: what is shown is the server's.
         (urls,) = await john.page.evaluate(KEPT)
         assert sorted(url.rsplit("/", 1)[1] for url in urls) == sorted(FILES)
@@ -223,7 +269,6 @@ async def test_an_accept_that_comes_too_late_says_so(bay: Bay) -> None:
     async with bay.app(**ALLOWED) as john:
         phone = await Phone.of(john)
         tag, request_id = await pushed(bay, phone)
-        await john.page.goto("about:blank")
         await bay.town.cancelled(bay.server, request_id)
         await phone.touch(tag, "accept")
         assert (await phone.shows("Too late: this offer has ended"))["actions"] == []
@@ -257,7 +302,7 @@ async def test_an_answer_that_does_not_arrive_may_be_given_again(bay: Bay) -> No
 async def test_a_touched_notification_brings_the_app_to_its_offer(bay: Bay) -> None:
     async with bay.app(path="/mechanic#settings", **ALLOWED) as john:
         phone = await Phone.of(john)
-        tag, _ = await pushed(bay, phone)
+        tag, _ = await pushed(bay, phone, stays_open=True)
         assert await phone.touch(tag) == ["focus /mechanic"]
         await expect(john.part("offer-card")).to_be_focused()
         await john.page.goto("about:blank")
@@ -283,11 +328,41 @@ async def test_opened_the_app_takes_away_notifications_of_offers_that_have_ended
     async with bay.app(**ALLOWED) as john:
         phone = await Phone.of(john)
         tag, request_id = await pushed(bay, phone)
-        await john.page.goto("about:blank")
         await bay.town.cancelled(bay.server, request_id)
         assert [one["tag"] for one in await phone.shown()] == [tag]
         await john.page.goto("/mechanic")
         await phone.shows_nothing()
+
+
+async def test_news_of_their_session_is_shown_and_opens_the_app(bay: Bay) -> None:
+    async with bay.app(**ALLOWED) as john:
+        phone = await Phone.of(john)
+        request_id = await bay.offered(to_john=True)
+        async with bay.town.as_mechanic(bay.server, bay.town.john) as rest:
+            offer = await offer_of(bay)
+            (accepted,) = (await rest.ok("POST", f"/api/offers/{offer['offer_id']}/accept")).values()
+        await phone.push({"type": "request_update", "request": accepted})
+        shown = await phone.shows("You have John Doe's session")
+        assert (shown["tag"], shown["actions"]) == (f"request:{request_id}", [])
+        await phone.push({"type": "request_update", "request": accepted | {"status": "cancelled"}})
+        assert (await phone.shows("John Doe cancelled"))["tag"] == shown["tag"]
+        assert await phone.touch(shown["tag"]) == ["focus /mechanic"]
+
+
+async def test_a_browser_that_gets_another_address_tells_the_server_while_no_page_is_open(bay: Bay) -> None:
+    async with bay.app(**ALLOWED) as john, bay.town.as_mechanic(bay.server, bay.town.john) as rest:
+        phone = await Phone.of(john)
+        await john.page.goto("about:blank")
+
+        async def hosts() -> list[str]:
+            found = (await rest.ok("GET", "/api/push/subscriptions"))["subscriptions"]
+            return [one["endpoint_host"] for one in found]
+
+        before, after = "https://one.example.com/a", "https://two.example.com/b"
+        assert await phone.worker.evaluate(CHANGES_ADDRESS, [None, before]) == "done"
+        assert await hosts() == ["one.example.com"]
+        assert await phone.worker.evaluate(CHANGES_ADDRESS, [before, after]) == "done"
+        assert await hosts() == ["two.example.com"]
 
 
 @pytest.mark.parametrize("data", ["", "no json", "null", '{"type": "of a newer server"}'])

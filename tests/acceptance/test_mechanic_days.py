@@ -8,6 +8,12 @@ from playwright.async_api import Browser, expect
 
 from tests.acceptance.bay import ON_A_PHONE, Bay, Workshop, no_violations, open_bay, running_workshop
 
+SHARE_OF_TITLES = """
+Math.min(...[...document.querySelectorAll("past-offer")].map((line) =>
+    line.querySelector(".past-what").getBoundingClientRect().width / line.getBoundingClientRect().width))
+"""
+"""How much of its line the narrowest title has."""
+
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
@@ -26,7 +32,7 @@ async def test_a_break_says_when_it_ends_also_after_a_reload_and_can_be_ended(ba
         await john.part("break").locator("summary").click()
         await john.page.get_by_role("button", name="Back in 15 minutes").click()
         await expect(john.page.locator("duty-switch h2")).to_contain_text("On a break")
-        await expect(john.page.locator("#duty-text")).to_contain_text("in 15 min. You go on duty by yourself.")
+        await expect(john.page.locator("#duty-text")).to_contain_text("in 15 min. You go back on duty automatically.")
         await no_violations(john)
         await john.page.reload()
         await expect(john.page.locator("duty-switch h2")).to_contain_text("On a break")
@@ -40,7 +46,7 @@ async def test_off_after_this_one_goes_off_duty_with_the_session(bay: Bay) -> No
     await bay.accepted()
     async with bay.app() as john:
         await john.part("start").click()
-        await expect(john.page.locator("#duty-text")).to_contain_text("New offers come again")
+        await expect(john.page.locator("#duty-text")).to_contain_text("Open requests come again")
         await john.part("off-after-session").click()
         await expect(john.page.locator("#duty-text")).to_have_text("You go off duty when this session is done.")
         await expect(john.part("off-after-session")).to_be_checked()
@@ -73,9 +79,12 @@ async def test_the_day_shows_what_was_offered_what_became_of_it_and_what_it_earn
         await john.part("tab-days").click()
         lines = john.part("past-offer")
         await expect(lines).to_have_count(2)
-        await expect(lines.first).to_contain_text("The customer cancelled")
+        await expect(lines.first).to_contain_text("Called off")
         await expect(lines.last).to_contain_text("You accepted")
         await expect(lines.last).to_contain_text("$9.99")
+        for width in (360, 320):
+            await john.page.set_viewport_size({"width": width, "height": 740})
+            assert await john.page.evaluate(SHARE_OF_TITLES) > 0.7
         hours = john.part("work-hours")
         await expect(hours).to_contain_text("This week")
         await expect(hours.get_by_role("row", name="Today")).to_contain_text("$9.99")

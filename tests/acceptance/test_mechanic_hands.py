@@ -1,5 +1,6 @@
 """The mechanic's app under hands that are faster than screens: nothing is answered that was not meant."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -199,7 +200,7 @@ async def test_accept_says_why_it_cannot_work(bay: Bay) -> None:
         accept = john.part("accept")
         await expect(accept).to_have_attribute("aria-disabled", "true")
         await expect(accept).to_have_accessible_description(
-            "You are in a session. Complete it, or give it back, to accept another offer."
+            re.compile("^John Doe .*You are in a session. Complete it, or give it back, to accept another offer.$")
         )
         await expect(accept).not_to_have_attribute("data-settling", "new")
         await accept.focus()
@@ -225,6 +226,42 @@ async def test_without_a_connection_no_answer_can_be_given_until_it_is_back(bay:
         await expect(john.part("active-request")).to_be_visible()
 
 
+async def test_a_question_goes_with_the_session_that_it_asks_about(bay: Bay) -> None:
+    request_id = await bay.accepted()
+    async with bay.app() as john:
+        await expect(john.part("release")).not_to_have_attribute("data-settling", "new")
+        await john.part("release").click()
+        await expect(john.part("confirm-dialog")).to_contain_text("Give John Doe's session back?")
+        await bay.town.cancelled(bay.server, request_id)
+        await expect(john.part("confirm-dialog")).to_be_hidden()
+
+
+async def test_signing_out_amid_a_session_is_asked_about(bay: Bay) -> None:
+    await bay.accepted()
+    async with bay.app() as john:
+        await john.part("active-request").wait_for()
+        await john.part("sign-out").click()
+        await expect(john.part("confirm-dialog")).to_contain_text("John Doe is waiting for you")
+        await expect(john.part("confirm-no")).not_to_have_attribute("data-settling", "new")
+        await john.part("confirm-no").click()
+        await expect(john.part("active-request")).to_be_visible()
+
+
+async def test_a_second_tap_that_comes_late_where_accept_was_starts_nothing(bay: Bay) -> None:
+    request_id = await bay.offered(to_john=True)
+    async with bay.app(**ON_A_PHONE) as john:
+        await expect(john.part("accept")).not_to_have_attribute("data-settling", "new")
+        await stop_clock(john)
+        await john.part("accept").click()
+        await john.part("start").wait_for()
+        # Longer than any other button takes: whoever taps again after so long has seen nothing happen.
+        await john.page.clock.fast_forward(2 * SETTLE_MS)
+        await expect(john.part("start")).to_have_attribute("data-settling", "new")
+        await john.page.clock.fast_forward(SETTLE_MS)
+        await expect(john.part("start")).not_to_have_attribute("data-settling", "new")
+        assert await bay.status(request_id) == "accepted"
+
+
 async def test_from_the_keyboard_alone_the_focus_is_always_somewhere(bay: Bay) -> None:
     declined = await bay.offered(to_john=True)
     await bay.offered()
@@ -241,7 +278,7 @@ async def test_from_the_keyboard_alone_the_focus_is_always_somewhere(bay: Bay) -
         await john.page.evaluate("window.dispatchEvent(new Event('pagehide'))")
         await bay.tells(declined, "declined")
         # Where a hand is near, what has gone stays in its place; the focus has gone on.
-        assert await focused(john) == "offer-card"
+        await expect(john.page.locator("offer-card:focus")).to_have_count(1)
         await second.locator('[data-testid="accept"]').focus()
         await press("Enter")
         await expect(john.part("active-request")).to_be_focused()

@@ -3,7 +3,10 @@
 from collections import Counter
 from functools import partial
 
+from msgspec.structs import replace
+
 from models import tables
+from models.outcomes import Refused
 from models.rest import FreeCheckout
 from models.wire import RequestView
 from tests.parts import Node, World, body
@@ -15,6 +18,17 @@ async def free_request(world: World, node: Node, favorite: str | None = None) ->
     answer = await node.checkouts.start(customer_id, body("free_diagnostic", favorite))
     assert isinstance(answer, FreeCheckout), answer
     return customer_id, answer.request
+
+
+def untimed(view: RequestView | Refused | None) -> RequestView:
+    """Return the view without the time that is left: two that are read one after the other differ in that."""
+    assert isinstance(view, RequestView), view
+    return replace(
+        view,
+        offer=view.offer and replace(view.offer, expires_in_ms=0),
+        start=view.start and replace(view.start, expires_in_ms=0),
+        ends=view.ends and replace(view.ends, expires_in_ms=0),
+    )
 
 
 def accept(node: Node, mechanic_id: str, offer_id: str):

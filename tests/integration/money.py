@@ -28,6 +28,25 @@ async def session_id_of(world: World, checkout_id: str) -> str:
     return row.stripe_session_id
 
 
+async def page_for_later(world: World, node: Node, checkout_id: str) -> str:
+    """Give a checkout a page on which it can be paid by a method that settles later, as those of an earlier version; return it."""
+    row = await world.row(tables.Checkout, checkout_id)
+    price = {"currency": row.currency, "unit_amount": row.price_cents, "product_data": {"name": row.plan_id}}
+    opened = await node.stripe_api.create_session(
+        {
+            "mode": "payment",
+            "line_items": [{"quantity": 1, "price_data": price}],
+            "client_reference_id": row.id,
+            "success_url": "http://127.0.0.1:9/",
+            "cancel_url": "http://127.0.0.1:9/back",
+        },  # type: ignore[arg-type]
+        idempotency_key=f"for-later:{row.id}",
+    )
+    assert opened.url is not None
+    await world.update(tables.Checkout, row.id, stripe_session_id=opened.id, url=opened.url)
+    return opened.url
+
+
 async def is_refunded(world: World, checkout_id: str) -> bool:
     return [refund.status for refund in await world.rows(tables.Refund, checkout_id=checkout_id)] == ["succeeded"]
 

@@ -11,9 +11,9 @@ from models import tables
 from models.errors import StripeUnavailable
 from models.outcomes import Refused
 from models.rest import CheckoutBody, FreeCheckout, StripeCheckout
-from tests.integration.money import checkout, session_id_of, state
-from tests.parts import World, body, eventually, running_node, running_world, side_by_side
-from tests.stripe_proxy import Fault, Hold, stripe_proxy
+from tests.integration.money import checkout, page_for_later, session_id_of, state
+from tests.parts import Node, World, body, eventually, running_node, running_world, side_by_side
+from tests.stripe_proxy import Fault, Hold, StripeProxy, stripe_proxy
 
 
 async def test_stripe_is_told_our_price_and_whom_the_customer_wants(database_url, redis_url, tmp_path):
@@ -31,6 +31,8 @@ async def test_stripe_is_told_our_price_and_whom_the_customer_wants(database_url
             "customer_id": customer_id,
         }
         assert (session["url"], session["client_reference_id"]) == (opened.url, opened.checkout_id)
+        # Nothing that tells only days later whether the money has come.
+        assert session["allowed_payment_method_types"] == ["card"]
         assert (await state(a, customer_id, opened.checkout_id)).status == "open"
 
 
@@ -177,6 +179,112 @@ async def test_a_page_whose_checkout_was_forgotten_meanwhile_is_never_shown(data
             assert await world.rows(tables.Checkout) == []
 
 
+# --- what Stripe will not have ----------------------------------------------------------------------------------------
+
+
+async def test_what_stripe_refuses_for_good_is_refused_with_its_reason_and_leaves_nothing(
+    database_url, redis_url, tmp_path
+):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        await world.update(tables.Plan, "quick_chat", price_cents=10)
+        for _ in range(2):
+            refused = await a.checkouts.start(customer_id, body(), idempotency_key="k")
+            assert isinstance(refused, Refused)
+            assert refused.code == "checkout_refused"
+            assert "nothing was charged" in refused.detail
+            assert "must add up to at least $0.50" in refused.detail
+            assert await world.rows(tables.Checkout) == []
+        # Nothing stands in the way of the same key once the price is one.
+        await world.update(tables.Plan, "quick_chat", price_cents=999)
+        assert (await checkout(a, customer_id, idempotency_key="k")).url
+
+
+async def test_a_reason_of_stripes_is_told_without_the_keys_that_it_may_name(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        stripe_proxy(world.stripe_url) as proxy,
+        running_node(world, stripe=replace(world.stripe, api_base=f"{proxy.base_url}/stripe")) as a,
+    ):
+        proxy.plan("create", Fault(400, says="The key sk_live_51Hunter2 may not\ndo this."))
+        refused = await a.checkouts.start(await world.customer(), body())
+        assert isinstance(refused, Refused)
+        assert refused.code == "checkout_refused"
+        assert refused.detail.endswith("nothing was charged. The key … may not do this.")
+
+
+async def test_an_e_mail_address_that_stripe_will_not_have_is_left_out(database_url, redis_url, tmp_path):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        stripe_proxy(world.stripe_url) as proxy,
+        running_node(world, stripe=replace(world.stripe, api_base=f"{proxy.base_url}/stripe")) as a,
+    ):
+        customer_id = await world.customer()
+        await world.update(tables.Account, customer_id, email=UNKNOWN_TO_STRIPE)
+        opened = await checkout(a, customer_id)
+        assert keys_of(proxy) == [
+            (f"checkout:{opened.checkout_id}", 400),
+            (f"checkout:{opened.checkout_id}:without-email", 200),
+        ]
+        await world.pay(opened.url)
+        assert (await state(a, customer_id, opened.checkout_id)).status == "paid"
+
+
+async def test_a_page_without_an_e_mail_address_is_opened_once_also_over_a_crash(database_url, redis_url, tmp_path):
+    # The node dies with Stripe's page in hand; whoever repeats the call is refused and goes the same way again.
+    async with running_world(database_url, redis_url, tmp_path) as world, stripe_proxy(world.stripe_url) as proxy:
+        stripe = replace(world.stripe, api_base=f"{proxy.base_url}/stripe")
+        async with running_node(world, stripe=stripe) as dying, running_node(world, stripe=stripe) as a:
+            customer_id = await world.customer()
+            await world.update(tables.Account, customer_id, email=UNKNOWN_TO_STRIPE)
+            await dies_with_the_page(proxy, dying, customer_id, is_second=True)
+            (row,) = await world.rows(tables.Checkout)
+            assert row.url is None
+            opened = await checkout(a, customer_id, idempotency_key="k")
+            assert opened.checkout_id == row.id
+            both = [(f"checkout:{row.id}", 400), (f"checkout:{row.id}:without-email", 200)]
+            assert keys_of(proxy) == both * 2
+            pages = [one.answer["id"] for one in proxy.made("create") if one.status == 200]
+            assert set(pages) == {await session_id_of(world, row.id)}
+
+
+async def test_a_checkout_that_has_become_another_one_since_a_crash_is_tried_again_and_not_refused(
+    database_url, redis_url, tmp_path
+):
+    # Stripe keeps what was asked under a key; the plan has another name by now. That is nothing the customer can help.
+    async with running_world(database_url, redis_url, tmp_path) as world, stripe_proxy(world.stripe_url) as proxy:
+        stripe = replace(world.stripe, api_base=f"{proxy.base_url}/stripe")
+        async with running_node(world, stripe=stripe) as dying, running_node(world, stripe=stripe) as a:
+            customer_id = await world.customer()
+            await dies_with_the_page(proxy, dying, customer_id)
+            await world.update(tables.Plan, "quick_chat", name="Quicker Chat")
+            with pytest.raises(StripeUnavailable, match="nothing was charged"):
+                await a.checkouts.start(customer_id, body(), idempotency_key="k")
+            assert await world.rows(tables.Checkout) == []
+            assert (await checkout(a, customer_id, idempotency_key="k")).url
+
+
+UNKNOWN_TO_STRIPE = "driver@garage..example"
+"""Nothing that Stripe takes for an address."""
+
+
+def keys_of(proxy: StripeProxy) -> list[tuple[str | None, int]]:
+    """Under which keys pages were asked for, and with what status Stripe has answered."""
+    return [(one.idempotency_key, one.status) for one in proxy.made("create")]
+
+
+async def dies_with_the_page(proxy: StripeProxy, node: Node, customer_id: str, *, is_second: bool = False) -> None:
+    """Start a checkout under the key "k" whose node dies once Stripe has opened its page, at the first asking or the second."""
+    if is_second:
+        proxy.plan("create", Hold(is_released=True))
+    held = proxy.plan("create", Hold(is_done=True))
+    async with anyio.create_task_group() as dying:
+        dying.start_soon(partial(node.checkouts.start, customer_id, body(), idempotency_key="k"))
+        await eventually(lambda: held.is_reached, "Stripe has opened the page")
+        dying.cancel_scope.cancel()
+    held.lose()
+
+
 # --- one page at a time -----------------------------------------------------------------------------------------------
 
 
@@ -220,13 +328,14 @@ async def test_an_older_page_that_was_paid_in_this_very_moment_is_served(
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         customer_id = await world.customer()
         first = await checkout(a, customer_id)
-        await world.hold_webhooks(first.url)
-        await world.pay(first.url, ending)
+        url = first.url if ending == "pay" else await page_for_later(world, a, first.checkout_id)
+        await world.hold_webhooks(url)
+        await world.pay(url, ending)
         second = await checkout(a, customer_id)
         if ending == "delayed":
             # The money is on its way: the page cannot be expired, and its checkout stays open until it arrives.
             assert (await state(a, customer_id, first.checkout_id)).status == "open"
-            await world.browser.post(f"{first.url}/settle", data={"outcome": "succeed"})
+            await world.browser.post(f"{url}/settle", data={"outcome": "succeed"})
             assert (await state(a, customer_id, first.checkout_id)).status == "paid"
 
         async def is_served() -> bool:

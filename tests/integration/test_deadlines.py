@@ -102,7 +102,7 @@ async def test_a_window_claimed_by_a_node_that_died_is_ended_by_another_after_th
     # One node claims what is due and dies before its commit; the claim is a lease, and runs out.
     async with running_world(database_url, redis_url) as world:
         claims = []
-        async with running_node(world, SOON, without=("dispatch",)) as dying:
+        async with running_node(world, SOON, without=("elapsing",)) as dying:
             request = await offered(world, dying)
 
             async def die(offer_ids: Sequence[str], now_ms: int) -> Collection[str]:
@@ -125,7 +125,7 @@ async def test_a_window_claimed_by_a_node_that_died_is_ended_by_another_after_th
 
 async def test_a_window_that_ended_while_no_node_ran_is_ended_by_the_first_that_starts(database_url, redis_url):
     async with running_world(database_url, redis_url) as world:
-        async with running_node(world, SOON, without=("dispatch",)) as a:
+        async with running_node(world, SOON, without=("elapsing",)) as a:
             request = await offered(world, a)
             (offer,) = await offers(world, request)
             await eventually(lambda: a.clock.now_ms() > offer.expires_at_ms, "the deadline")
@@ -195,8 +195,8 @@ async def test_each_of_many_deadlines_is_claimed_once_by_one_of_two_nodes_and_ne
     lasting = replace(PATIENT, claim_lease_ms=60_000)
     async with (
         running_world(database_url, redis_url) as world,
-        running_node(world, lasting, without=("dispatch",)) as a,
-        running_node(world, lasting, without=("dispatch",)) as b,
+        running_node(world, lasting, without=("elapsing",)) as a,
+        running_node(world, lasting, without=("elapsing",)) as b,
     ):
         dice = random.Random(7)
         now_ms = await a.redis_now_ms()
@@ -224,7 +224,7 @@ async def test_a_look_that_comes_too_early_ends_no_window_early(database_url, re
     # A claim that ends by itself, or one that is put off, may have any node look before the deadline.
     async with (
         running_world(database_url, redis_url) as world,
-        running_node(world, without=("dispatch",)) as a,
+        running_node(world, without=("elapsing",)) as a,
     ):
         ended: list[str] = []
 
@@ -262,7 +262,7 @@ async def test_redis_has_forgotten_the_deadlines_only_when_it_has(database_url, 
     with redis_server(tmp_path / "redis") as server:
         async with (
             running_world(database_url, server.url) as world,
-            running_node(world, without=("dispatch",)) as a,
+            running_node(world, without=("elapsing",)) as a,
         ):
             ended: list[str] = []
             heard: list[None] = []
@@ -291,7 +291,7 @@ async def test_a_redis_that_came_back_with_an_older_memory_is_reminded(database_
     with redis_server(tmp_path / "redis") as server:
         async with (
             running_world(database_url, server.url) as world,
-            running_node(world, without=("dispatch",)) as a,
+            running_node(world, without=("elapsing",)) as a,
             anyio.create_task_group() as tasks,
         ):
             heard: list[None] = []
@@ -309,7 +309,7 @@ async def test_a_redis_that_came_back_with_an_older_memory_is_reminded(database_
 async def test_a_window_that_could_not_be_ended_is_tried_again_when_the_claim_ends(database_url, redis_url):
     async with (
         running_world(database_url, redis_url) as world,
-        running_node(world, without=("dispatch",)) as a,
+        running_node(world, without=("elapsing",)) as a,
     ):
         clockwork = Deadlines(a.link, a.clock, replace(PATIENT, claim_lease_ms=200))
         tries: list[int] = []
@@ -336,8 +336,8 @@ async def test_an_offer_that_closed_while_its_end_was_being_put_off_does_not_com
     # then does this node put it off.
     async with (
         running_world(database_url, redis_url) as world,
-        running_node(world, without=("dispatch",)) as a,
-        running_node(world, without=("dispatch",)) as b,
+        running_node(world, without=("elapsing",)) as a,
+        running_node(world, without=("elapsing",)) as b,
     ):
         claims: list[str] = []
 
@@ -365,8 +365,8 @@ async def _is_empty(node: Node) -> bool:
 async def test_restoring_a_deadline_does_not_cut_short_the_claim_of_who_is_working_on_it(database_url, redis_url):
     async with (
         running_world(database_url, redis_url) as world,
-        running_node(world, without=("dispatch",)) as a,
-        running_node(world, without=("dispatch",)) as b,
+        running_node(world, without=("elapsing",)) as a,
+        running_node(world, without=("elapsing",)) as b,
     ):
         deadline_ms = await a.redis_now_ms()
         claims: list[str] = []
@@ -401,7 +401,7 @@ async def test_a_row_that_somebody_holds_keeps_only_its_own_window_waiting(
     monkeypatch.setitem(database_module.POSTGRES_SETTINGS, "lock_timeout", "200")
     settings = replace(PATIENT, broadcast_window_ms=1_000)
     async with running_world(database_url, redis_url, tmp_path) as world:
-        async with running_node(world, settings, without=("dispatch",)) as node:
+        async with running_node(world, settings, without=("elapsing",)) as node:
             held_id, held = await free_request(world, node)
             paid = [await world.paid_request(node, await world.customer()) for _ in range(4)]
             await eventually(lambda: _are_over(world, node), "all windows are over")

@@ -16,10 +16,11 @@ import pytest
 from sqlmodel import func, select
 
 from accounts.accounts import Accounts, NewAccount
-from demo import Demo, banner, cast, characters, doors
+from demo import Demo, banner, cast, characters, doors, furnished
 from demo.characters import Action, Whereabouts
 from demo.mechanics import SimulatedMechanic, Way
 from dispatch.favorites import Favorites
+from dispatch.responses import ANSWERS_OF, DAYS_MS, EACH_MAX, response_of
 from http_api.auth import Tokens
 from http_api.sockets.mechanic import MechanicConnection
 from infra.bus import Bus
@@ -42,6 +43,7 @@ from models.tables import (
     TimelineEntry,
 )
 from models.words import OfferKind, Role
+from presence.responses import OFFERS_MIN
 from presence.service import Presence
 from tests.acceptance.servers import ROOT, Server, environment, start_server
 from tests.integration.socket_nodes import SECRET_KEY, eventually, town
@@ -91,6 +93,24 @@ async def test_the_first_customer_has_the_two_favourites_of_the_flow(database_ur
     assert (garage.services_count, garage.total_spent_cents) == (5, 89000)
     assert not garage.status.is_online
     assert garage.status.last_seen is not None, "so that the page can say when"
+
+
+async def test_how_the_first_customers_favourites_usually_answer_is_known_for_weeks_to_come(database_url: str) -> None:
+    database = Database(database_url)
+    ids = await cast.prepare(database, NOW_MS)
+    in_five_weeks_ms = NOW_MS + 35 * 86_400_000
+    answers = await database.commit(
+        ANSWERS_OF(
+            mechanic_ids=[ids["john-smith"], ids["mikes-garage"]], since_ms=in_five_weeks_ms - DAYS_MS, each=EACH_MAX
+        )
+    )
+    for slug in ("john-smith", "mikes-garage"):
+        response = response_of([answer for answer in answers if answer.mechanic_id == ids[slug]])
+        assert response.offers >= OFFERS_MIN
+        assert 0 < response.accept_percent < 100, "somebody was busy once"
+        assert response.answers_within_s is not None
+        assert 10 <= response.answers_within_s <= 60
+    await database.close()
 
 
 async def test_a_second_start_changes_nothing_and_keeps_what_visitors_did(database_url: str) -> None:
@@ -157,9 +177,10 @@ async def test_somebody_else_in_a_members_place_is_refused_with_a_sentence(datab
     await database.close()
 
 
-def test_a_dozen_mechanics_are_simulated_and_one_is_for_a_person_to_play() -> None:
+def test_a_dozen_mechanics_and_one_who_vanishes_are_simulated_and_one_is_for_a_person_to_play() -> None:
     simulated = [member for member in cast.MECHANICS if member.character is not None]
-    assert len(simulated) == 12
+    assert [member.slug for member in simulated if member.character.vanishes] == ["vince-carrow"]
+    assert len(simulated) == 12 + 1
     assert [member.slug for member in cast.MECHANICS if member.character is None] == [banner.PLAYABLE_MECHANIC]
     assert {member.provider_type for member in simulated} == {"independent", "workshop"}
 
@@ -199,6 +220,23 @@ def test_an_answer_comes_within_the_window_however_short_it_is(expires_in_s: flo
     for kind in OfferKind:
         for answer in answers(characters.STEADY, kind, expires_in_s):
             assert 0 <= answer.after_s <= expires_in_s / 2
+
+
+def test_a_customer_has_the_mechanic_who_vanishes_for_a_favourite_and_the_terminal_says_whom() -> None:
+    [booker] = [customer for customer in cast.CUSTOMERS if "vince-carrow" in customer.favorites]
+    text = banner.text(facts())
+    assert f"/demo/enter/{booker.slug}" in text
+    assert "Vince Carrow, accepts and then vanishes" in text
+    # Who is asked first accepts, as if they would come; they never take what others could have.
+    assert {answer.action for answer in answers(characters.VANISHER, OfferKind.PRIORITY)} == {Action.ACCEPT}
+    assert {answer.action for answer in answers(characters.VANISHER, OfferKind.BROADCAST)} == {Action.IGNORE}
+
+
+@pytest.mark.parametrize("start_in_s", [0.0, 0.5, 4.0, 40.0])
+def test_whoever_comes_starts_in_time_however_short_it_is_and_who_vanishes_stays_away_longer(start_in_s: float) -> None:
+    for seed in SEEDS:
+        assert 0 <= characters.pace(Random(seed), start_in_s=start_in_s).start_after_s <= start_in_s / 2
+    assert characters.gone_for_s(start_in_s) > start_in_s
 
 
 def test_some_decline_with_a_reason_and_some_ignore() -> None:
@@ -253,7 +291,8 @@ async def test_a_simulated_mechanic_who_cannot_be_played_keeps_no_other_from_com
             Settings(secret_key=SECRET_KEY, _env_file=None).doors(), loopback_url=f"http://127.0.0.1:{node.port}"
         )
         tokens = Tokens(SECRET_KEY, settings.token_lifetime_s)
-        demo = await Demo.prepare(here.database, node.clock, tokens, settings)
+        dispatch = furnished(Settings(secret_key=SECRET_KEY, _env_file=None)).dispatch()
+        demo = await Demo.prepare(here.database, node.link, node.clock, tokens, settings, dispatch)
         # It is asked for by whoever is offered something, and by nobody else.
         monkeypatch.setattr(characters, "answer", hesitate)
         async with anyio.create_task_group() as tasks:
@@ -301,6 +340,8 @@ def facts(**changes: object) -> banner.Facts:
         "second_base_url": "http://localhost:8000",
         "priority_window_ms": 30_000,
         "broadcast_window_ms": 90_000,
+        "start_window_ms": 40_000,
+        "has_own_room": True,
         "data_place": "/home/me/pitlane/var",
         "stripe_is_standin": True,
     }
@@ -313,7 +354,9 @@ def test_the_terminal_shows_each_link_on_a_line_of_its_own_and_says_that_windows
     assert "http://127.0.0.1:8000/demo/enter/john-doe" in lines
     assert "http://localhost:8000/demo/enter/mikes-garage" in lines
     assert "30 s to answer (10 min in real life)" in text
+    assert "40 s to start (5 min in real life)" in text
     assert "no real money" in text
+    assert "a stand-in, where both sides see that the other has arrived" in text
     assert "private window" not in text
 
 
@@ -321,7 +364,16 @@ def test_the_terminal_says_what_is_different_about_this_run() -> None:
     public = banner.text(facts(base_url="https://demo.example.com", second_base_url=None))
     assert "https://demo.example.com/demo/enter/mikes-garage" in public
     assert "private window" in public
-    real = banner.text(facts(priority_window_ms=600_000, broadcast_window_ms=900_000, stripe_is_standin=False))
+    real = banner.text(
+        facts(
+            priority_window_ms=600_000,
+            broadcast_window_ms=900_000,
+            start_window_ms=300_000,
+            has_own_room=False,
+            stripe_is_standin=False,
+        )
+    )
+    assert "Join leads to where PITLANE_JOIN_URL says" in real
     assert "in real life" not in real
     assert "10 min" in real
     assert "no real money" not in real
@@ -386,7 +438,7 @@ async def test_a_visitor_starts_the_demo_books_a_favourite_and_stops_it(tmp_path
         await until(is_announced, server, "the demo says that it is there")
         said = server.log_path.read_text()
         links = [line.strip() for line in said.splitlines() if line.strip().startswith("http")]
-        assert len(links) == 4
+        assert len(links) == 5
         assert "5 s to answer" in said
 
         async with httpx.AsyncClient(base_url=server.base_url, trust_env=False) as visitor:
@@ -411,6 +463,12 @@ async def test_a_visitor_starts_the_demo_books_a_favourite_and_stops_it(tmp_path
             await until(smith_is_online, server, "John Smith is online")
             status = (await visitor.get(f"/api/mechanics/{garage['provider_id']}/status")).json()
             assert not status["is_online"], "waits for a person to play them"
+
+            async def it_is_known_how_they_answer() -> bool:
+                answers = [await visitor.get(f"/api/mechanics/{one['provider_id']}/status") for one in (smith, garage)]
+                return all(answer.json()["response"] for answer in answers)
+
+            await until(it_is_known_how_they_answer, server, "how both favourites usually answer")
 
             ours = {"Origin": server.base_url}
             wish = {"plan": "expert_video", "routing_type": "priority_broadcast"}

@@ -9,7 +9,7 @@ from models import tables
 from models.outcomes import OfferGone, Refused
 from models.rest import FreeCheckout
 from models.wire import RequestView
-from tests.integration.dispatch_nodes import accept, free_request, is_consistent
+from tests.integration.dispatch_nodes import accept, free_request, is_consistent, untimed
 from tests.parts import (
     HURRIED,
     PATIENT,
@@ -54,6 +54,21 @@ async def test_of_fifty_mechanics_on_two_nodes_one_wins_the_broadcast(database_u
         await is_consistent(world, request.id)
 
 
+async def test_whoever_took_a_broadcast_and_gave_it_back_is_told_so_whoever_has_tapped_it_since(
+    database_url, redis_url
+):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
+        _, request = await free_request(world, a)
+        assert request.offer is not None
+        first, stale = await world.mechanics(2)
+        await accept(a, first, request.offer.id)()
+        await a.dispatch.release(first, request.id)
+        # The node remembers now who took it, and not who has the request.
+        for _ in range(2):
+            assert await accept(a, stale, request.offer.id)() == OfferGone(detail="Another mechanic was faster.")
+            assert await accept(a, first, request.offer.id)() == OfferGone(detail="You gave this request back.")
+
+
 async def test_the_winner_who_accepts_again_gets_the_same_answer_and_nothing_happens(database_url, redis_url):
     async with (
         running_world(database_url, redis_url) as world,
@@ -66,7 +81,10 @@ async def test_the_winner_who_accepts_again_gets_the_same_answer_and_nothing_hap
         first = await accept(a, mechanic_id, request.offer.id)()
         again = await side_by_side(*(accept(node, mechanic_id, request.offer.id) for node in (a, b, a, b)))
         assert isinstance(first, RequestView)
-        assert again == [first] * 4
+        assert list(map(untimed, again)) == [untimed(first)] * 4
+        await a.dispatch.start(mechanic_id, request.id)
+        done = await a.dispatch.complete(mechanic_id, request.id)
+        assert await accept(b, mechanic_id, request.offer.id)() == done, "nobody else was faster"
 
 
 async def test_one_mechanic_who_accepts_two_requests_side_by_side_gets_one_of_them(database_url, redis_url):
@@ -255,9 +273,15 @@ async def test_a_released_request_is_broadcast_without_whoever_released_it(datab
         assert (await a.reader.offers([favorite]))[favorite] == []
         for offer_id in (request.offer.id, released.offer.id):
             assert isinstance(await accept(a, favorite, offer_id)(), OfferGone)
-        assert isinstance(await a.dispatch.release(favorite, request.id), Refused)
+        again = await a.dispatch.release(favorite, request.id)
+        assert untimed(again) == untimed(released), "whoever has not heard the answer gets it"
         taken = await accept(a, other, released.offer.id)()
         assert isinstance(taken, RequestView)
+        late = await a.dispatch.release(favorite, request.id)
+        assert untimed(late).assigned_mechanic == taken.assigned_mechanic, "and whoever is late how it stands by then"
+        stranger = await a.dispatch.release(await world.mechanic(), request.id)
+        assert isinstance(stranger, Refused)
+        assert stranger.code == "not_found"
         await is_consistent(world, request.id)
         assert events(taken) == ["requested", "offered", "accepted", "released", "broadcast", "accepted"]
 
@@ -326,10 +350,12 @@ async def test_a_session_is_started_and_completed_by_its_mechanic_alone_and_the_
         assert (await a.dispatch.start(mechanic_id, request.id)).status == "in_progress"
         assert (await a.dispatch.cancel(customer_id, request.id)).code == "wrong_state"
         assert (await a.dispatch.release(mechanic_id, request.id)).code == "wrong_state"
-        assert (await a.reader.active_requests([mechanic_id]))[mechanic_id].id == request.id
+        serving = (await a.reader.mechanic_snapshots([mechanic_id]))[mechanic_id].request
+        assert serving is not None
+        assert serving.id == request.id
         done = await a.dispatch.complete(mechanic_id, request.id)
         assert (done.status, done.assigned_mechanic.id) == ("completed", mechanic_id)
-        assert await a.reader.active_requests([mechanic_id]) == {}
+        assert (await a.reader.mechanic_snapshots([mechanic_id]))[mechanic_id].request is None
         prompt = await eventually(
             lambda: [
                 to for to in a.heard_of(deliveries.FrameToCustomer) if b'"type":"favorite_prompt"' in bytes(to.frame)
@@ -371,6 +397,32 @@ async def test_an_acknowledged_offer_is_shown_to_the_customer_as_delivered_once(
         view = await world.request(a, customer_id, request.id)
         assert events(view).count("delivered") == 1
         assert view.version == request.version + 1
+
+
+class StoppedClock:
+    """A millisecond that lasts."""
+
+    def __init__(self, at_ms: int) -> None:
+        self._at_ms = at_ms
+
+    def now_ms(self) -> int:
+        return self._at_ms
+
+
+async def test_what_is_delivered_and_seen_in_the_same_millisecond_is_told_once_each(
+    database_url, redis_url, monkeypatch
+):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a:
+        favorite = await world.mechanic()
+        customer_id, request = await free_request(world, a, favorite)
+        assert request.offer is not None
+        monkeypatch.setattr(a.dispatch, "_clock", StoppedClock(a.clock.now_ms()))
+        for seen in (False, True, True, False):
+            await a.dispatch.acknowledge(favorite, request.offer.id, seen=seen)
+        view = await world.request(a, customer_id, request.id)
+        assert events(view)[-2:] == ["delivered", "seen"]
+        assert events(view).count("delivered") == 1
+        assert view.version == request.version + 2
 
 
 async def test_off_duty_and_busy_mechanics_are_not_in_the_broadcast_but_may_come_on_duty_while_it_is_open(

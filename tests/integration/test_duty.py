@@ -217,6 +217,27 @@ async def test_a_break_ends_by_itself_once_on_whichever_node_is_left(database_ur
             assert (await a.reader.standings([mechanic_id]))[mechanic_id] == Standing(on_duty=True, is_busy=False)
 
 
+async def test_a_break_ends_on_time_though_nobody_looks_meanwhile(database_url, redis_url, monkeypatch):
+    monkeypatch.setattr("dispatch.due_work.POLL_S", 60.0)
+    async with running_world(database_url, redis_url) as world:
+        early, late = await world.mechanics(2)
+        async with running_node(world, without=("dispatch",)) as before:
+            for mechanic_id in (early, late):
+                await set_duty(before, mechanic_id, False, back_in_s=60)
+                await as_of_long_ago(world, mechanic_id)
+            ends_at_ms = {early: before.clock.now_ms() + 1_000, late: before.clock.now_ms() + 2_000}
+            for mechanic_id, at_ms in ends_at_ms.items():
+                await world.update(tables.Mechanic, mechanic_id, back_at_ms=at_ms)
+        async with running_node(world):
+
+            async def are_back() -> bool:
+                return all([(await world.row(tables.Mechanic, mechanic_id)).on_duty for mechanic_id in ends_at_ms])
+
+            await eventually(are_back, "both breaks are over")
+        for mechanic_id, at_ms in ends_at_ms.items():
+            assert 0 <= (await kept(world, mechanic_id))[-1].started_at_ms - at_ms < 1_000
+
+
 @pytest.mark.bugs_planted
 async def test_a_break_that_cannot_be_ended_keeps_no_other_from_ending(database_url, redis_url):
     async with running_world(database_url, redis_url) as world:

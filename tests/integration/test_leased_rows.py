@@ -1,5 +1,6 @@
 """Rows that any node may work on, one node at a time: what a claim takes, and what it leaves to others."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,10 +12,12 @@ from sqlalchemy import true
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from dispatch.due_work import DueWork
 from dispatch.failures import NEVER_MS, Patience
 from dispatch.leased_rows import LeasedRows
-from dispatch.stored import SQL, Named
-from infra.clock import Clock
+from dispatch.money.bookkeeping import SQL as MONEY_SQL
+from dispatch.stored import Named
+from infra.clock import Clock, WallClock
 from infra.database import Database
 from infra.metrics import REGISTRY
 from infra.statements import Statement
@@ -57,7 +60,7 @@ def events(database: Database, clock: Clock, patience: Patience = PATIENCE) -> L
     table = tables.StripeEvent
     return LeasedRows(
         table,
-        look=Statement(SQL / "due_events.sql", Named),
+        look=Statement(MONEY_SQL / "due_events.sql", Named),
         due="next_attempt_at_ms",
         row=lambda *columns: columns,
         columns=[col(table.id), col(table.attempts)],
@@ -152,11 +155,61 @@ async def test_a_claim_holds_for_its_lease_and_counts_as_an_attempt(database_url
 
 
 async def test_a_claim_that_finds_nothing_does_not_stand_in_line_to_write(database_url):
-    # Every idle node looks twice a second, and SQLite has one writer at a time.
+    # Every idle node looks now and again, and SQLite has one writer at a time.
     database = Held(database_url)
     async with opened(database):
         assert await events(database, Wall(10_000)).claim(10) == []
         assert database.waiting == 0
+
+
+async def test_a_claim_tells_when_the_next_row_falls_due_whoever_has_put_it_off_or_died_with_it(database_url):
+    database, clock = Database(database_url), Wall(10_000)
+    rows = events(database, clock)
+    async with opened(database):
+        assert (await rows.claim(10)).next_in_ms is None
+        await add(database, evt_1=10_000, evt_2=10_300, evt_3=10_200, evt_4=10_100)
+        await finish(database, "evt_4")
+        first = await rows.claim(10)
+        assert (first, first.next_in_ms) == ([("evt_1", 1)], 200)
+        clock.at_ms = 10_300
+        both = await rows.claim(10)
+        assert (both, both.next_in_ms) == ([("evt_2", 1), ("evt_3", 1)], 10_000 + LEASE_MS - 10_300)
+        assert (await rows.claim(0)).next_in_ms is None, "nobody has looked"
+
+
+@pytest.mark.bugs_planted
+async def test_what_failed_is_tried_again_on_time_and_what_a_dead_node_had_when_its_lease_ends(
+    database_url, monkeypatch: pytest.MonkeyPatch
+):
+    # Nobody looks in between: each look tells when to look again.
+    monkeypatch.setattr("dispatch.due_work.POLL_S", 60.0)
+    database, tried_at_ms = Database(database_url), defaultdict[str, list[int]](list)
+    clock = WallClock()
+    rows = events(database, clock, Patience(first_ms=1_000, max_ms=10_000, failures_max=9))
+
+    async def work(row: tuple[str, int]) -> None:
+        tried_at_ms[row[0]].append(clock.now_ms())
+        if row[0] == "evt_1" and len(tried_at_ms["evt_1"]) == 1:
+            raise KeyError("only the first time")
+        await finish(database, row[0])
+
+    async def failed(row: tuple[str, int], error: Exception) -> None:
+        await rows.failed(row[0], error)
+
+    async with opened(database):
+        await add(database, evt_1=1, evt_2=1)
+        # Claimed by a node that dies.
+        claimed_at_ms = clock.now_ms()
+        assert len(await rows.claim(1)) == 1
+        due = DueWork("test", claim=rows.claim, work=work, failed=failed, side_by_side=4)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(due.run)
+            await eventually(lambda: len(tried_at_ms["evt_1"]) == 2 and tried_at_ms["evt_2"], "both are done")
+            tasks.cancel_scope.cancel()
+        first, second = tried_at_ms["evt_1"]
+        # Not before its time, and long before anybody would have looked by themselves.
+        assert LEASE_MS <= first - claimed_at_ms < 30_000
+        assert 1_000 <= second - first < 30_000
 
 
 async def test_a_claim_takes_as_many_as_it_may_in_the_order_asked_for_and_leaves_alone_what_it_is_told_to(database_url):

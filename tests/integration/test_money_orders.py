@@ -1,18 +1,17 @@
 """Orders and repetitions of what happens to a payment: each ends served once, refunded once, or nothing for what was never paid."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import tables
 from models.settings import StripeSettings
 from tests.integration.money import checkout, state
-from tests.integration.money_stories import WORDS, Teller, teller
+from tests.integration.money_stories import WORDS, Teller, stage_of_stories
 from tests.parts import eventually, running_node, running_world
 
 SERVED, REFUNDED, NOTHING = "served", "refunded", "nothing"
@@ -71,13 +70,8 @@ TABLE: list[tuple[str, str, list[str]]] = [
 def stage(
     sqlite_template: Path, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[BlockingPortal, Teller]]:
-    """One world with two nodes for all stories, in a thread of its own, where hypothesis can reach it, too."""
-    folder = tmp_path_factory.mktemp("stories")
-    shutil.copyfile(sqlite_template, folder / "pitlane.sqlite3")
-    with start_blocking_portal() as portal:
-        running = teller(f"sqlite:///{folder / 'pitlane.sqlite3'}", redis_url, folder)
-        with portal.wrap_async_context_manager(running) as one:
-            yield portal, one
+    with stage_of_stories(sqlite_template, redis_url, tmp_path_factory.mktemp("stories")) as one:
+        yield one
 
 
 @pytest.mark.parametrize(("end", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])

@@ -14,6 +14,8 @@ from dispatch.reading.past_offers import (
     INTERVALS_MAX,
     PAST_BROADCASTS,
     PAST_PRIORITY_OFFERS,
+    SESSION_MS_MAX,
+    TAKEN_BROADCASTS,
     slices,
 )
 from infra.statements import Statement
@@ -22,6 +24,7 @@ from models.outcomes import Refused
 from models.rest import PastOffer
 from models.wire import RequestView
 from tests.integration.dispatch_nodes import accept, free_request
+from tests.integration.plans import copy_row
 from tests.parts import Node, World, running_node, running_world
 
 MINUTE_MS = 60_000
@@ -78,7 +81,7 @@ async def test_each_offer_is_told_as_it_ended_for_this_mechanic(database_url, re
 
 @pytest.mark.parametrize("ending", ["cancelled", "skipped", "missed", "accepted", "taken"])
 async def test_what_others_or_time_did_to_an_offer_is_told_as_that(database_url, redis_url, ending: str):
-    async with running_world(database_url, redis_url) as world, running_node(world, without=("dispatch",)) as node:
+    async with running_world(database_url, redis_url) as world, running_node(world, without=("elapsing",)) as node:
         mike, jane = await world.mechanics(2)
         customer_id, request = await free_request(world, node, None if ending == "taken" else mike)
         offer_id = open_offer(request)
@@ -88,7 +91,7 @@ async def test_what_others_or_time_did_to_an_offer_is_told_as_that(database_url,
             await node.dispatch.skip_wait(customer_id, request.id)
         elif ending == "missed":
             row = await world.row(tables.Offer, offer_id)
-            await node.dispatch._windows_elapsed([offer_id], row.expires_at_ms)
+            await node.elapsing._elapsed([offer_id], row.expires_at_ms)
         else:
             await accept(node, mike if ending == "accepted" else jane, offer_id)()
         (told,) = await past(node, mike)
@@ -146,6 +149,49 @@ async def test_a_broadcast_counts_that_was_open_at_any_time_of_their_duty_and_no
         assert (row.closed_at_ms or 0) >= second.started_at_ms
         await world.update(tables.Offer, missed, closed_at_ms=second.started_at_ms - 10)
         assert await outcomes(node, mike) == {reached: "cancelled"}
+
+
+async def test_what_they_took_while_off_duty_is_there_like_what_they_took_on_duty(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mike = await world.mechanic()
+        await on_duty_at(world, mike)
+        _, request = await free_request(world, node)
+        offer_id = open_offer(request)
+        await accept(node, mike, offer_id)()
+        assert await outcomes(node, mike) == {offer_id: "accepted"}
+
+
+async def test_a_broadcast_that_began_and_ended_while_they_were_in_one_session_was_never_theirs(
+    database_url, redis_url
+):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mike = await world.mechanic()
+        _, request = await free_request(world, node)
+        before = await free_request(world, node)
+        own = open_offer(request)
+        await accept(node, mike, own)()
+        await node.dispatch.start(mike, request.id)
+        customer_id, amid = await free_request(world, node)
+        after = await free_request(world, node)
+        await node.dispatch.cancel(customer_id, amid.id)
+        await node.dispatch.cancel(before[0], before[1].id)
+        assert await outcomes(node, mike) == {own: "accepted", open_offer(before[1]): "cancelled"}
+        await node.dispatch.complete(mike, request.id)
+        # They were free again before it ended, if only for a moment.
+        ended = await world.row(tables.Offer, open_offer(before[1]))
+        await world.update(tables.SessionRequest, request.id, completed_at_ms=ended.closed_at_ms)
+        await node.dispatch.cancel(after[0], after[1].id)
+        assert set(await outcomes(node, mike)) == {own, open_offer(before[1]), open_offer(after[1])}
+
+
+async def test_offers_of_a_kind_that_they_do_not_take_are_not_told_as_missed(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mike = await world.mechanic()
+        customer_id, request = await free_request(world, node)
+        await node.dispatch.cancel(customer_id, request.id)
+        assert await outcomes(node, mike) == {open_offer(request): "cancelled"}
+        await node.preferences.choose(mike, ["text"], push_broadcasts=False)
+        assert await outcomes(node, mike) == {}
 
 
 async def test_offers_that_nodes_of_the_version_before_have_closed_are_told_as_far_as_is_known(database_url, redis_url):
@@ -243,6 +289,7 @@ async def test_a_cursor_that_is_none_is_refused(database_url, redis_url):
             assert (refused.code, refused.member) == ("validation_failed", "cursor")
 
 
+GROWING = ("offers", "exclusions", "session_requests")
 EXPLAIN = {True: "EXPLAIN QUERY PLAN ", False: "EXPLAIN "}
 
 
@@ -251,12 +298,13 @@ EXPLAIN = {True: "EXPLAIN QUERY PLAN ", False: "EXPLAIN "}
     [
         (PAST_BROADCASTS, "ix_offers_past_broadcasts"),
         (PAST_PRIORITY_OFFERS, "ix_offers_past_priority"),
+        (TAKEN_BROADCASTS, "ix_offers_taken_broadcasts"),
         # What is open is as much as it is: it is sorted.
         (DECLINED_BROADCASTS, "_open"),
     ],
-    ids=["broadcasts", "priority", "declined"],
+    ids=["broadcasts", "priority", "taken", "declined"],
 )
-async def test_neither_database_scans_the_offers_or_exclusions_of_all_time_or_sorts_them(
+async def test_neither_database_scans_the_offers_exclusions_or_sessions_of_all_time_or_sorts_them(
     database_url, redis_url, statement: Statement, index: str
 ):
     async with running_world(database_url, redis_url) as world, running_node(world) as node:
@@ -269,6 +317,8 @@ async def test_neither_database_scans_the_offers_or_exclusions_of_all_time_or_so
                 INSERT INTO exclusions (request_id, mechanic_id, because, at_ms)
                 SELECT :request_id, 'm' || number, 'declined', 1 FROM n"""
             await session.exec(text(insert), params={"request_id": request_id})
+            await copy_row(session, tables.Checkout, 5_000)
+            await copy_row(session, tables.SessionRequest, 5_000, checkout_id="'c' || number", started_at_ms="number")
             await session.exec(text("ANALYZE"))
         values = {
             "mechanic_id": mike,
@@ -277,6 +327,7 @@ async def test_neither_database_scans_the_offers_or_exclusions_of_all_time_or_so
             "open_after_ms": 2_100_000,
             "before_ms": 5_000_000,
             "before_id": "",
+            "session_ms": SESSION_MS_MAX,
             "limit": 21,
         }
         arguments = tuple(values[name] for name in statement.parameters)
@@ -286,7 +337,7 @@ async def test_neither_database_scans_the_offers_or_exclusions_of_all_time_or_so
             connection = await session.connection()
             plan = "\n".join(str(tuple(row)) for row in await connection.exec_driver_sql(asked, arguments))
         assert index in plan, plan
-        slow = {"SCAN o'", "SCAN e'", "Seq Scan"}
+        slow = {"SCAN o'", "SCAN e'", "SCAN s'"} | {f"Seq Scan on {one}" for one in GROWING}
         if statement is not DECLINED_BROADCASTS:
             slow |= {"TEMP B-TREE", "Sort"}
         assert not [word for word in slow if word in plan], plan

@@ -14,9 +14,10 @@ from models import tables
 from models.outcomes import Refused
 from models.rest import FreeCheckout, StripeCheckout
 from models.wire import RequestView
-from tests.integration.money import checkout, is_refunded, now_s, session_id_of, signed, state
+from tests.integration.money import checkout, is_refunded, now_s, page_for_later, session_id_of, signed, state
 from tests.parts import (
     HURRIED,
+    PATIENT,
     WEBHOOK_SECRET,
     World,
     body,
@@ -212,10 +213,11 @@ async def test_an_asynchronous_payment_keeps_the_checkout_open_until_it_arrives_
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         customer_id = await world.customer()
         opened = await checkout(a, customer_id)
-        await world.pay(opened.url, "delayed")
+        url = await page_for_later(world, a, opened.checkout_id)
+        await world.pay(url, "delayed")
         assert (await state(a, customer_id, opened.checkout_id)).status == "open"
         assert await world.rows(tables.SessionRequest) == []
-        await world.browser.post(f"{opened.url}/settle", data={"outcome": outcome})
+        await world.browser.post(f"{url}/settle", data={"outcome": outcome})
 
         async def is_settled() -> bool:
             return (await state(a, customer_id, opened.checkout_id)).status == status
@@ -228,9 +230,10 @@ async def test_an_asynchronous_failure_is_noticed_though_no_webhook_ever_comes(d
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         customer_id = await world.customer()
         opened = await checkout(a, customer_id)
-        await world.hold_webhooks(opened.url)
-        await world.pay(opened.url, "delayed")
-        await world.browser.post(f"{opened.url}/settle", data={"outcome": "fail"})
+        url = await page_for_later(world, a, opened.checkout_id)
+        await world.hold_webhooks(url)
+        await world.pay(url, "delayed")
+        await world.browser.post(f"{url}/settle", data={"outcome": "fail"})
         assert (await state(a, customer_id, opened.checkout_id)).status == "failed"
 
 
@@ -308,6 +311,55 @@ async def test_the_free_session_is_given_back_when_nobody_served_it(database_url
         assert await world.rows(tables.Refund) == []
 
 
+async def test_the_right_to_the_free_session_goes_back_once_and_only_by_the_request_that_has_used_it(
+    database_url, redis_url, tmp_path
+):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world, PATIENT) as a:
+        customer_id, mechanic_id = await world.customer(), await world.mechanic()
+
+        async def booked(plan: str) -> RequestView:
+            answer = await a.checkouts.start(customer_id, body(plan))
+            assert isinstance(answer, FreeCheckout), answer
+            return answer.request
+
+        async def may_have_another() -> bool:
+            return not (await world.row(tables.Account, customer_id)).free_session_used
+
+        cancelled = await booked("free_diagnostic")
+        await a.dispatch.cancel(customer_id, cancelled.id)
+        assert await may_have_another()
+        served = await booked("free_diagnostic")
+        assert served.offer is not None
+        await a.dispatch.accept(mechanic_id, served.offer.id, received_at_ms=a.clock.now_ms())
+        await a.dispatch.start(mechanic_id, served.id)
+        await a.dispatch.complete(mechanic_id, served.id)
+        # What is free for everybody, always, has used no right.
+        await world.update(tables.Plan, "quick_chat", price_cents=0)
+        await a.dispatch.cancel(customer_id, (await booked("quick_chat")).id)
+        # What came to nothing before has given it back.
+        await a.dispatch.refund(cancelled.id, "asked by phone")
+        assert not await may_have_another()
+        # An operator may be generous to whoever has been served, once.
+        await a.dispatch.refund(served.id, "nobody came")
+        assert await may_have_another()
+        again = await booked("free_diagnostic")
+        await a.dispatch.refund(served.id, "nobody came")
+        assert not await may_have_another()
+
+        # Rows of a version that did not note it; and one that such a node has ended beside this one.
+        for plan, comes_back in (("quick_chat", False), ("free_diagnostic", True)):
+            request = again if plan == again.plan else await booked(plan)
+            await world.update(tables.SessionRequest, request.id, used_free_session=None)
+            await a.dispatch.cancel(customer_id, request.id)
+            assert await may_have_another() is comes_back
+        ended = await booked("free_diagnostic")
+        await a.dispatch.cancel(customer_id, ended.id)
+        await world.update(tables.SessionRequest, ended.id, used_free_session=True)
+        await booked("free_diagnostic")
+        await a.dispatch.refund(ended.id, "asked by phone")
+        assert not await may_have_another()
+
+
 # --- refunds ----------------------------------------------------------------------------------------------------------
 
 
@@ -355,7 +407,7 @@ async def test_a_refunds_end_is_noticed_by_a_webhook_that_overtook_the_answer_an
         # The webhook came before we had stored what Stripe calls it.
         far_ms = a.clock.now_ms() + 60_000
         await world.update(tables.Refund, refund.id, status="pending", stripe_refund_id=None, next_attempt_at_ms=far_ms)
-        await side_by_side(*[partial(a.refunds.confirm, refund.stripe_refund_id)] * 3)
+        await side_by_side(*[partial(a.bookkeeping.bring_in_line, paid.payment_intent_id)] * 3)
         assert await is_refunded(world, paid.id)
 
         # Stripe had said that it is on its way, and its webhook never came.
@@ -363,3 +415,115 @@ async def test_a_refunds_end_is_noticed_by_a_webhook_that_overtook_the_answer_an
         await eventually(lambda: is_refunded(world, paid.id), "asked again")
         (same,) = await world.rows(tables.Refund)
         assert (same.stripe_refund_id, same.next_attempt_at_ms) == (refund.stripe_refund_id, None)
+
+
+@pytest.mark.bugs_planted
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("fault", ["error", "balance_insufficient"])
+async def test_what_stripe_has_answered_for_good_is_asked_for_under_another_key(
+    database_url, redis_url, tmp_path, fault: str
+):
+    # Stripe keeps an answer under its key for a day (docs.stripe.com/api/idempotent_requests): the same key would bring it back.
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world, HURRIED) as a:
+        customer_id = await world.customer()
+        opened = await checkout(a, customer_id)
+        await world.pay(opened.url)
+        await world.play_money(opened.url, "fault", fault=fault, times="1")
+        found = await state(a, customer_id, opened.checkout_id)
+        await a.dispatch.cancel(customer_id, found.request_id)
+        await eventually(lambda: is_refunded(world, opened.checkout_id), "the money is back")
+        (refund,) = await world.rows(tables.Refund, checkout_id=opened.checkout_id)
+        assert refund.key_number == 2
+        listed = await world.at_stripe("refunds", payment_intent=refund.payment_intent_id)
+        assert [one["amount"] for one in listed["data"]] == [999]
+
+
+@pytest.mark.bugs_planted
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_a_refund_that_stripe_refuses_again_and_again_is_told_as_failed_and_asked_for_on_and_on(
+    database_url, redis_url, tmp_path
+):
+    settings = replace(HURRIED, refund_retry_first_ms=20, refund_retry_max_ms=50, failures_max=3)
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world, settings) as a:
+        customer_id = await world.customer()
+        opened = await checkout(a, customer_id)
+        await world.pay(opened.url)
+        await world.play_money(opened.url, "fault", fault="balance_insufficient", times="1000")
+        request_id = (await state(a, customer_id, opened.checkout_id)).request_id
+        await a.dispatch.cancel(customer_id, request_id)
+
+        async def reads(status: str) -> bool:
+            return (await world.request(a, customer_id, request_id)).refund.status == status
+
+        await eventually(lambda: reads("failed"), "the customer is told")
+        (owed,) = (await a.ops.snapshot()).refunds_owed
+        assert (owed.state, owed.left_cents, "Insufficient funds" in (owed.last_error or "")) == ("failed", 999, True)
+        await world.play_money(opened.url, "fault", fault="none")
+        await eventually(lambda: reads("succeeded"), "the money is back")
+        view = await world.request(a, customer_id, request_id)
+        assert [word for word in events(view) if word.startswith("refund")] == [
+            "refund_requested",
+            "refund_failed",
+            "refunded",
+        ]
+
+
+@pytest.mark.parametrize("routing", ["favorite", "anyone"])
+async def test_the_same_choice_paid_on_an_older_page_as_well_is_given_back_and_says_why(
+    database_url, redis_url, tmp_path, routing: str
+):
+    # The older page is not expired in time: nobody asks Stripe for it here.
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world, without=("superseded",)) as a,
+        running_node(world, without=("superseded",)) as b,
+    ):
+        customer_id = await world.customer()
+        favorite = await world.mechanic() if routing == "favorite" else None
+        pages = [await checkout(a, customer_id, favorite=favorite) for _ in range(2)]
+        for page in pages:
+            await world.hold_webhooks(page.url)
+            await world.pay(page.url)
+        # In the same moment, on two nodes.
+        await side_by_side(
+            *(partial(state, node, customer_id, page.checkout_id) for node, page in zip((a, b), pages, strict=True))
+        )
+        requests = await world.rows(tables.SessionRequest, customer_id=customer_id)
+        assert sorted(request.status for request in requests) in (
+            ["broadcasting", "cancelled"],
+            ["cancelled", "priority_offered"],
+        )
+        (second,) = [request for request in requests if request.status == "cancelled"]
+        await eventually(lambda: is_refunded(world, second.checkout_id), "the money is back")
+        view = await world.request(a, customer_id, second.id)
+        assert [(line.event, line.cause) for line in view.timeline if line.event == "cancelled"] == [
+            ("cancelled", "paid_twice")
+        ]
+        # Whoever books once more afterwards is served once more.
+        third = await world.paid_request(a, customer_id, favorite=favorite)
+        assert third.status in ("broadcasting", "priority_offered")
+
+
+@pytest.mark.parametrize("move", ["refund", "dispute"])
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_what_was_given_back_or_disputed_before_we_heard_of_it_is_offered_to_nobody(
+    database_url, redis_url, tmp_path, move: str
+):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        opened = await checkout(a, customer_id)
+        await world.hold_webhooks(opened.url)
+        await world.pay(opened.url)
+        await world.play_money(opened.url, move)
+        request_id = (await state(a, customer_id, opened.checkout_id)).request_id
+        assert await world.rows(tables.Offer, request_id=request_id) == []
+        view = await world.request(a, customer_id, request_id)
+        assert view.status == "cancelled"
+        assert view.refund is not None
+        expected = {"refund": ("succeeded", False), "dispute": ("pending", True)}
+        assert (view.refund.status, view.disputed) == expected[move]
+        listed = (await a.ops.snapshot()).disputes
+        assert [(one.request_id, one.amount_cents, one.status) for one in listed] == (
+            [(request_id, 999, "needs_response")] if move == "dispute" else []
+        )
+        assert await world.rows(tables.SessionRequest, checkout_id=opened.checkout_id) != []

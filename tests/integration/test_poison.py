@@ -13,9 +13,9 @@ import anyio
 import pytest
 from sqlalchemy import text
 
-from dispatch import deliveries
+from dispatch import awaited, deliveries, elapsing
 from dispatch.failures import NEVER_MS
-from dispatch.money.stripe_events import StripeEvents
+from dispatch.money.stripe_events import StripeEvents, UnfinishedEvent
 from dispatch.notices import Notice
 from dispatch.outbox import Message, Outbox
 from dispatch.push import rules
@@ -216,10 +216,10 @@ async def test_an_event_whose_handling_raises_is_set_aside_and_the_others_are_wo
     ):
         handled: list[str] = []
 
-        async def handle(_kind: str, object_id: str) -> None:
-            if object_id == "cs_poison":
+        async def handle(event: UnfinishedEvent) -> None:
+            if event.object_id == "cs_poison":
                 raise KeyError("no such thing")
-            handled.append(object_id)
+            handled.append(event.object_id)
 
         inbox = StripeEvents(node.database, node.clock, node.stripe_api, handle)
         for object_id in ("cs_poison", "cs_1", "cs_2"):
@@ -277,11 +277,11 @@ async def test_a_refund_whose_asking_raises_is_shown_and_tried_on_while_the_othe
         poisoned = requests[0].id
         ask, is_poisonous = node.stripe_api.refund, True
 
-        async def raise_at_one(params: Any, *, idempotency_key: str) -> Any:
+        async def raise_at_one(params: Any, **more: Any) -> Any:
             owed = await world.row(tables.Refund, params["metadata"]["refund_id"])
             if is_poisonous and owed.request_id == poisoned:
                 raise KeyError("no such thing")
-            return await ask(params, idempotency_key=idempotency_key)
+            return await ask(params, **more)
 
         monkeypatch.setattr(node.stripe_api, "refund", raise_at_one)
         for customer_id, request in zip(customers, requests, strict=True):
@@ -325,6 +325,78 @@ async def test_a_window_that_cannot_be_ended_is_shown_and_tried_on_while_the_oth
         await eventually(partial(is_set_aside, world, "windows", offers[0].id), "an operator sees it", within_s=30)
         await execute(world, "UPDATE session_requests SET status = 'priority_offered' WHERE id = :id", id=poisoned)
         await eventually(partial(are_closed, 3), "ended as soon as that works again")
+        assert await set_aside(world) == [], "an operator has nothing to do any more"
+
+
+NO_LIMIT = "limit_id = NULL, limit_of_ms = NULL, limit_expires_at_ms = NULL, limit_rings_at_ms = NULL"
+
+
+async def test_a_request_that_cannot_be_given_its_missing_limit_is_shown_and_keeps_no_other_from_its_own(
+    database_url, redis_url, monkeypatch
+):
+    monkeypatch.setattr(elapsing, "LIMITS_BATCH", 2)
+    settings = impatient(replace(PATIENT, reconcile_interval_ms=50))
+    async with running_world(database_url, redis_url) as world:
+        async with running_node(world, settings, without=("elapsing",)) as node:
+            ids: list[str] = []
+            for mechanic_id in await world.mechanics(5):
+                answer = await node.checkouts.start(await world.customer(), body("free_diagnostic", mechanic_id))
+                assert isinstance(answer, FreeCheckout) and answer.request.offer is not None
+                now_ms = node.clock.now_ms()
+                await node.dispatch.accept(mechanic_id, answer.request.offer.id, received_at_ms=now_ms)
+                ids.append(answer.request.id)
+            # Whole pages of them, before and after those that can be given theirs.
+            poisoned, good = [*ids[:2], *ids[3:]], ids[2]
+            await execute(world, f"UPDATE session_requests SET {NO_LIMIT}")
+            for request_id in poisoned:
+                await execute(
+                    world, "UPDATE session_requests SET fallback_reason = 'eaten' WHERE id = :id", id=request_id
+                )
+        async with running_node(world, settings):
+
+            async def have_limits(request_ids: Sequence[str]) -> bool:
+                rows = [await world.row(tables.SessionRequest, request_id) for request_id in request_ids]
+                return all(row.limit_id is not None for row in rows)
+
+            await eventually(partial(have_limits, [good]), "the others get theirs", within_s=SOON_S)
+            for request_id in poisoned:
+                await eventually(partial(is_set_aside, world, "requests", request_id), "an operator sees it")
+            await execute(world, "UPDATE session_requests SET fallback_reason = NULL")
+            await eventually(partial(have_limits, poisoned), "set as soon as that works again")
+            assert await set_aside(world) == [], "an operator has nothing to do any more"
+            assert {row.failures for row in await world.rows(tables.SessionRequest)} == {0}
+
+
+async def test_whoever_waits_and_cannot_be_told_of_a_busy_favourite_is_shown_and_keeps_no_other_from_hearing(
+    database_url, redis_url, monkeypatch
+):
+    monkeypatch.setattr(awaited, "BATCH", 2)
+    async with (
+        running_world(database_url, redis_url) as world,
+        running_node(world, impatient(replace(PATIENT, reconcile_interval_ms=50))) as node,
+    ):
+        favorite = await world.mechanic()
+        answers = [
+            await node.checkouts.start(await world.customer(), body("free_diagnostic", favorite)) for _ in range(6)
+        ]
+        requests = [answer.request for answer in answers if isinstance(answer, FreeCheckout)]
+        # Whole pages of them, before and after the one who can be told.
+        poisoned, good = [one.id for one in (*requests[:2], *requests[3:5])], requests[2].id
+        for request_id in poisoned:
+            await execute(world, "UPDATE session_requests SET fallback_reason = 'eaten' WHERE id = :id", id=request_id)
+        taken = requests[5].offer
+        assert taken is not None
+        await node.dispatch.accept(favorite, taken.id, received_at_ms=node.clock.now_ms())
+
+        async def are_told(request_ids: Sequence[str]) -> bool:
+            told = [await world.rows(tables.Offer, request_id=request_id) for request_id in request_ids]
+            return all(offer.mechanic_is_busy for (offer,) in told)
+
+        await eventually(partial(are_told, [good]), "the other one is told", within_s=SOON_S)
+        for request_id in poisoned:
+            await eventually(partial(is_set_aside, world, "requests", request_id), "an operator sees it")
+        await execute(world, "UPDATE session_requests SET fallback_reason = NULL")
+        await eventually(partial(are_told, poisoned), "told as soon as that works again")
         assert await set_aside(world) == [], "an operator has nothing to do any more"
 
 
@@ -388,7 +460,7 @@ async def test_an_offer_with_a_value_of_another_type_is_left_out_of_what_mechani
 async def test_an_offer_of_no_known_kind_keeps_no_deadline_from_being_restored(database_url, redis_url):
     settings = impatient(replace(PATIENT, reconcile_interval_ms=100))
     async with running_world(database_url, redis_url) as world:
-        async with running_node(world, settings, without=("dispatch",)) as node:
+        async with running_node(world, settings, without=("elapsing",)) as node:
             answers = [
                 await node.checkouts.start(await world.customer(), body("free_diagnostic", await world.mechanic()))
                 for _ in range(2)

@@ -12,6 +12,7 @@ import pytest
 from infra.slices import SLICE_LOOK_LEN, SLICE_S
 from models.wire import StatusView
 from presence import watch
+from presence.liveness import view
 from tests.integration.presence_nodes import CALM, Node, Recorder, eventually, world
 from tests.services import redis_server
 
@@ -180,7 +181,7 @@ async def test_what_was_being_read_when_the_loops_ended_is_read_when_they_start_
                 await anyio.sleep_forever()
             return await node.presence.status_of(ids)
 
-        watches = watch.Watches(node.bus, channel_of=node.presence.channel_of, read=read)
+        watches = watch.Watches(node.bus, channel_of=node.presence.channel_of, read=read, show=view)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watches.run)
             tasks.start_soon(watches.watch, [mechanic], sink)

@@ -75,6 +75,12 @@ WRITTEN = [
 ]
 """As a stranger may write an address of ours, or name it."""
 
+NO_NAMES = [
+    *("https://a..b/x", "https://.push.example/x", f"https://{'a' * 64}.example/x", f"https://{'a.' * 127}example/x"),
+    *("https://-a.example/x", "https://a-.example/x", "https://a!b.example/x", "https://push.example:22/x"),
+]
+"""Where no push service can be, for nothing can be looked up or listens there."""
+
 NAMES = {
     "inside.example": ["127.0.0.1"],
     "mapped.example": ["::ffff:127.0.0.1", "64:ff9b::7f00:1", "fd00::1", "fe80::1%lo", "10.0.0.1", "169.254.169.254"],
@@ -113,6 +119,15 @@ async def test_an_endpoint_on_an_address_of_ours_cannot_be_subscribed(sqlite_tem
                 assert outcome.code == "push_endpoint_refused", endpoint
             assert await world.rows(tables.PushSubscription) == []
             assert trap.heard() == 0
+
+
+async def test_an_endpoint_where_no_push_service_can_be_cannot_be_subscribed(sqlite_template, redis_url, tmp_path):
+    async with a_world(sqlite_template, redis_url, tmp_path) as world, running_node(world, PATIENT) as node:
+        mechanic_id = await world.mechanic()
+        for endpoint in NO_NAMES:
+            outcome = await node.push.subscribe(mechanic_id, Browser(endpoint).subscription)
+            assert isinstance(outcome, Refused), endpoint
+            assert outcome.code == "push_endpoint_refused", endpoint
 
 
 @pytest.mark.usefixtures("names")

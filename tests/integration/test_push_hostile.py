@@ -59,6 +59,9 @@ class _Counted:
         self._stream = stream
         self._whose = whose
 
+    async def receive(self) -> bytes:
+        return await self._stream.receive()
+
     async def send(self, data: bytes) -> None:
         await self._stream.send(data)
         self._whose.sent += len(data)
@@ -348,9 +351,41 @@ async def test_a_look_up_for_which_no_thread_can_be_started_is_an_outage_and_kee
 
 
 async def test_a_name_that_is_none_is_an_outage_of_its_service_and_no_bug():
-    async with a_road() as way:
+    # Of strangers such a name is refused; an operator may have mistyped it.
+    name = f"{'a' * 70}.example"
+    async with a_road(name) as way:
         with pytest.raises(PushServiceAway):
-            await way.post(f"https://{'a' * 70}.example/push", b"", {})
+            await way.post(f"https://{name}/push", b"", {})
+
+
+@pytest.mark.parametrize("act", [flood_of_100s, endless_head], ids=lambda act: act.__name__)
+async def test_an_answer_that_does_not_begin_is_not_read_for_as_long_as_it_takes(act):
+    async with running(act) as [service], a_road("127.0.0.1") as way:
+        # Not the time-out: until that, it would take all of the others' turns.
+        with pytest.raises(PushServiceAway, match="ReadError"):
+            await way.post(f"{service.base}/push/phone", b"", {})
+
+
+async def test_an_answer_counts_also_when_the_time_is_up_before_its_body_has_come(monkeypatch):
+    async def never_ends(stream: ByteStream) -> None:
+        await stream.send(b"HTTP/1.1 201 Created\r\nContent-Length: 7\r\n\r\nCrea")
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(road, "ANSWER_TIMEOUT_S", 0.5)
+    async with running(never_ends) as [service], a_road("127.0.0.1") as way:
+        assert (await way.post(f"{service.base}/push/phone", b"", {})).status == 201
+
+
+async def test_messages_to_one_service_share_a_connection():
+    async def answers(stream: ByteStream) -> None:
+        while True:
+            await stream.send(b"HTTP/1.1 201 Created\r\nContent-Length: 7\r\n\r\nCreated")
+            await stream.receive()
+
+    async with running(answers) as [service], a_road("127.0.0.1") as way:
+        for _ in range(5):
+            assert (await way.post(f"{service.base}/push/phone", b"", {})).status == 201
+        assert service.connections == 1
 
 
 @asynccontextmanager

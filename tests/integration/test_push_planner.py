@@ -1,6 +1,5 @@
 """What looking for offers to be pushed costs, and that it goes on while Redis is away."""
 
-import json
 import sqlite3
 
 import anyio
@@ -12,10 +11,10 @@ import pytest
 from dispatch import notices
 from dispatch.push import planner, rules, updates
 from dispatch.push.planner import UNPUSHED_BROADCASTS, UNSEEN_OFFERS
-from infra.statements import Statement
 from models import tables
 from models.rest import FreeCheckout
 from models.wire import RequestView
+from tests.integration.plans import rows_read
 from tests.integration.push_browsers import Browser, offered, running_push_service
 from tests.parts import World, body, eventually, running_node, running_world
 from tests.services import redis_server
@@ -28,28 +27,6 @@ WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}
 INSERT INTO offers (id, request_id, kind, mechanic_id, opened_at_ms, expires_at_ms, failures)
 SELECT 'open' || i, 'request' || i, '{kind}', {mechanic}, 1, 9000000000000, 0 FROM n
 """
-
-
-async def rows_read(world: World, statement: Statement, **arguments: object) -> str | int:
-    """Return how SQLite would find the offers, in words; how many rows of tables and indexes PostgreSQL reads."""
-    values = [arguments[name] for name in statement.parameters]
-    if world.database.is_sqlite:
-        with sqlite3.connect(world.database.url.database or "") as connection:
-            steps = connection.execute(f"EXPLAIN QUERY PLAN {statement.sqlite}", values).fetchall()
-        return "; ".join(step[-1] for step in steps)
-    connection = await asyncpg.connect(world.database_url)
-    try:
-        [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.postgresql}", *values)
-    finally:
-        await connection.close()
-    return sum(map(rows_of, (json.loads(plan)[0]["Plan"],)))
-
-
-def rows_of(step: dict) -> int:
-    read = 0
-    if "Relation Name" in step or "Index Name" in step:
-        read = step["Actual Rows"] + step.get("Rows Removed by Filter", 0)
-    return int(read * step["Actual Loops"]) + sum(map(rows_of, step.get("Plans", ())))
 
 
 async def open_many(world: World, kind: str, mechanic_id: str | None) -> None:
@@ -65,6 +42,37 @@ async def open_many(world: World, kind: str, mechanic_id: str | None) -> None:
         await connection.execute(f"SET session_replication_role = replica; {text}")
     finally:
         await connection.close()
+
+
+async def test_messages_that_are_over_are_forgotten_as_fast_as_a_rush_hour_makes_them(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as node:
+        mike = await world.mechanic()
+        async with running_push_service() as service:
+            await node.push.subscribe(mike, service.browser().subscription)
+        (browser,) = await world.rows(tables.PushSubscription)
+        async with world.database.write() as session:
+            for number in range(2_000):
+                session.add(
+                    tables.PushMessage(
+                        id=str(number),
+                        subscription_id=browser.id,
+                        place="",
+                        about_id="o",
+                        kind="offer",
+                        topic="r",
+                        payload="{}",
+                        due_at_ms=1,
+                        expires_at_ms=1,
+                        attempts=0,
+                        was_forbidden=False,
+                        done_at_ms=1,
+                    )
+                )
+
+        async def is_empty() -> bool:
+            return await world.rows(tables.PushMessage) == []
+
+        await eventually(is_empty, "nothing is left of it", within_s=2 * planner.TIDY_S)
 
 
 async def test_ten_thousand_open_offers_that_wake_nobody_cost_a_look_nothing(database_url, redis_url):

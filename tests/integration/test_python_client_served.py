@@ -216,6 +216,10 @@ async def test_a_wish_that_makes_no_sense_is_answered_at_once(redis_url: str, tm
             assert refused.code == "invalid_availability"
             assert await app.set_on_duty(False, back_in_s=60) is None
             assert app.on_duty is False
+            told = await next_of(app, DutyChanged, on_duty=False)
+            assert told.back_at is not None
+        async with at(node, mechanic, "mechanic", MechanicClient) as other_device:
+            assert (await next_of(other_device, DutyChanged)).back_at == told.back_at
 
 
 async def test_of_two_wishes_each_gets_its_own_answer_and_the_newer_one_counts(redis_url: str, tmp_path: Path) -> None:
@@ -303,17 +307,61 @@ async def test_a_session_from_the_offer_to_the_end_as_both_sides_see_it(house: H
             assert (gone.reason, gone.by_you) == ("accepted", True)
             request_id = offer["request_id"]
             await next_of(page, StatusChanged, availability="busy")
-            started = await app.act(request_id, "start")
+            for request in answers:
+                assert not isinstance(request, Refused)
+                start = request.get("start")
+                assert start is not None
+                assert 0 < start["expires_in_ms"] <= 300_000
+                assert request.get("ends") is None
+            started = await app.start(request_id)
             assert not isinstance(started, Refused)
-            await next_of(page, RequestChanged, status="in_progress")
+            assert isinstance(await page.find_another(request_id, mia), Refused), "it has begun"
+            begun = await next_of(page, RequestChanged, status="in_progress")
+            assert begun.deadline_s is not None
+            assert begun.deadline_s > asyncio.get_running_loop().time()
             # Repeated, it is refused, and nothing is different.
             assert isinstance(await app.act(request_id, "start"), Refused)
-            await app.act(request_id, "complete")
-            await next_of(page, RequestChanged, status="completed")
+            for done in (await page.complete(request_id), await app.complete(request_id)):
+                assert not isinstance(done, Refused)
+                assert done["timeline"][-1]["by"] == "customer"
+            assert (await next_of(page, RequestChanged, status="completed")).deadline_s is None
+            reported = await page.report(request_id, "We could not hear each other")
+            assert not isinstance(reported, Refused)
+            again = await page.report(request_id, "We could not hear each other")
+            assert isinstance(again, Refused)
+            assert again.code == "already_reported"
             prompt = await next_of(page, FavoritePrompted)
             assert (prompt.request_id, prompt.mechanic["id"]) == (request_id, mia)
             server_now_ms = app.server_now_ms()
             assert server_now_ms is not None
+
+
+async def test_a_customer_who_finds_another_mechanic_takes_the_request_from_the_one_who_has_it(house: House) -> None:
+    driver, mia, second = (
+        await house.add("customer", "dita"),
+        await house.add("mechanic", "mika"),
+        await house.add("mechanic", "milo"),
+    )
+    async with (
+        CustomerClient(house.base_url, token_for(driver, "customer"), trust_env=False) as page,
+        mechanic_of(house, mia) as app,
+        mechanic_of(house, second) as other,
+    ):
+        request = await house.paid_request(driver, routing_type="priority_broadcast", preferred_mechanic_id=mia)
+        offer_id = (await next_of(app, OfferMade)).offer["offer_id"]
+        await app.accept(offer_id)
+        assert not isinstance(await page.find_another(request["id"], mia), Refused)
+        lost = (await next_of(app, RequestChanged, status="broadcasting")).request
+        assert ("find_another", mia) in [(line["event"], line.get("mechanic_id")) for line in lost["timeline"]]
+        taken = await other.accept((await next_of(other, OfferMade)).offer["offer_id"])
+        assert not isinstance(taken, Refused)
+        # Repeated, as after an answer that was lost, it is still about the first one.
+        again = await page.find_another(request["id"], mia)
+        assert isinstance(again, Refused)
+        assert again.code == "wrong_state"
+        assert not isinstance(await other.release(request["id"]), Refused)
+    async with house.as_(driver, "customer") as rest:
+        await rest.ok("POST", f"/api/requests/{request['id']}/cancel")
 
 
 async def test_who_loses_the_race_is_told_so_and_who_declines_is_not_asked_again(house: House) -> None:

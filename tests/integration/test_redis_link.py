@@ -18,14 +18,15 @@ from models.errors import RedisUnavailable
 from tests.parts import eventually
 from tests.services import redis_server
 
-TIMEOUT_S = 0.5
+# As a server has it: time enough for a busy machine, and not too long for a test that sits it out.
+TIMEOUT_S = 2
 
 T = TypeVar("T")
 
 
 @asynccontextmanager
-async def linked(url: str) -> AsyncIterator[RedisLink]:
-    link = RedisLink(url, prefix="test", timeout_s=TIMEOUT_S)
+async def linked(url: str, timeout_s: float = TIMEOUT_S) -> AsyncIterator[RedisLink]:
+    link = RedisLink(url, prefix="test", timeout_s=timeout_s)
     try:
         yield link
     finally:
@@ -93,7 +94,8 @@ async def test_who_stops_waiting_for_an_answer_leaves_it_to_nobody_else(tmp_path
 
 async def test_a_storm_of_commands_opens_no_more_connections_than_may_be(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis") as server:
-        async with linked(server.url) as link:
+        # The claim is how many, and not how soon.
+        async with linked(server.url, timeout_s=30) as link:
             assert len(await several(link, CLIENTS_MAX * 3)) == CLIENTS_MAX * 3
             assert 1 < await connections(link) <= CLIENTS_MAX
 
@@ -141,7 +143,7 @@ async def test_an_answer_that_took_long_moves_no_clock(tmp_path: Path) -> None:
         before_ms = ahead_ms(clock)
         link.late_s = 0.4
         await clock.sync()
-        assert ahead_ms(clock) == pytest.approx(before_ms, abs=50)
+        assert ahead_ms(clock) == pytest.approx(before_ms, abs=100)
         await link.close()
 
 

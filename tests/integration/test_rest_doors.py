@@ -50,6 +50,21 @@ async def test_who_asks_and_whether_they_may_is_settled_before_the_body_is_looke
         assert await rest.problem("POST", "/api/checkout", content=body) == verdict
 
 
+async def test_a_call_that_was_meant_by_somebody_else_is_not_done_in_the_name_of_who_is_signed_in(house: House):
+    # Two tabs share one cookie: the second signs in as somebody else, and the first still shows what it knows.
+    theirs, other = {"Pitlane-Account": house.customer}, {"Pitlane-Account": house.mechanic}
+    async with house.as_customer() as rest:
+        assert (await rest.get("/api/me", headers=theirs)).status_code == 200
+        assert await rest.problem("GET", "/api/me", headers=other) == (401, "unauthenticated")
+        # Whose it is is settled before what kind of account it takes.
+        assert await rest.problem("POST", "/api/offers/o1/accept", headers=other) == (401, "unauthenticated")
+        assert await rest.problem("POST", "/api/auth/logout", headers=other) == (401, "unauthenticated")
+        # What is open to anybody is answered as to somebody who is not signed in.
+        async with house.as_nobody() as nobody:
+            strangers = await nobody.ok("GET", "/api/plans")
+        assert (await rest.get("/api/plans", headers=other)).json() == strangers
+
+
 @pytest.mark.parametrize(
     "authorization",
     ["", "Bearer", "Bearer x.y.z", "Basic eDp5", f"Token {token_for('01J9', 'customer')}"],
@@ -333,6 +348,8 @@ def test_what_breaks_is_named_by_kind_and_nothing_internal_gets_out(error: Excep
     assert json.loads(response.body)["code"] == code
     assert b"hunter2" not in response.body
     assert b"10.0.0.7" not in response.body
+    # Whoever can do something by trying again is told when.
+    assert ("retry-after" in response.headers) == (code != "internal_error")
 
 
 async def test_a_hundred_clients_side_by_side_are_all_answered(house: House):

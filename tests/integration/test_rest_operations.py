@@ -12,16 +12,21 @@ from typing import Any
 import anyio
 import pytest
 from jsonschema import Draft202012Validator
+from sqlalchemy import delete
+from sqlmodel import col
 
 from http_api.auth import Identity, Tickets
+from infra.database import Database
 from infra.redis_link import RedisLink
 from models.ids import new_id
+from models.tables import Plan
 from tests.acceptance.clients import pay, socket
 from tests.integration.push_browsers import Browser
 from tests.integration.rest_house import House, rest_house
 
 STATUS_MEMBERS = {
     *("mechanic_id", "is_online", "last_seen", "availability", "reachable", "session_types", "as_of", "version"),
+    "response",
 }
 REQUEST_MEMBERS = {
     *("id", "version", "plan", "session_type", "routing_type", "status", "customer_name", "preferred_mechanic"),
@@ -38,6 +43,11 @@ REQUEST_MEMBERS = {
         "price_cents",
         "currency",
         "favorite_prompt",
+        "start",
+        "ends",
+        "assigned_is_online",
+        "join_url",
+        "disputed",
     ),
 }
 OFFER_MEMBERS = {
@@ -180,6 +190,19 @@ async def test_the_plans_are_the_contracts_and_the_free_one_is_first_time_only(h
         await rest.ok("POST", f"/api/requests/{checkout['request']['id']}/cancel")
 
 
+async def test_a_free_checkout_that_is_repeated_shows_its_request_as_it_is_by_now(house: House):
+    body = {"plan": "free_diagnostic", "routing_type": "priority_broadcast", "preferred_mechanic_id": house.mechanic}
+    key = {"Idempotency-Key": "free-once"}
+    async with house.as_(house.other_customer, "customer") as rest, house.as_mechanic() as mechanic:
+        checkout = await rest.ok("POST", "/api/checkout", status=201, json=body, headers=key)
+        await mechanic.ok("POST", f"/api/offers/{checkout['request']['offer']['id']}/accept")
+        again = await rest.ok("POST", "/api/checkout", status=201, json=body, headers=key)
+        seen = await rest.ok("GET", f"/api/requests/{checkout['request']['id']}")
+        assert again["request"]["status"] == "accepted"
+        assert again["request"]["assigned_is_online"] == seen["assigned_is_online"] is not None
+        await rest.ok("POST", f"/api/requests/{seen['id']}/cancel")
+
+
 async def test_a_checkout_leads_to_the_payment_page_and_stays_the_same_under_one_key(house: House):
     body = {"plan": "expert_video", "routing_type": "priority_broadcast", "preferred_mechanic_id": house.mechanic}
     key = {"Idempotency-Key": "k" * 255}
@@ -200,6 +223,37 @@ async def test_a_checkout_leads_to_the_payment_page_and_stays_the_same_under_one
         assert await rest.ok("GET", path) == {"checkout_id": checkout["checkout_id"], "status": "open"}
         assert await other.problem("GET", path) == (404, "not_found")
         assert await rest.problem("GET", f"/api/checkout/{NO_SUCH_ID}") == (404, "not_found")
+
+
+async def test_a_checkout_that_stripe_refuses_is_answered_with_its_reason_and_without_the_advice_to_try_again(
+    house: House,
+):
+    database = Database(house.settings.resolved_database_url)
+    plan = Plan(
+        id="too_cheap",
+        name="Too Cheap",
+        price_cents=10,
+        currency="usd",
+        duration_min=1,
+        session_type="text",
+        first_time_only=False,
+        position=9,
+    )
+    try:
+        async with database.write() as session:
+            session.add(plan)
+        body = {"plan": "too_cheap", "routing_type": "broadcast"}
+        async with house.as_customer() as rest:
+            answer = await rest.post("/api/checkout", json=body)
+        problem = answer.json()
+        assert (answer.status_code, problem["status"], problem["code"]) == (422, 422, "checkout_refused")
+        assert "must add up to at least $0.50" in problem["detail"]
+        assert "again" not in problem["detail"]
+        assert "Retry-After" not in answer.headers
+    finally:
+        async with database.write() as session:
+            await session.exec(delete(Plan).where(col(Plan.id) == "too_cheap"))
+        await database.close()
 
 
 @pytest.mark.parametrize("plan", ["free_diagnostic", "quick_chat"])
@@ -244,6 +298,23 @@ async def test_a_note_that_is_too_long_or_shows_nothing_is_refused_by_its_name(h
     async with house.as_customer() as rest:
         answer = await rest.post("/api/checkout", json=body)
         assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": "note", "message": message}])
+
+
+async def test_what_people_write_is_counted_as_it_is_kept(house: House):
+    # As a Mac's keyboard may send it: a letter and its mark, which are kept as one character.
+    decomposed = "e\u0301"
+    async with house.as_customer() as rest:
+        body = {"plan": "quick_chat", "routing_type": "broadcast", "note": 500 * decomposed}
+        await rest.ok("POST", "/api/checkout", status=201, json=body)
+    async with house.as_nobody() as rest:
+        mail = f"{new_id()}@example.com"
+        new = {"email": mail, "password": "password", "name": 100 * decomposed}
+        signed_in = await rest.ok("POST", "/api/auth/register", status=201, json=new)
+        assert signed_in["account"]["name"] == 100 * "\u00e9"
+        answer = await rest.post(
+            "/api/auth/register", json={"email": f"x{mail}", "password": "password", "name": 101 * decomposed}
+        )
+        assert answer.json()["errors"] == [{"field": "name", "message": "Takes at most 100 characters."}]
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "a b", "caf\u00e9"])
@@ -303,7 +374,7 @@ def signed(house: House, payload: str, *, at_s: int | None = None) -> str:
 async def test_a_request_goes_from_offer_to_completed_and_each_action_answers_the_request(house: House):
     request = await house.paid_request(house.customer)
     assert request.keys() == REQUEST_MEMBERS
-    assert request["offer"].keys() == {"id", "kind", "expires_at", "expires_in_ms"}
+    assert request["offer"].keys() == {"id", "kind", "expires_at", "expires_in_ms", "preferred_is_busy"}
     path = f"/api/requests/{request['id']}"
     async with house.as_mechanic() as mechanic, house.as_customer() as customer:
         offers = (await mechanic.ok("GET", "/api/offers"))["offers"]
@@ -316,7 +387,9 @@ async def test_a_request_goes_from_offer_to_completed_and_each_action_answers_th
         assert answer.keys() == {"request"}
         assert answer["request"]["status"] == "accepted"
         assert answer["request"]["assigned_mechanic"] == {"id": house.mechanic, "name": "Mia"}
-        assert await mechanic.ok("POST", f"/api/offers/{offer['offer_id']}/accept") == answer
+        again = await mechanic.ok("POST", f"/api/offers/{offer['offer_id']}/accept")
+        assert again["request"]["start"].pop("expires_in_ms") <= answer["request"]["start"].pop("expires_in_ms")
+        assert again == answer
         assert await mechanic.problem("POST", f"{path}/complete") == (409, "wrong_state")
         assert await customer.problem("POST", f"{path}/skip-wait") == (409, "wrong_state")
         assert (await mechanic.ok("POST", f"{path}/start"))["request"]["status"] == "in_progress"
@@ -324,8 +397,31 @@ async def test_a_request_goes_from_offer_to_completed_and_each_action_answers_th
         done = (await mechanic.ok("POST", f"{path}/complete"))["request"]
         assert (done["status"], done["refund"]) == ("completed", None)
         assert done["completed_at"] is not None
-        # Reading it answers the request itself.
+        # Reading it answers the request itself, and so does ending it once more, whoever does.
         assert await customer.ok("GET", path) == await mechanic.ok("GET", path) == done
+        for either in (customer, mechanic):
+            assert await either.ok("POST", f"{path}/complete") == {"request": done}
+
+
+async def test_a_wish_for_another_mechanic_that_is_repeated_does_not_cost_whoever_has_the_request_by_then(
+    house: House,
+) -> None:
+    second = await house.add("mechanic", "second")
+    request_id = await accepted(house, house.mechanic)
+    path = f"/api/requests/{request_id}/find-another"
+    wish = {"mechanic_id": house.mechanic}
+    async with house.as_customer() as customer, house.as_(second, "mechanic") as mechanic:
+        assert (await customer.ok("POST", path, json=wish))["request"]["status"] == "broadcasting"
+        # That answer was lost; before the customer's app asks again, somebody has accepted.
+        await mechanic.ok("POST", f"/api/offers/{await offer_of(house, second, request_id)}/accept")
+        assert await customer.problem("POST", path, json=wish) == (409, "wrong_state")
+        theirs = await mechanic.ok("GET", f"/api/requests/{request_id}")
+        assert (theirs["status"], theirs["assigned_mechanic"]["id"]) == ("accepted", second)
+        assert await customer.problem("POST", path, json={"mechanic_id": "?"}) == (422, "validation_failed")
+        assert await customer.problem("POST", path, json={"mechanic": second}) == (422, "validation_failed")
+        # Whoever says nothing means whoever has it, as before.
+        assert (await customer.ok("POST", path))["request"]["status"] == "broadcasting"
+        await customer.ok("POST", f"/api/requests/{request_id}/cancel")
 
 
 async def test_only_its_customer_and_its_mechanic_see_or_touch_a_request(house: House):
@@ -334,12 +430,21 @@ async def test_only_its_customer_and_its_mechanic_see_or_touch_a_request(house: 
     async with house.as_(house.other_customer, "customer") as other, house.as_(house.workshop, "mechanic") as workshop:
         for stranger in (other, workshop):
             assert await stranger.problem("GET", path) == (404, "not_found")
-        for action in ("skip-wait", "cancel"):
+        for action in ("skip-wait", "cancel", "find-another"):
             assert await other.problem("POST", f"{path}/{action}") == (404, "not_found")
             assert await workshop.problem("POST", f"{path}/{action}") == (403, "wrong_role")
-        for action in ("start", "complete", "release"):
+        for action in ("start", "release"):
             assert await workshop.problem("POST", f"{path}/{action}") == (404, "not_found")
             assert await other.problem("POST", f"{path}/{action}") == (403, "wrong_role")
+        for stranger in (other, workshop):
+            assert await stranger.problem("POST", f"{path}/complete") == (404, "not_found")
+        reason = {"reason": "nobody came"}
+        assert await other.problem("POST", f"{path}/report", json=reason) == (404, "not_found")
+        for action, sent in (("refund", reason), ("settle", {"as": "completed"})):
+            assert await other.problem("POST", f"/api/ops/requests/{request_id}/{action}", json=sent) == (
+                403,
+                "wrong_role",
+            )
     async with house.as_admin() as admin:
         assert await admin.problem("GET", path) == (403, "wrong_role")
     async with house.as_mechanic() as mechanic:
@@ -546,7 +651,16 @@ async def test_a_ticket_is_good_once_and_only_for_a_while(redis_url: str):
 async def test_the_operations_snapshot_is_the_admins(house: House):
     async with house.as_admin() as rest:
         snapshot = await rest.ok("GET", "/api/ops/snapshot")
-        assert snapshot.keys() == {"at", "counts", "open_requests", "refunds_owed", "set_aside", "node"}
+        assert snapshot.keys() == {
+            "at",
+            "counts",
+            "open_requests",
+            "refunds_owed",
+            "disputes",
+            "reported_requests",
+            "set_aside",
+            "node",
+        }
         assert (snapshot["set_aside"], snapshot["node"]["loops_dying"]) == ([], [])
     async with house.as_customer() as rest:
         assert await rest.problem("GET", "/api/ops/snapshot") == (403, "wrong_role")

@@ -65,6 +65,26 @@ async def test_an_offer_comes_again_until_it_is_acknowledged(redis_url, tmp_path
             assert [message["type"] for message in phone.received] == ["heartbeat_ack"] * 6
 
 
+async def test_a_broadcast_is_not_sent_again_to_who_has_gone_off_duty_until_they_are_back(redis_url, tmp_path):
+    async with town(redis_url, tmp_path) as here, here.node(resend_interval_ms=150) as node:
+        mike, jane = await here.add_mechanic(), await here.add_mechanic()
+        async with node.mechanic(mike) as phone, node.mechanic(jane) as other:
+            await node.tell(offered(node))
+            for app in (phone, other):
+                await app.expect("offer")
+            await phone.send("set_availability", on_duty=False)
+            assert (await phone.expect("availability"))["on_duty"] is False
+            await phone.send("heartbeat")
+            await phone.expect("heartbeat_ack")
+            phone.received.clear()
+            for _ in range(3):
+                await other.expect("offer")
+            await phone.send("set_availability", on_duty=True)
+            assert (await phone.expect("availability"))["on_duty"] is True
+            assert [message["type"] for message in phone.received] == ["availability"]
+            await phone.expect("offer")
+
+
 async def test_duty_is_remembered_across_connections_and_shown_to_the_other_device_on_another_node(redis_url, tmp_path):
     async with town(redis_url, tmp_path) as here, here.node() as a, here.node() as b:
         mechanic = await here.add_mechanic()

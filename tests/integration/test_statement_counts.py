@@ -88,12 +88,17 @@ async def statements_of(node: Node, act: Callable[[], Awaitable[Any]]) -> Counte
 @asynccontextmanager
 async def one_node(database_url: str, redis_url: str, folder: Path | None = None) -> AsyncIterator[tuple[World, Node]]:
     """Run a node on which nothing happens by itself but telling."""
-    still = ("refunds", "payments", "superseded", "dispatch", "push", "push_planner")
+    still = ("refunds", "payments", "superseded", "dispatch", "elapsing", "awaited", "push", "push_planner")
     async with (
         running_world(database_url, redis_url, folder) as world,
         running_node(world, CALM, without=still) as node,
     ):
         yield world, node
+
+
+async def has_been_here(node: Node, *mechanic_ids: str) -> None:
+    """Let presence know them: it reads from SQL only those whom Redis has never heard of."""
+    await node.presence.status_of(mechanic_ids)
 
 
 BY_OFFER = ["lock_request_of_offer", "read_requests"]
@@ -105,6 +110,7 @@ async def test_each_step_from_an_accept_to_the_end_takes_these_statements_and_te
     async with one_node(database_url, redis_url) as (world, node):
         favorite = await world.mechanic()
         _, request = await free_request(world, node, favorite)
+        await has_been_here(node, favorite)
         for act, expected in (
             (
                 partial(node.dispatch.acknowledge, favorite, request.offer.id),
@@ -130,6 +136,7 @@ async def test_a_decline_takes_these_statements_and_telling_of_its_broadcast_non
     async with one_node(database_url, redis_url) as (world, node):
         favorite, other, third = await world.mechanics(3)
         customer_id, request = await free_request(world, node, favorite)
+        await has_been_here(node, favorite, other, third)
         found = await statements_of(node, partial(node.dispatch.decline, favorite, request.offer.id))
         assert found.own == [*BY_OFFER, "move_request", "close_offer", "open_offer", "exclude_mechanic", *COMMIT]
         assert set(found.others) <= TELL
@@ -148,7 +155,11 @@ async def test_a_decline_takes_these_statements_and_telling_of_its_broadcast_non
             ),
             (
                 partial(node.dispatch.cancel, customer_id, request.id),
-                [*BY_REQUEST, "move_request", "close_offer", "add_to_story", "return_free_session", "leave_to_tell"],
+                [
+                    *BY_REQUEST,
+                    *("move_request", "close_offer", "add_to_story"),
+                    *("clear_free_use", "return_free_session", "leave_to_tell"),
+                ],
             ),
         ):
             found = await statements_of(node, act)
@@ -163,7 +174,7 @@ async def test_windows_that_end_together_take_as_many_as_one(count: int, databas
         requests = [(await free_request(world, node, favorite))[1] for favorite in favorites]
         offer_ids = [request.offer.id for request in requests if request.offer is not None]
         later_ms = node.clock.now_ms() + CALM.priority_window_ms
-        found = await statements_of(node, partial(node.dispatch._windows_elapsed, offer_ids, later_ms))
+        found = await statements_of(node, partial(node.elapsing._elapsed, offer_ids, later_ms))
         assert found.own == ["lock_windows", "read_requests", "move_request", "close_offer", "open_offer", *COMMIT]
         assert set(found.others) <= TELL
 
@@ -200,8 +211,7 @@ async def test_fulfilling_a_payment_takes_these_statements_and_telling_none(data
         await world.pay(checkout.url)
         session_id = (await world.row(tables.Checkout, checkout.checkout_id)).stripe_session_id
         assert session_id is not None
-        # Whether to push is asked of presence, which reads from SQL only those whom Redis has never heard of.
-        await node.presence.status_of([favorite])
+        await has_been_here(node, favorite)
         found = await statements_of(node, partial(node.payments.fulfil, session_id))
         assert found.own == [
             "checkout_of_session",

@@ -33,6 +33,7 @@ FAULTS = [
 TIMEOUT_S = 0.8
 """For all attempts together; the SDK waits half a second before its second one."""
 LASTING = 1000
+CALLS_ONCE_WELL_MAX = 6
 PATIENCE_S = 20.0
 
 
@@ -152,9 +153,17 @@ async def test_a_refund_is_made_once_however_often_it_has_to_be_asked_for(sqlite
 
                 await eventually(was_tried_again, "a second attempt", within_s=PATIENCE_S)
                 assert (await world.request(hasty, customer_id, request.id)).refund.status == "pending"
+                asked_before = len(proxy.seen)
                 proxy.heal()
                 await eventually(partial(is_refunded, world, paid.id), "the money is back", within_s=PATIENCE_S)
-            assert {one.idempotency_key for one in proxy.made("refund")} == {f"refund:{paid.id}"}
+            # What is left, which refunds there are, and the refund itself: perhaps once more for an attempt that was under way.
+            assert len(proxy.seen) - asked_before <= CALLS_ONCE_WELL_MAX
+            # What Stripe has answered with an error of its own may be kept under its key: then the next one is used, but never
+            # without looking whether there is a refund by now.
+            keys = [f"refund:{paid.id}", f"refund:{paid.id}:2", f"refund:{paid.id}:3"]
+            assert {one.idempotency_key for one in proxy.made("refund")} <= set(
+                keys[: 1 if isinstance(fault.how, str) else 3]
+            )
             assert len({one.answer["id"] for one in proxy.made("refund")}) == 1
             intent = await world.at_stripe(f"payment_intents/{paid.payment_intent_id}", **{"expand[]": "latest_charge"})
             assert intent["latest_charge"]["amount_refunded"] == 999

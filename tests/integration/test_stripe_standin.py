@@ -1,155 +1,30 @@
 """The Stripe stand-in, asked through the real SDK over real HTTP, mounted under a prefix as in an installation."""
 
 import json
-import os
 import re
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 import stripe
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
 
 from embedded.stripe_standin import objects, pages, store, webhooks
 from embedded.stripe_standin.standin import StripeStandin
 from infra.database import Database
-from tests.services import ServiceMissing, fresh_database, postgres_server
+from tests.integration.standin_shop import (
+    API_KEY,
+    METADATA,
+    WEBHOOK_SECRET,
+    now_s,
+    priced,
+    running_shop,
+    session_params,
+    until,
+)
 
 # The SDK hands httpx its form body by a parameter that httpx would like to see renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
-
-API_KEY = "sk_test_pitlane"
-WEBHOOK_SECRET = "whsec_pitlane"
-METADATA = {"plan": "expert_video", "preferred_mechanic_id": "m1", "routing_type": "priority_broadcast"}
-
-
-class Receiver:
-    """A webhook address that verifies with the SDK and keeps what it got; ``answers`` are used up first, then 200."""
-
-    def __init__(self) -> None:
-        self.events: list[stripe.Event] = []
-        self.answers: list[int] = []
-        self.on_event: Callable[[], Any] | None = None
-
-    async def receive(self, request: Request) -> Response:
-        signature = request.headers["stripe-signature"]
-        self.events.append(stripe.Webhook.construct_event(await request.body(), signature, WEBHOOK_SECRET))
-        if self.on_event is not None:
-            await self.on_event()
-        return PlainTextResponse("", self.answers.pop(0) if self.answers else 200)
-
-    @property
-    def types(self) -> list[str]:
-        return [event.type for event in self.events]
-
-
-class Shop:
-    """One running stand-in with what a shop and its customer need."""
-
-    def __init__(self, port: int, standin: StripeStandin, receiver: Receiver, database: Database) -> None:
-        self.url = f"http://127.0.0.1:{port}/stripe-standin"
-        self.standin, self.receiver, self.database = standin, receiver, database
-        self.http = stripe.HTTPXClient(allow_sync_methods=False)
-        self.stripe = self.client(API_KEY)
-        self.sessions, self.refunds = self.stripe.v1.checkout.sessions, self.stripe.v1.refunds
-        self.customer = httpx.AsyncClient(trust_env=False)
-        self.raw = httpx.AsyncClient(base_url=f"{self.url}/v1/", auth=(API_KEY, ""), trust_env=False)
-
-    async def close(self) -> None:
-        await self.customer.aclose()
-        await self.raw.aclose()
-        await self.http.close_async()
-
-    def client(self, key: str) -> stripe.StripeClient:
-        return stripe.StripeClient(key, base_addresses={"api": self.url}, max_network_retries=0, http_client=self.http)
-
-    async def session(self, **changes: Any) -> stripe.checkout.Session:
-        return await self.sessions.create_async(session_params(**changes))
-
-    async def end(self, session: stripe.checkout.Session, ending: str, **fields: str) -> httpx.Response:
-        return await self.customer.post(f"{self.url}/pay/{session.id}", data={"ending": ending, **fields})
-
-    async def paid(self, **changes: Any) -> stripe.checkout.Session:
-        session = await self.session(**changes)
-        assert (await self.end(session, "pay")).status_code == 303
-        return await self.sessions.retrieve_async(session.id)
-
-
-def session_params(**changes: Any) -> dict[str, Any]:
-    price = {"currency": "usd", "unit_amount": 2999, "product_data": {"name": "Expert Video <30 min>"}}
-    wanted = {
-        "mode": "payment",
-        "line_items": [{"price_data": price, "quantity": 1}],
-        "success_url": "http://127.0.0.1:9/done?session={CHECKOUT_SESSION_ID}",
-        "cancel_url": "http://127.0.0.1:9/back",
-        "client_reference_id": "checkout-1",
-        "customer_email": "jo@example.com",
-        "metadata": METADATA,
-        "payment_intent_data": {"metadata": {"checkout": "checkout-1"}},
-    }
-    return {name: value for name, value in (wanted | changes).items() if value is not None}
-
-
-def priced(amount: int) -> list[dict[str, Any]]:
-    price = {"currency": "usd", "unit_amount": amount, "product_data": {"name": "Thing"}}
-    return [{"price_data": price, "quantity": 1}]
-
-
-@asynccontextmanager
-async def running_shop(tmp_path: Path, database_url: str | None = None) -> AsyncIterator[Shop]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    database = Database(database_url or f"sqlite:///{tmp_path}/standin.db")
-    receiver = Receiver()
-    standin = StripeStandin(
-        database.writer,
-        api_key=API_KEY,
-        webhook_secret=WEBHOOK_SECRET,
-        webhook_url=f"http://127.0.0.1:{port}/webhook",
-        public_url=f"http://127.0.0.1:{port}/stripe-standin",
-    )
-    await standin.prepare()
-    app = Starlette(
-        routes=[Mount("/stripe-standin", app=standin.app), Route("/webhook", receiver.receive, methods=["POST"])]
-    )
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=2))
-    shop = Shop(port, standin, receiver, database)
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listener])
-            await until(lambda: server.started)
-            try:
-                async with anyio.create_task_group() as nodes:
-                    nodes.start_soon(standin.run)
-                    yield shop
-                    nodes.cancel_scope.cancel()
-            finally:
-                server.should_exit = True  # cancelled, it would leave its socket registered with the loop
-    finally:
-        with anyio.CancelScope(shield=True):
-            await shop.close()
-            await database.close()
-        listener.close()
-
-
-async def until(fact: Callable[[], Any], within_s: float = 10.0) -> None:
-    with anyio.fail_after(within_s):
-        while not fact():  # noqa: ASYNC110 - most facts here live in other tasks and in the database
-            await anyio.sleep(0.01)
-
-
-def now_s() -> int:
-    return int(datetime.now(UTC).timestamp())
 
 
 # Creating
@@ -171,37 +46,58 @@ async def test_a_new_session_is_open_unpaid_and_carries_what_was_asked(tmp_path:
         assert (await shop.sessions.retrieve_async(session.id)).id == session.id
 
 
-@pytest.mark.parametrize(
-    ("changes", "code", "param"),
-    [
-        ({"line_items": None}, "parameter_missing", "line_items"),
-        ({"mode": None}, "parameter_missing", "mode"),
-        ({"success_url": None}, "parameter_missing", "success_url"),
-        ({"success_url": "javascript:alert(1)"}, "url_invalid", "success_url"),
-        ({"success_url": ""}, "parameter_invalid_empty", "success_url"),
-        ({"payment_method_types": ["card"]}, "parameter_unknown", "payment_method_types"),
-        ({"ui_mode": "hosted"}, None, "ui_mode"),
-        ({"locale_": "en"}, "parameter_unknown", "locale_"),
-        ({"payment_intent_data": {"colour": "red"}}, "parameter_unknown", "payment_intent_data[colour]"),
-        ({"automatic_tax": {"enabled": True}}, None, "automatic_tax"),
-        ({"line_items": priced(-1)}, "parameter_invalid_integer", "line_items[0][price_data][unit_amount]"),
-        ({"line_items": priced(49)}, "amount_too_small", "line_items"),
-        ({"line_items": [{"price": "price_1", "quantity": 1}]}, "resource_missing", "line_items[0][price]"),
-        ({"line_items": [{**priced(100)[0], "quantity": 0}]}, "parameter_invalid_integer", "line_items[0][quantity]"),
-        ({"customer_email": "jo"}, "email_invalid", "customer_email"),
-        ({"metadata": {"k" * 41: "v"}}, None, "metadata"),
-        ({"metadata": {"k": "v" * 501}}, None, "metadata[k]"),
-        ({"metadata": {f"k{n}": "v" for n in range(51)}}, None, "metadata"),
-    ],
-)
-async def test_what_stripe_refuses_is_refused(
-    tmp_path: Path, changes: dict[str, Any], code: str | None, param: str
-) -> None:
+REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
+    ({"line_items": None}, "parameter_missing", "line_items"),
+    ({"mode": None}, "parameter_missing", "mode"),
+    ({"success_url": None}, "parameter_missing", "success_url"),
+    ({"success_url": "javascript:alert(1)"}, "url_invalid", "success_url"),
+    ({"success_url": ""}, "parameter_invalid_empty", "success_url"),
+    ({"payment_method_types": ["card"]}, "parameter_unknown", "payment_method_types"),
+    ({"ui_mode": "hosted"}, None, "ui_mode"),
+    ({"locale_": "en"}, "parameter_unknown", "locale_"),
+    ({"payment_intent_data": {"colour": "red"}}, "parameter_unknown", "payment_intent_data[colour]"),
+    ({"automatic_tax": {"enabled": True}}, None, "automatic_tax"),
+    ({"line_items": priced(-1)}, "parameter_invalid_integer", "line_items[0][price_data][unit_amount]"),
+    ({"line_items": priced(49)}, "amount_too_small", "line_items"),
+    ({"line_items": priced(49, "jpy")}, "amount_too_small", "line_items"),
+    ({"line_items": priced(299, "nok")}, "amount_too_small", "line_items"),
+    (
+        {"line_items": priced(1235, "kwd")},
+        "parameter_invalid_integer",
+        "line_items[0][price_data][unit_amount]",
+    ),
+    (
+        {"line_items": priced(1250, "isk")},
+        "invalid_charge_amount_no_decimal_compatible",
+        "line_items[0][price_data][unit_amount]",
+    ),
+    ({"allowed_payment_method_types": ["sepa_debit"]}, None, "allowed_payment_method_types[0]"),
+    ({"allowed_payment_method_types": ["us_bank_account"]}, None, "allowed_payment_method_types"),
+    ({"line_items": [{"price": "price_1", "quantity": 1}]}, "resource_missing", "line_items[0][price]"),
+    ({"line_items": [{**priced(100)[0], "quantity": 0}]}, "parameter_invalid_integer", "line_items[0][quantity]"),
+    ({"customer_email": "jo"}, "email_invalid", "customer_email"),
+    ({"customer_email": "jo@localhost"}, "email_invalid", "customer_email"),
+    ({"customer_email": "jo..smith@example.com"}, "email_invalid", "customer_email"),
+    ({"customer_email": ".jo@example.com"}, "email_invalid", "customer_email"),
+    ({"customer_email": "jo@example.com."}, "email_invalid", "customer_email"),
+    ({"customer_email": "jo@-example.com"}, "email_invalid", "customer_email"),
+    ({"customer_email": " jo@example.com"}, "email_invalid", "customer_email"),
+    ({"customer_email": "jö@example.com"}, "email_invalid", "customer_email"),
+    ({"customer_email": f"{'j' * 65}@example.com"}, "email_invalid", "customer_email"),
+    ({"metadata": {"k" * 41: "v"}}, None, "metadata"),
+    ({"metadata": {"k": "v" * 501}}, None, "metadata[k]"),
+    ({"metadata": {f"k{n}": "v" for n in range(51)}}, None, "metadata"),
+]
+"""What is wrong, and the code and the parameter that Stripe names."""
+
+
+async def test_what_stripe_refuses_is_refused(tmp_path: Path) -> None:
     async with running_shop(tmp_path) as shop:
-        with pytest.raises(stripe.InvalidRequestError) as refused:
-            await shop.session(**changes)
-        assert (refused.value.code, refused.value.param) == (code, param)
-        assert refused.value.http_status in (400, 404)
+        for changes, code, param in REFUSED:
+            with pytest.raises(stripe.InvalidRequestError) as refused:
+                await shop.session(**changes)
+            assert (refused.value.code, refused.value.param) == (code, param), changes
+            assert refused.value.http_status in (400, 404)
 
 
 async def test_a_session_lives_between_thirty_minutes_and_a_day(tmp_path: Path) -> None:
@@ -406,6 +302,36 @@ async def test_a_delayed_payment_completes_unpaid_and_settles_once(
         assert last_event in shop.receiver.types
         assert (await shop.sessions.retrieve_async(session.id)).payment_status == payment_status
         assert (await shop.customer.post(settle, data={"outcome": "succeed"})).status_code == 409
+
+
+async def test_a_session_for_cards_alone_offers_no_payment_that_settles_later(tmp_path: Path) -> None:
+    async with running_shop(tmp_path) as shop:
+        button = 'value="delayed"'
+        either, card = await shop.session(), await shop.session(allowed_payment_method_types=["card"])
+        assert (either.payment_method_types, card.payment_method_types) == (["card", "us_bank_account"], ["card"])
+        assert button in (await shop.customer.get(either.url)).text
+        assert button not in (await shop.customer.get(card.url)).text
+        assert (await shop.end(card, "delayed")).status_code == 422
+        assert (await shop.end(card, "pay")).status_code == 303
+
+
+@pytest.mark.parametrize(("currency", "amount", "read"), [("jpy", 1500, "¥1,500"), ("bhd", 1500, "1.500 BHD")])
+async def test_the_page_reads_amounts_in_the_currencys_own_decimals(
+    tmp_path: Path, currency: str, amount: int, read: str
+) -> None:
+    async with running_shop(tmp_path) as shop:
+        session = await shop.session(line_items=priced(amount, currency))
+        assert f"Pay {read}" in (await shop.customer.get(session.url)).text
+        assert (await shop.end(session, "pay")).status_code == 303
+        assert f"{read} was paid" in (await shop.customer.get(f"{shop.url}/pay/{session.id}")).text
+        intent = (await shop.sessions.retrieve_async(session.id)).payment_intent
+        with pytest.raises(stripe.InvalidRequestError) as refused:
+            await shop.refunds.create_async({"payment_intent": intent, "amount": amount + 10})
+        assert f"charge amount ({read})" in str(refused.value)
+        if currency == "bhd":
+            with pytest.raises(stripe.InvalidRequestError, match="three-decimal") as refused:
+                await shop.refunds.create_async({"payment_intent": intent, "amount": 1005})
+            assert refused.value.param == "amount"
 
 
 async def test_back_expire_and_unknown_pages_do_what_they_say(tmp_path: Path) -> None:
@@ -629,27 +555,24 @@ async def test_an_event_is_stored_as_it_is_sent(tmp_path: Path) -> None:
         assert stored == json.loads(str(sent))
 
 
-async def test_on_postgresql_ten_payments_side_by_side_make_one_charge_while_nodes_start(tmp_path: Path) -> None:
-    try:
-        with postgres_server() as base_url:
-            async with running_shop(tmp_path, fresh_database(base_url)) as shop:
-                session = await shop.session()
-                answers: list[int] = []
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_on_postgresql_ten_payments_side_by_side_make_one_charge_while_nodes_start(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with running_shop(tmp_path, database_url) as shop:
+        session = await shop.session()
+        answers: list[int] = []
 
-                async def pay() -> None:
-                    answers.append((await shop.end(session, "pay")).status_code)
+        async def pay() -> None:
+            answers.append((await shop.end(session, "pay")).status_code)
 
-                async with anyio.create_task_group() as tasks:
-                    for _ in range(5):
-                        tasks.start_soon(shop.standin.prepare)
-                        tasks.start_soon(pay)
-                        tasks.start_soon(pay)
-                assert sorted(answers) == [303] + [409] * 9
-                intent = (await shop.sessions.retrieve_async(session.id)).payment_intent
-                assert (await shop.refunds.create_async({"payment_intent": intent})).amount == 2999
-                await until(lambda: "charge.refunded" in shop.receiver.types)
-                assert shop.receiver.types.count("checkout.session.completed") == 1
-    except ServiceMissing as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(shop.standin.prepare)
+                tasks.start_soon(pay)
+                tasks.start_soon(pay)
+        assert sorted(answers) == [303] + [409] * 9
+        intent = (await shop.sessions.retrieve_async(session.id)).payment_intent
+        assert (await shop.refunds.create_async({"payment_intent": intent})).amount == 2999
+        await until(lambda: "charge.refunded" in shop.receiver.types)
+        assert shop.receiver.types.count("checkout.session.completed") == 1

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 
+import { Rest } from "../../clients/javascript/rest.js";
 import * as api from "../../http_api/pages/browser/api.js";
 import { serverNow } from "../../http_api/pages/browser/clock.js";
 import { createLoader } from "../../http_api/pages/browser/loading.js";
@@ -73,13 +74,30 @@ for (const [ask, call, body] of CALLS) {
     expect(call, { status: 200, body: answer });
     assert.deepEqual(await ask(), answer);
     const type = body === null ? undefined : "application/json";
-    assert.deepEqual(asked, [{ call, key: undefined, type, body }]);
+    assert.deepEqual(asked, [{ call, key: undefined, type, account: undefined, body }]);
   });
 }
 
-test("an answer without a body is null", async () => {
+test("an answer that is to have no body is null", async () => {
   expect("POST /api/auth/logout", { status: 204 });
   assert.equal(await api.logout(), null);
+});
+
+test("a call says whose it is, but not the one that asks who is signed in", async () => {
+  try {
+    api.callFor("c1");
+    for (const call of ["GET /api/plans", "GET /api/me", "POST /api/offers/o1/decline"]) expect(call, { status: 200, body: {} });
+    await api.getPlans();
+    api.declineInPassing("o1", null);
+    await api.getMe();
+    while (asked.length < 3) await new Promise((resolve) => setTimeout(resolve, 1));
+    assert.deepEqual(
+      asked.map(({ call, account }) => [call, account]).sort(),
+      [["GET /api/me", undefined], ["GET /api/plans", "c1"], ["POST /api/offers/o1/decline", "c1"]],
+    );
+  } finally {
+    api.callFor(null);
+  }
 });
 
 test("every answer says what time it is on the server", async () => {
@@ -129,16 +147,21 @@ test("a refusal that says when to come back is heard", async () => {
 
 test("what a proxy answers is not taken for the server's word, JSON or not", async () => {
   const page = { body: "<h1>Bad gateway</h1>", type: "text/html" };
+  const torn = { body: "{", type: "application/problem+json" };
   const json = { body: { code: "ours?", detail: "No.", errors: "many" }, type: "application/json" };
   for (const [status, sentence, mayRetry] of /** @type {const} */ ([
     [500, "The server has a problem just now. Please try again.", true],
-    [404, "The server refused this (404).", false],
+    ...[401, 403, 404].map((status) => /** @type {const} */ ([
+      status,
+      `Something on the way to the server refused this (${status}). Please try again.`,
+      true,
+    ])),
   ])) {
-    for (const answer of [page, json, {}]) {
+    for (const answer of [page, json, torn, {}]) {
       expect("GET /api/me", { status, ...answer });
       const error = await failure(api.getMe());
       assert.deepEqual([error.code, error.message, error.mayRetry], [`http_${status}`, sentence, mayRetry]);
-      assert.deepEqual([error.status, error.errors], [status, []]);
+      assert.deepEqual([error.status, error.errors, error.is_ours, error.isSignedOut], [status, [], false, false]);
     }
   }
 });
@@ -149,6 +172,15 @@ test("an answer that did not arrive, or cannot be read, leaves everything open",
   assert.deepEqual([lost.code, lost.status, lost.mayRetry, lost.errors], ["network", 0, true, []]);
   const torn = await failure(api.getMe());
   assert.deepEqual([torn.code, torn.status, torn.mayRetry], ["unreadable", 0, true]);
+});
+
+test("where there is to be a body, nothing is no answer, and nor is what is no object", async () => {
+  const bodies = ["", " ", "null", "7", '"text"', "true"];
+  expect("GET /api/me", ...bodies.map((body) => ({ status: 200, body, type: "application/json" })), { status: 201 });
+  for (const body of [...bodies, undefined]) {
+    const { code, status, mayRetry, is_ours } = await failure(api.getMe());
+    assert.deepEqual([code, status, mayRetry, is_ours], ["unreadable", 0, true, false], JSON.stringify(body));
+  }
 });
 
 test("whoever waits too long gives up", async () => {
@@ -181,6 +213,12 @@ test("a call that may be given up has no more patience than the others", async (
   AbortSignal.timeout = () => timeout.call(AbortSignal, 20);
   expect("GET /api/mechanics/m1/status", "held");
   assert.equal((await failure(api.getStatus("m1", new AbortController().signal))).code, "timeout");
+});
+
+test("whoever is asked for the token and never answers is not waited for any longer", async () => {
+  AbortSignal.timeout = () => timeout.call(AbortSignal, 20);
+  const rest = new Rest({ base: "http://127.0.0.1", token: () => new Promise(() => {}) });
+  assert.equal((await failure(rest.call("GET", "/api/me"))).code, "timeout");
 });
 
 test("a fault of our own leaves its trace in the console, and a sentence on the page", () => {
@@ -275,6 +313,37 @@ test("whoever asks without being signed in any more is signed out, whatever they
     await /** @type {() => Promise<void>} */ (load[ask])();
     assert.deepEqual([store.state.me, store.state.favorites_problem, said], [null, null, []], ask);
   }
+});
+
+test("nothing that was asked for one account is told to the next, nor that it was refused", async () => {
+  const other = /** @type {const} */ ({ id: "c2", role: "customer", name: "Jane Doe", email: "j@example.com" });
+  const requests = { requests: [aRequest()], next_cursor: "r1" };
+  for (const me of [null, other]) {
+    const { store, load } = page();
+    expect("GET /api/requests?limit=10", { status: 200, body: requests }, refusal("unauthenticated", 401));
+    expect("GET /api/favorites", { status: 200, body: { favorites: [aFavorite()] } }, refusal("unavailable", 503));
+    expect("GET /api/plans", { status: 200, body: { plans: [aPlan()] } }, refusal("unavailable", 503));
+    expect("GET /api/me", { status: 200, body: {} }, refusal("unauthenticated", 401));
+    const answers = [1, 2].flatMap(() => [load.requests(), load.favorites(), load.plans(), load.stillSignedIn()]);
+    store.dispatch({ type: "signed_out" });
+    if (me) store.dispatch({ type: "signed_in", me });
+    const before = store.state;
+    const [, , , is_signed_in] = await Promise.all(answers);
+    assert.equal(store.state, before);
+    assert.deepEqual([is_signed_in, said], [false, []], "their socket is nobody's to open any more");
+  }
+});
+
+test("a proxy's page signs out nobody, and takes no request away", async () => {
+  const portal = { body: "<h1>Sign in to the guest network</h1>", type: "text/html" };
+  const { store, load } = page();
+  store.dispatch({ type: "request_loaded", request: aRequest(), received_ms: 0 });
+  expect("GET /api/me", { status: 401, ...portal });
+  expect("GET /api/favorites", { status: 401, ...portal });
+  expect("GET /api/requests/r1", { status: 404, ...portal });
+  assert.equal(await load.stillSignedIn(), true);
+  await Promise.all([load.favorites(), load.request("r1")]);
+  assert.deepEqual([store.state.me?.id, Object.keys(store.state.requests)], ["c1", ["r1"]]);
 });
 
 test("a server that does not answer has signed out nobody", async () => {

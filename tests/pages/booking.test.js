@@ -7,7 +7,7 @@ import { beforeEach, test } from "./harness.js";
 
 /**
  * @import {CheckoutBody} from "../../http_api/pages/browser/wire.js"
- * @import {Booking} from "../../http_api/pages/browser/store.js"
+ * @import {Booking} from "../../http_api/pages/browser/state.js"
  */
 
 /** @type {Booking} */

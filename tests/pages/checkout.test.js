@@ -213,6 +213,18 @@ test("plan_not_offered: what the favorite takes is asked for anew, and another p
   await until(() => store.state.booking.plan === "quick_chat");
 });
 
+test("checkout_refused: another plan is proposed, and not the same again", async () => {
+  const { store, checkout } = page();
+  toCheckout(refusal("checkout_refused", 422), { status: 201, body: FREE });
+  await checkout.pay();
+  const { problem } = store.state.checkout;
+  assert.match(problem ?? "", /Nothing was charged; please choose another plan/);
+  assert.doesNotMatch(problem ?? "", /again/);
+  // The next click is another checkout: under the old key the server has none.
+  await checkout.pay();
+  assert.equal(new Set(keys()).size, 2);
+});
+
 for (const code of ["mechanic_not_found", "preferred_mechanic_required"]) {
   test(`${code}: whoever cannot be booked is not asked for again`, async () => {
     const { store, checkout } = page();
@@ -317,6 +329,14 @@ test("a server that is away for a moment is asked again", async () => {
   assert.equal(store.state.returned?.phase, "expired");
 });
 
+test("a server that says when to come back is not asked before", async () => {
+  const { checkout } = page();
+  bar.href = `${base}/?checkout=k1`;
+  become({ ...refusal("unavailable", 503), headers: { "retry-after": "5" } }, { status: "expired" });
+  await checkout.followReturn();
+  assert.deepEqual(waits, [5_000]);
+});
+
 test("for two minutes it is asked ever less often, then only when the visitor says so", async () => {
   const { store, checkout } = page();
   bar.href = `${base}/?checkout=k1`;
@@ -339,6 +359,23 @@ test("what keeps the page from knowing is said at the end, too", async () => {
   become(...Array.from({ length: 40 }, () => refusal("unavailable", 503)));
   await checkout.followReturn();
   assert.deepEqual([store.state.returned?.phase, store.state.returned?.problem], ["slow", "It is unavailable."]);
+});
+
+test("what was booked by whoever was here before is neither paid nor shown now", async () => {
+  const { store, booked, checkout } = page();
+  const before = bar.href;
+  expect("POST /api/checkout", { status: 201, body: { checkout_id: "k1", kind: "stripe", url: "https://pay.example" } });
+  const paying = checkout.pay();
+  store.dispatch({ type: "signed_out" });
+  await paying;
+  store.dispatch({ type: "signed_in", me: ME });
+  bar.href = `${base}/?checkout=k1`;
+  become({ status: 200, body: { checkout_id: "k1", status: "paid", request_id: "r1" } });
+  const following = checkout.followReturn();
+  store.dispatch({ type: "signed_out" });
+  await following;
+  assert.deepEqual([before, bar.href, booked, store.state.requests], [`${base}/`, `${base}/?checkout=k1`, [], {}]);
+  assert.equal(asked.some(({ call }) => call.startsWith("GET /api/requests/")), false);
 });
 
 test("nobody is followed who has been signed out", async () => {

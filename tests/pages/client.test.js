@@ -20,14 +20,15 @@ const SETTLE_MAX_MS = 30_000;
 /** What came over each socket. @typedef {{heard: any[], line: WebSocket}} Visit */
 /** @type {Visit[]} */
 let visits = [];
-/** What came by REST. @type {{call: string, body: any}[]} */
+/** What came by REST, and whose it said that it is. @type {{call: string, body: any, account: string | null}[]} */
 let asked = [];
 /** @type {any} */
 let welcome = aMechanicWelcome();
-/** "held": not while the test lasts. @type {Map<string, [status: number, body: any] | "held">} */
+/** "held": until it is released; then as is said by then. @type {Map<string, [status: number, body: any, retry_after?: string] | "held">} */
 let answers = new Map();
 /** @type {(() => void)[]} */
 const held = [];
+const release = () => held.splice(0).forEach((one) => one());
 let opens = true;
 
 const { Deno } = /** @type {any} */ (globalThis);
@@ -36,14 +37,14 @@ const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, asy
   if (pathname.startsWith("/api/")) {
     const call = `${request.method} ${pathname}${search}`;
     const text = await request.text();
-    asked.push({ call, body: text ? JSON.parse(text) : null });
+    asked.push({ call, body: text ? JSON.parse(text) : null, account: request.headers.get("pitlane-account") });
+    if (answers.get(call) === "held") await new Promise((release) => held.push(() => release(undefined)));
     const answer = answers.get(call) ?? [500, { code: "unexpected", detail: `Nobody expects ${call}.` }];
-    if (answer === "held") {
-      return new Promise((resolve) => held.push(() => resolve(new Response(null, { status: 503 }))));
-    }
-    const [status, body] = answer;
+    const [status, body, retry_after] = answer === "held" ? [503, null] : answer;
     const type = status < 400 ? "application/json" : "application/problem+json";
-    return new Response(status === 204 ? null : JSON.stringify(body), { status, headers: { "content-type": type } });
+    const headers = { "content-type": type, ...(retry_after ? { "retry-after": retry_after } : {}) };
+    const is_empty = body === null && status < 400;
+    return new Response(is_empty ? null : JSON.stringify(body), { status, headers });
   }
   if (!opens) return new Response(null, { status: 403 });
   const { socket, response } = Deno.upgradeWebSocket(request);
@@ -96,7 +97,7 @@ beforeEach(() => {
 afterEach(() => {
   mechanic.stop();
   customer.stop();
-  held.splice(0).forEach((release) => release());
+  release();
 });
 
 /** @param {MechanicClient | CustomerClient} client */
@@ -167,17 +168,48 @@ test("what a person could see is said at once and once, and again after a reconn
 
 test("an offer that is gone is told with its reason, and comes back without being news", async () => {
   await offered();
-  say({ type: "offer_withdrawn", offer_id: "o1", reason: "taken", by_you: true });
+  say({ type: "offer_withdrawn", offer_id: "o1", reason: "taken" });
   say({ type: "offer_withdrawn", offer_id: "o1", reason: "taken" }, { type: "offer", offer });
   await until("the return", () => ofOffers().length === 3);
   await reconnected(mechanic);
   await until("the welcome that leaves it out", () => ofOffers().length === 4);
   assert.deepEqual(ofOffers(), [
     ["offer", "o1", true],
-    ["withdrawn", "o1", "taken", true],
+    ["withdrawn", "o1", "taken", false],
     ["offer", "o1", false],
     ["withdrawn", "o1", null, false],
   ]);
+});
+
+test("an offer that is gone because its kind was switched off comes back when the kind is switched on again", async () => {
+  await offered();
+  say({ type: "offer_withdrawn", offer_id: "o1", reason: "declined" }, { type: "offer", offer });
+  await until("the return", () => ofOffers().length === 3);
+  const outcome = mechanic.accept("o1");
+  await until("the accept", () => heard("accept").length === 1);
+  say({ type: "offer_withdrawn", offer_id: "o1", reason: "declined" });
+  say({ type: "error", code: "offer_gone", message: "You have switched off sessions of this kind.", ref: "o1" });
+  assert.equal((await outcome).outcome, "refused");
+  say({ type: "offer", offer });
+  await until("the next return", () => ofOffers().length === 4);
+  assert.deepEqual(ofOffers(), [
+    ["offer", "o1", true],
+    ["withdrawn", "o1", "declined", false],
+    ["offer", "o1", false],
+    ["offer", "o1", false],
+  ]);
+});
+
+test("what was answered on another device does not come back", async () => {
+  for (const reason of ["taken", "declined"]) {
+    mechanic.stop();
+    told = [];
+    await offered();
+    say({ type: "offer_withdrawn", offer_id: "o1", reason, by_you: true }, { type: "offer", offer });
+    say({ type: "availability", on_duty: true, availability: "available" });
+    await until("what came after", () => told.at(-1)?.[0] === "availability");
+    assert.deepEqual(ofOffers(), [["offer", "o1", true], ["withdrawn", "o1", reason, true]]);
+  }
 });
 
 // ---- accept and decline -------------------------------------------------------------------------------------------
@@ -204,6 +236,57 @@ test("an accept is answered over the socket, and two taps are one", async () => 
   );
 });
 
+const broadcast = anOffer({ offer_id: "o2", request_id: "r1", kind: "broadcast" });
+const others = anOffer({ offer_id: "o3", request_id: "r9", kind: "broadcast" });
+
+/** After the priority window has ended: the old card, the broadcast's, and one of another request. */
+async function offeredTwice() {
+  await offered();
+  say({ type: "offer", offer: broadcast }, { type: "offer", offer: others });
+  await until("all of them", () => mechanic.offers.length === 3);
+  told = [];
+}
+
+test("a late accept of the priority offer takes the broadcast's card, too, for good", async () => {
+  await offeredTwice();
+  const outcome = mechanic.accept("o1");
+  await until("the accept", () => heard("accept").length === 1);
+  say({ type: "offer_accepted", offer_id: "o1", request: mine });
+  assert.equal((await outcome).outcome, "accepted");
+  await until("the request", () => told.some(([name]) => name === "request"));
+  assert.deepEqual(ofOffers(), [["withdrawn", "o2", "taken", true]]);
+  assert.deepEqual(mechanic.offers.map(({ offer_id }) => offer_id), ["o3"]);
+  say({ type: "offer_withdrawn", offer_id: "o2", reason: "taken", by_you: true }, { type: "offer", offer: broadcast });
+  say({ type: "availability", on_duty: true, availability: "busy" });
+  await until("what came after", () => told.at(-1)?.[0] === "availability");
+  assert.equal(ofOffers().length, 1);
+});
+
+test("whoever accepts both cards of a request has it by either, and by REST as well", async () => {
+  await offeredTwice();
+  const outcomes = [mechanic.accept("o1"), mechanic.accept("o2")];
+  await until("both", () => heard("accept").length === 2);
+  say({ type: "offer_accepted", offer_id: "o1", request: mine });
+  assert.deepEqual(await Promise.all(outcomes), Array(2).fill({ outcome: "accepted", request: mine }));
+
+  mechanic.stop();
+  await offeredTwice();
+  answers.set(path("accept"), [200, { request: mine }]);
+  const outcome = mechanic.accept("o1");
+  pass(SOCKET_TIMEOUT_MS);
+  assert.equal((await outcome).outcome, "accepted");
+  await until("the withdrawal", () => ofOffers().length === 1);
+  assert.deepEqual(ofOffers(), [["withdrawn", "o2", "taken", true]]);
+});
+
+test("a session that was accepted elsewhere takes all its cards, somebody else's takes none", async () => {
+  await offeredTwice();
+  say({ type: "request_update", request: { ...mine, assigned_mechanic: { id: "m2", name: "Sarah" } } });
+  say({ type: "request_update", request: { ...mine, version: 3 } });
+  await until("both", () => told.filter(([name]) => name === "request").length === 2);
+  assert.deepEqual(told.map(([name, about]) => about.offer_id ?? `${name} ${about.version}`), ["request 2", "o1", "o2", "request 3"]);
+});
+
 test("an accept that loses is refused in the server's words, and the app hears of it by its outcome alone", async () => {
   await offered();
   const outcome = mechanic.accept("o1");
@@ -224,7 +307,7 @@ test("an accept whose socket dies before the answer is settled by REST, and the 
   assert.deepEqual(await outcome, { outcome: "accepted", request: mine });
   assert.equal(calls(path("accept")), 1);
   await until("the message", () => messages.at(-1)?.type === "offer_accepted");
-  assert.deepEqual(told.at(-1), ["request", mine]);
+  assert.deepEqual(told.at(-1), ["request", mine, null]);
 });
 
 test("an accept that a half-open socket swallows is settled by REST after a while", async () => {
@@ -298,6 +381,137 @@ test("a server that does not know itself is asked again", async () => {
     messages.filter(({ type }) => type === "error"),
     [],
   );
+});
+
+// What the socket says first may be about the try that came second: it must not hide that the other one has won.
+const over = aRequest({ ...mine, version: 4, status: "completed" });
+
+/** An accept that nobody answered within half a minute. */
+async function unanswered() {
+  await offered();
+  answers.set(path("accept"), "held");
+  const outcome = mechanic.accept("o1");
+  await until("the accept", () => heard("accept").length === 1);
+  for (let passed_ms = 0; passed_ms < SETTLE_MAX_MS; passed_ms += 1_000) {
+    pass(1_000);
+    say({ type: "heartbeat_ack", server_time: "" });
+    await sleep(1);
+  }
+  assert.equal((await outcome).outcome, "unknown");
+  release();
+  asked = [];
+}
+
+test("an accept that was never answered is not called lost because the next one is refused over the socket", async () => {
+  for (
+    const [read, outcome] of /** @type {[[number, any], string][]} */ ([
+      [[200, over], "accepted"],
+      [refusal("not_found", 404), "refused"],
+    ])
+  ) {
+    mechanic.stop();
+    told = [];
+    await unanswered();
+    // It has left the table meanwhile, as an offer does that somebody has.
+    say({ type: "offer_withdrawn", offer_id: "o1", reason: "taken" });
+    await until("the withdrawal", () => mechanic.offers.length === 0);
+    answers.set(path("accept"), refusal("offer_gone"));
+    answers.set("GET /api/requests/r1", read);
+    const said = mechanic.accept("o1");
+    await until("the next accept", () => heard("accept").length === 2);
+    say({ type: "error", code: "offer_gone", message: "It is gone.", ref: "o1" });
+    assert.equal((await said).outcome, outcome);
+    assert.deepEqual(told.filter(([name]) => name === "error"), []);
+
+    const again = mechanic.accept("o1");
+    await until("one more", () => heard("accept").length === 3);
+    const before = asked.length;
+    say({ type: "error", code: "offer_gone", message: "It is gone.", ref: "o1" });
+    assert.equal((await again).outcome, "refused");
+    assert.equal(asked.length, before, "whose it is has been found out");
+  }
+});
+
+test("what the socket says while REST is asked is not the end of an accept", async () => {
+  await offered();
+  answers.set(path("accept"), "held");
+  const outcome = mechanic.accept("o1");
+  pass(SOCKET_TIMEOUT_MS);
+  await until("the question", () => calls(path("accept")) === 1);
+  say({ type: "error", code: "already_in_session", message: "You have one.", ref: "o1" });
+  say({ type: "availability", on_duty: true, availability: "busy" });
+  await until("what came after", () => told.at(-1)?.[0] === "availability");
+  answers.set(path("accept"), [200, { request: mine }]);
+  release();
+  assert.deepEqual(await outcome, { outcome: "accepted", request: mine });
+  assert.equal(calls(path("accept")), 1);
+});
+
+test("of an accept that was refused only for now, the other try may win before the next one", async () => {
+  await offered();
+  answers.set(path("accept"), refusal("already_in_session"));
+  answers.set("GET /api/requests/r1", refusal("not_found", 404));
+  const first = mechanic.accept("o1");
+  pass(SOCKET_TIMEOUT_MS);
+  assert.deepEqual(await first, {
+    outcome: "refused",
+    code: "already_in_session",
+    message: "It is already_in_session.",
+  });
+  answers.set(path("accept"), refusal("offer_gone"));
+  answers.set("GET /api/requests/r1", [200, over]);
+  const second = mechanic.accept("o1");
+  await until("the next accept", () => heard("accept").length === 2);
+  say({ type: "error", code: "offer_gone", message: "It is gone.", ref: "o1" });
+  assert.deepEqual(await second, { outcome: "accepted", request: over });
+});
+
+test("an accept that was sent once and refused for now leaves no doubt", async () => {
+  await offered();
+  for (const count of [1, 2]) {
+    const said = mechanic.accept("o1");
+    await until("the accept", () => heard("accept").length === count);
+    say({ type: "error", code: "already_in_session", message: "You have one.", ref: "o1" });
+    assert.deepEqual(await said, { outcome: "refused", code: "already_in_session", message: "You have one." });
+  }
+  assert.deepEqual(asked, []);
+});
+
+test("an answer to an accept that names no request says nothing, and it is asked again", async () => {
+  for (const [status, body] of /** @type {[number, any][]} */ ([[200, null], [204, null], [200, {}]])) {
+    mechanic.stop();
+    [told, asked] = [[], []];
+    await offered();
+    answers.set(path("accept"), [status, body]);
+    const outcome = mechanic.accept("o1");
+    await until("the accept", () => heard("accept").length === 1);
+    say({ type: "error", code: "unavailable", message: "", ref: "o1" });
+    waits.length = 0;
+    await until("the wait", () => waits.includes(250));
+    answers.set(path("accept"), [200, { request: mine }]);
+    pass(250);
+    assert.deepEqual(await outcome, { outcome: "accepted", request: mine });
+  }
+});
+
+test("a server that says when to ask again is not asked before, whatever the socket says", async () => {
+  await offered();
+  const [, unavailable] = refusal("unavailable");
+  answers.set(path("accept"), [503, unavailable, "20"]);
+  const outcome = mechanic.accept("o1");
+  await until("the accept", () => heard("accept").length === 1);
+  say({ type: "error", code: "unavailable", message: "", ref: "o1" });
+  await until("the wait", () => waits.includes(20_000));
+  answers.set(path("accept"), [200, { request: mine }]);
+  say({ type: "error", code: "unavailable", message: "", ref: "o1" });
+  visits.at(-1)?.line.close(1011);
+  await until("the loss", () => mechanic.state === "reconnecting");
+  opens = false;
+  pass(19_999);
+  await sleep(20);
+  assert.equal(calls(path("accept")), 1);
+  pass(1);
+  assert.equal((await outcome).outcome, "accepted");
 });
 
 test("after half a minute the app is told that nobody knows, and what was held back with it", async () => {
@@ -409,6 +623,118 @@ test("a request is told in each version once, and one that a welcome leaves out 
   assert.deepEqual(told[2], ["requestLost", "r1"]);
 });
 
+test("a request is told with when what it waits for is over, by the earliest reading", async () => {
+  await live(mechanic);
+  const start = { expires_at: "2026-11-22T09:35:00.000Z", expires_in_ms: 300_000 };
+  const ends = { expires_at: "2026-11-22T10:16:00.000Z", expires_in_ms: 2_700_000 };
+  say({ type: "request_update", request: { ...mine, start } });
+  await until("the first", () => told.length === 1);
+  const first_ms = told[0]?.[2];
+  assert.ok(Math.abs(first_ms - performance.now() - 300_000) < 1_000);
+  // Held up for a minute on its way.
+  say({ type: "request_update", request: { ...mine, version: 3, start: { ...start, expires_in_ms: 360_000 } } });
+  say({ type: "request_update", request: { ...mine, version: 4, status: "in_progress", ends } });
+  say({ type: "request_update", request: { ...mine, version: 5, status: "completed" } });
+  await until("the others", () => told.length === 4);
+  assert.equal(told[1]?.[2], first_ms);
+  assert.ok(told[2]?.[2] > first_ms + 2_000_000);
+  assert.equal(told[3]?.[2], null);
+});
+
+test("what is done with a request is told like any change, and a refusal says why", async () => {
+  welcome = aMechanicWelcome({ request: mine });
+  await live(mechanic);
+  const begun = { ...mine, version: 3, status: /** @type {const} */ ("in_progress") };
+  answers.set("POST /api/requests/r1/start", [200, { request: begun }]);
+  assert.deepEqual(await mechanic.act("r1", "start"), begun);
+  assert.deepEqual(told.at(-1), ["request", begun, null]);
+  answers.set("POST /api/requests/r1/release", refusal("wrong_state"));
+  await assert.rejects(mechanic.act("r1", "release"), { code: "wrong_state", mayRetry: false });
+  welcome = aCustomerWelcome({ requests: [begun] });
+  await live(customer);
+  answers.set("POST /api/requests/r1/report", [200, { request: { ...begun, version: 5, status: "completed" } }]);
+  await customer.act("r1", "report", { reason: "nobody came" });
+  assert.deepEqual(asked.at(-1)?.body, { reason: "nobody came" });
+  answers.set("POST /api/requests/r1/find-another", refusal("wrong_state"));
+  await assert.rejects(customer.act("r1", "find-another", { mechanic_id: "m1" }), { code: "wrong_state" });
+  assert.deepEqual(asked.at(-1)?.body, { mechanic_id: "m1" });
+  // What only a proxy says may be said again.
+  answers.set("POST /api/requests/r1/complete", [200, {}]);
+  await assert.rejects(customer.act("r1", "complete"), { code: "unreadable", mayRetry: true });
+});
+
+test("what was asked for one account is not told to the next", async () => {
+  welcome = aMechanicWelcome({ request: mine });
+  for (const answer of /** @type {[number, any][]} */ ([
+    [200, { ...mine, version: 3, status: "completed" }],
+    refusal("not_found", 404),
+  ])) {
+    told = [];
+    answers.set("GET /api/requests/r1", "held");
+    welcome = aMechanicWelcome({ request: mine });
+    await live(mechanic);
+    welcome = aMechanicWelcome();
+    await reconnected(mechanic);
+    await until("the question", () => held.length === 1);
+    mechanic.stop();
+    // The next one has a session of the same id: only so can anything be lost to them.
+    welcome = aMechanicWelcome({ request: mine });
+    await live(mechanic);
+    answers.set("GET /api/requests/r1", answer);
+    release();
+    await sleep(30);
+    assert.deepEqual(
+      told.map(([name, about]) => [name, about.version]),
+      [["request", 2], ["request", 2]],
+    );
+    mechanic.stop();
+  }
+});
+
+/** The cookie is somebody else's by now: the next line is theirs. @param {MechanicClient | CustomerClient} client */
+async function exchanged(client) {
+  visits.at(-1)?.line.close(1011);
+  await until("the loss", () => client.state === "reconnecting");
+  const before = visits.length;
+  pass(500);
+  await until("the next line, and its end", () => visits.length > before && client.state === "closed");
+}
+
+test("a line that is somebody else's is none: nothing of it is told, and no answer goes out in their name", async () => {
+  await offered();
+  welcome = aMechanicWelcome({ mechanic_id: "m2", offers: [{ ...offer, offer_id: "o2" }], request: mine });
+  const before = messages.length;
+  await exchanged(mechanic);
+  assert.deepEqual(told.map(([name]) => name), ["offer", "signedOut"]);
+  assert.deepEqual([messages.length, heard("offer_ack")], [before, []]);
+
+  answers.set(path("accept"), refusal("unauthenticated", 401));
+  answers.set("GET /api/requests/r1", refusal("unauthenticated", 401));
+  await mechanic.accept("o1");
+  assert.deepEqual(asked[0]?.account, "m1", "so that the server can tell that the cookie is not theirs");
+
+  mechanic.stop();
+  await live(mechanic);
+  assert.deepEqual(mechanic.offers.map(({ offer_id }) => offer_id), ["o2"], "whoever stops makes room for the next");
+});
+
+test("whose a client is may be said before the first welcome, and holds for what is polled", async () => {
+  welcome = aCustomerWelcome({ account_id: "c2" });
+  customer.start("c1");
+  await until("its end", () => visits.length === 1 && customer.state === "closed");
+  assert.deepEqual(messages, []);
+  customer.stop();
+
+  opens = false;
+  customer.start("c1");
+  for (let tries = 0; asked.length === 0; tries += 1) {
+    assert.ok(tries < 100, "never polled");
+    pass(500);
+    await sleep(5);
+  }
+  assert.deepEqual([...new Set(asked.map(({ account }) => account))], ["c1"]);
+});
+
 // ---- the customer -------------------------------------------------------------------------------------------------
 
 const many = Array.from({ length: 120 }, (_, number) => `m${number}`);
@@ -444,6 +770,19 @@ test("whoever was signed out and starts again knows what they knew, and watches 
   await until("the watch", () => visits.length === 2 && heard("watch").length === 1);
   customer.stop();
   assert.equal(customer.watched.size, 0, "whoever stops for good leaves nothing to the next");
+});
+
+test("whoever is no mechanic is not watched again", async () => {
+  welcome = aCustomerWelcome();
+  customer.watch(["m1", "m2", "gone"]);
+  await live(customer);
+  say({ type: "error", code: "mechanic_not_found", message: "There is no such mechanic.", ref: "gone" });
+  say({ type: "error", code: "invalid_message", message: "No.", ref: "m2" });
+  await until("both errors", () => told.length === 2);
+  assert.deepEqual([...customer.watched], ["m1", "m2"]);
+  await reconnected(customer);
+  await until("the watch", () => heard("watch").length === 1);
+  assert.deepEqual(heard("watch")[0].mechanic_ids, ["m1", "m2"]);
 });
 
 test("of a watched mechanic only what is news is told, alone or among many", async () => {
@@ -484,14 +823,14 @@ async function polling(client) {
 
 test("by polling a mechanic hears of offers once, accepts by REST, and is not shown again what they have taken", async () => {
   answers.set("GET /api/offers", [200, { offers: [offer] }]);
-  answers.set("GET /api/requests?limit=10", [200, { requests: [], next_cursor: null }]);
+  answers.set("GET /api/requests?limit=20", [200, { requests: [], next_cursor: null }]);
   await polling(mechanic);
   const before = calls("GET /api/offers");
   pass(4_000);
   await until("another poll", () => calls("GET /api/offers") > before && messages.length > 1);
   assert.deepEqual(ofOffers(), [["offer", "o1", true]]);
   answers.set(path("accept"), [200, { request: mine }]);
-  answers.set("GET /api/requests?limit=10", [200, { requests: [mine], next_cursor: null }]);
+  answers.set("GET /api/requests?limit=20", [200, { requests: [mine], next_cursor: null }]);
   const at = calls("GET /api/offers");
   assert.equal((await mechanic.accept("o1")).outcome, "accepted");
   await until("the poll that follows", () => calls("GET /api/offers") > at && messages.at(-1)?.type === "polled");
@@ -500,7 +839,7 @@ test("by polling a mechanic hears of offers once, accepts by REST, and is not sh
 
 test("by polling a customer hears of their requests and of whom they watch, as of news only", async () => {
   customer.watch(many);
-  answers.set("GET /api/requests?limit=10", [200, { requests: [aRequest()], next_cursor: null }]);
+  answers.set("GET /api/requests?limit=20", [200, { requests: [aRequest()], next_cursor: null }]);
   for (const ids of [many.slice(0, 100), many.slice(100)]) {
     answers.set(`GET /api/mechanics/status?ids=${ids.join(",")}`, [200, {
       statuses: [aStatus({ mechanic_id: ids[0] ?? "" })],

@@ -19,6 +19,7 @@ const BEAT_MS = 10_000;
 const WELCOME_TIMEOUT_MS = 10_000;
 const PROBE_TIMEOUT_MS = 4_000;
 const STABLE_AFTER_MS = 10_000;
+const RETRY_AFTER_S = 30;
 
 // ---- the server ---------------------------------------------------------------------------------------------------
 
@@ -31,7 +32,16 @@ const STABLE_AFTER_MS = 10_000;
 let visits = [];
 /** What was asked by REST, with the credentials that came along. @type {string[]} */
 let asked = [];
-const MANNERS = { opens: true, welcomes: true, answers: true, knows: true, polls: "nothing" };
+const MANNERS = {
+  opens: true,
+  welcomes: true,
+  answers: true,
+  knows: true,
+  refused: "",
+  is_busy: false,
+  is_proxy: false,
+  polls: "nothing",
+};
 let manners = MANNERS;
 
 const { Deno } = /** @type {any} */ (globalThis);
@@ -39,10 +49,23 @@ const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (/*
   const { pathname: path, searchParams } = new URL(request.url);
   if (path.startsWith("/api/")) {
     asked.push(`${request.method} ${path} ${request.headers.get("authorization")}`);
-    const body = manners.knows ? { ticket: `ticket${asked.length}` } : { code: "unauthenticated", detail: "Sign in." };
-    const type = manners.knows ? "application/json" : "application/problem+json";
+    if (manners.is_proxy) {
+      return new Response("<h1>Sign in to the guest network</h1>", {
+        status: 401,
+        headers: { "content-type": "text/html" },
+      });
+    }
+    if (manners.is_busy) {
+      return new Response(JSON.stringify({ code: "unavailable", detail: "Please try again." }), {
+        status: 503,
+        headers: { "content-type": "application/problem+json", "retry-after": `${RETRY_AFTER_S}` },
+      });
+    }
+    const knows = manners.knows && request.headers.get("authorization") !== `Bearer ${manners.refused}`;
+    const body = knows ? { ticket: `ticket${asked.length}` } : { code: "unauthenticated", detail: "Sign in." };
+    const type = knows ? "application/json" : "application/problem+json";
     return new Response(JSON.stringify(body), {
-      status: manners.knows ? 200 : 401,
+      status: knows ? 200 : 401,
       headers: { "content-type": type },
     });
   }
@@ -109,7 +132,13 @@ function aConnection(token) {
         polls += 1;
         if (manners.polls === "nothing") await new Promise(() => {});
         if (manners.polls === "fails") throw new PitlaneError("network", "Nobody is there.");
-        if (manners.polls === "knows nobody") throw new PitlaneError("unauthenticated", "Sign in.", { status: 401 });
+        if (manners.polls === "knows nobody") {
+          throw new PitlaneError("unauthenticated", "Sign in.", { status: 401, is_ours: true });
+        }
+        if (manners.polls === "is busy") {
+          throw new PitlaneError("unavailable", "", { status: 503, is_ours: true, retry_after_s: RETRY_AFTER_S });
+        }
+        if (manners.polls === "is a proxy") throw new PitlaneError("http_401", "Refused.", { status: 401 });
       },
     },
   );
@@ -384,6 +413,25 @@ test("a line that may be dead is asked at once, and given up if it does not answ
   assert.equal(states.at(-1), "reconnecting");
 });
 
+test("a dead line is given up in time, however often it is asked", async () => {
+  await live();
+  manners.answers = false;
+  for (let asked_ms = 0; asked_ms < PROBE_TIMEOUT_MS; asked_ms += 1_000) {
+    assert.equal(states.at(-1), "live");
+    tab.window.dispatchEvent(new Event("online"));
+    pass(1_000);
+  }
+  assert.equal(states.at(-1), "reconnecting");
+  await until("the goodbye", () => visits[0]?.closed !== null);
+  assert.equal(beats(), 1, "the others had nothing to add");
+  manners.answers = true;
+  await back();
+  tab.window.dispatchEvent(new Event("online"));
+  await until("the answer", () => beats() === 1 && messages.at(-1)?.type === "heartbeat_ack");
+  tab.window.dispatchEvent(new Event("online"));
+  await until("the next answer", () => beats() === 2);
+});
+
 test("without a network the page says so, where it has heard nothing better", async () => {
   manners.welcomes = false;
   connection.start();
@@ -457,6 +505,127 @@ test("a token that is good for nothing any more ends it before a socket is tried
   connection.start();
   await until("signed out", () => signed_out === 1);
   assert.deepEqual([states, visits, timers.size], [["connecting", "closed"], [], 0]);
+});
+
+/** A connection whose tokens are these, in turn; the last for ever. @param {string[]} tokens */
+const withTokens = (...tokens) => aConnection(() => (tokens.length > 1 ? tokens.shift() : tokens[0]) ?? "");
+const ticketsFor = (/** @type {string[]} */ ...tokens) => tokens.map((token) => `POST /api/ws-ticket Bearer ${token}`);
+
+test("a socket whose token has ended is opened anew with another, each time that it has held for a while", async () => {
+  connection = withTokens("one", "two", "three");
+  await live();
+  for (const count of [1, 2]) {
+    pass(STABLE_AFTER_MS);
+    assert.equal(await lostBy(4401), 250);
+    assert.equal(lost, count, "and with it what was on its way");
+    await back();
+  }
+  assert.deepEqual([asked, signed_out], [ticketsFor("one", "two", "three"), 0]);
+});
+
+test("where there is no other token than the one that was refused, that ends it", async () => {
+  connection = withTokens("one");
+  await live();
+  await lostBy(4401);
+  pass(250);
+  await until("signed out", () => signed_out === 1);
+  assert.deepEqual([asked, states.at(-1), timers.size], [ticketsFor("one"), "closed", 0]);
+});
+
+test("a fresh token that is refused as well ends it", async () => {
+  connection = withTokens("one", "two", "three");
+  await live();
+  await lostBy(4401);
+  await back();
+  line().close(4401);
+  await until("signed out", () => signed_out === 1);
+  assert.deepEqual([asked, states.at(-1)], [ticketsFor("one", "two"), "closed"]);
+});
+
+test("a token that is refused a ticket is replaced at once, if there is another, and once", async () => {
+  manners.refused = "one";
+  connection = withTokens("one", "two");
+  await live();
+  assert.deepEqual([asked, states], [ticketsFor("one", "two"), ["connecting", "live"]]);
+  connection.stop();
+
+  asked = [];
+  connection = withTokens("one");
+  connection.start();
+  await until("signed out", () => signed_out === 1);
+  assert.deepEqual(asked, ticketsFor("one"), "the same would be refused again");
+
+  asked = [];
+  manners.knows = false;
+  connection = withTokens("one", "two", "three");
+  connection.start();
+  await until("signed out", () => signed_out === 2);
+  assert.deepEqual(asked, ticketsFor("one", "two"));
+});
+
+test("while no other token can be had just now, it is tried again as after any failure", async () => {
+  let is_there = true;
+  let token = "one";
+  connection = aConnection(() => {
+    if (!is_there) throw new Error("The shop is closed.");
+    return token;
+  });
+  await live();
+  is_there = false;
+  await lostBy(4401);
+  pass(250);
+  await until("the next wait", () => waits.at(-1) === 500);
+  [is_there, token] = [true, "two"];
+  await back();
+  assert.deepEqual([asked, signed_out], [ticketsFor("one", "two"), 0]);
+});
+
+test("a proxy's page in place of a ticket is a failed try, and signs out nobody", async () => {
+  connection = aConnection("t0ken");
+  manners.is_proxy = true;
+  connection.start();
+  await isNow("reconnecting");
+  manners.is_proxy = false;
+  await back();
+  assert.equal(signed_out, 0);
+});
+
+test("a proxy's page in place of a poll, or of who is here, signs out nobody", async () => {
+  manners.is_proxy = true;
+  manners.polls = "is a proxy";
+  await blocked();
+  await until("a poll", () => waits.includes(2 * POLL_MS));
+  assert.ok(asked.includes("GET /api/me null"));
+  assert.deepEqual([signed_out, states.at(-1)], [0, "reconnecting"]);
+});
+
+test("whoever hurries waits all the same until the server lets them try again", async () => {
+  connection = aConnection("t0ken");
+  manners.is_busy = true;
+  connection.start();
+  await isNow("reconnecting");
+  assert.equal(waits.at(-1), RETRY_AFTER_S * 1_000);
+  manners.is_busy = false;
+  tab.window.dispatchEvent(new Event("online"));
+  pass(RETRY_AFTER_S * 1_000 - 1);
+  await sleep(20);
+  assert.equal(asked.length, 1);
+  pass(1);
+  assert.equal(waits.at(-1), 250, "and hurries then");
+  await back();
+});
+
+test("what has changed by REST is not polled before the server lets it be asked again", async () => {
+  manners.polls = "is busy";
+  await blocked();
+  await until("the wait", () => waits.includes(RETRY_AFTER_S * 1_000));
+  connection.pollAgain();
+  tab.window.dispatchEvent(new Event("online"));
+  pass(RETRY_AFTER_S * 1_000 - 1);
+  await sleep(20);
+  assert.equal(polls, 1);
+  pass(1);
+  assert.equal(polls, 2);
 });
 
 test("where there is no token just now, it is tried again as after any failure", async () => {

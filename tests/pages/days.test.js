@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 
 import * as words from "../../http_api/pages/browser/day-words.js";
 import { test } from "./harness.js";
-import { aMechanicWelcome, after, received } from "./samples.js";
+import { AT, aMechanicWelcome, after, received } from "./samples.js";
+
+/** @import {PastOffer} from "../../http_api/pages/browser/wire.js" */
 
 /** @param {string} day */
 const aDay = (day) => ({ day, on_duty_s: 3_600, in_session_s: 600, sessions: 1, earned_cents: 999, currency: "usd" });
@@ -56,7 +58,7 @@ test("what became of an offer is said, also by a newer server", () => {
 });
 
 test("a break says when it ends", () => {
-  assert.equal(words.backText(840_001, "2:30 PM"), "Back at 2:30 PM, in 15 min. You go on duty by yourself.");
+  assert.equal(words.backText(840_001, "2:30 PM"), "Back at 2:30 PM, in 15 min. You go back on duty automatically.");
   assert.equal(words.backText(0, "2:30 PM"), "You are about to go on duty again.");
 });
 
@@ -65,4 +67,34 @@ test("a break and the end of the day are as the server last said", () => {
   assert.deepEqual([planned.back_ms, planned.off_after_session], [65_000, true]);
   const back = after([received({ type: "availability", on_duty: true, availability: "available" })], planned);
   assert.deepEqual([back.back_ms, back.off_after_session], [null, false]);
+});
+
+/** @param {string} offer_id @returns {PastOffer} */
+const aPast = (offer_id) => ({
+  offer_id,
+  request_id: "r1",
+  kind: "broadcast",
+  customer_name: "John Doe",
+  plan: "expert_video",
+  session_type: "video",
+  duration_min: 30,
+  price_cents: 2999,
+  currency: "usd",
+  offered_at: AT,
+  ended_at: AT,
+  outcome: "missed",
+});
+/** @param {string | null} cursor @param {string | null} next_cursor @param {string[]} ids */
+const aPage = (cursor, next_cursor, ...ids) =>
+  /** @type {const} */ ({ type: "past_offers_loaded", offers: ids.map(aPast), next_cursor, cursor });
+
+test("a page of past offers that was asked for twice is shown once, and a list that begins anew is whole", () => {
+  const ids = (/** @type {ReturnType<typeof after>} */ state) => state.past_offers?.map(({ offer_id }) => offer_id);
+  const first = after([aPage(null, "c1", "o4", "o3")]);
+  const second = after([aPage("c1", "c2", "o2"), aPage("c1", "c2", "o2")], first);
+  assert.deepEqual([ids(second), second.past_cursor], [["o4", "o3", "o2"], "c2"]);
+  const last = after([aPage("c2", null, "o1"), aPage("c2", null, "o1")], second);
+  assert.deepEqual([ids(last), last.past_cursor], [["o4", "o3", "o2", "o1"], null]);
+  const anew = after([aPage(null, "c4", "o5", "o4"), aPage("c2", null, "o1")], second);
+  assert.deepEqual([ids(anew), anew.past_cursor], [["o5", "o4"], "c4"]);
 });

@@ -3,6 +3,8 @@
  * every test that comes after.
  */
 
+import assert from "node:assert/strict";
+
 const { Deno } = /** @type {any} */ (globalThis);
 
 /** @type {(title: string, act: () => void | Promise<void>) => void} */
@@ -13,3 +15,12 @@ export const beforeEach = Deno.test.beforeEach;
 export const afterEach = Deno.test.afterEach;
 /** @type {(act: () => void | Promise<void>) => void} */
 export const afterAll = Deno.test.afterAll;
+
+/**
+ * A table: each claim with what is said and what should be.
+ * @param {string} title
+ * @param {[claim: string, said: unknown, expected: unknown][]} rows
+ */
+export function says(title, rows) {
+  for (const [claim, said, expected] of rows) test(`${title}: ${claim}`, () => assert.deepEqual(said, expected));
+}

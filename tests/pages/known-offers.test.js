@@ -27,6 +27,20 @@ test("an offer is news once, and has the earliest deadline that was heard", () =
   assert.equal(openIn(sooner.known)[0]?.deadline_ms, 60_900);
 });
 
+test("a deadline that has changed counts as it was said last, whatever arrives last", () => {
+  const first = { ...one, expires_at: "2026-11-22T09:30:10.000Z", expires_in_ms: 10_000 };
+  const longer = { ...one, expires_at: "2026-11-22T09:31:05.000Z", expires_in_ms: 60_000 };
+  for (const [views, title] of /** @type {const} */ ([
+    [[first, longer], "in order"],
+    [[longer, first], "overtaken"],
+    [[first, longer, first, longer], "repeated"],
+  ])) {
+    const known = views.reduce((all, view, at) => withOffer(all, view, 1_000 + at).known, NO_OFFERS);
+    const { expires_at, deadline_ms } = openIn(known)[0] ?? {};
+    assert.deepEqual([expires_at, deadline_ms], [longer.expires_at, 61_000 + views.indexOf(longer)], title);
+  }
+});
+
 test("a snapshot opens what is new, and ends what it does not name unless it is kept", () => {
   const { known } = withSnapshot(NO_OFFERS, [one, two], 0);
   const next = withSnapshot(known, [three], 0, new Set(["o2"]));

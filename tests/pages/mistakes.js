@@ -7,7 +7,8 @@ import { CustomerClient, MechanicClient } from "../../clients/javascript/pitlane
 import { makeCheckout } from "../../http_api/pages/browser/api.js";
 import { CheckoutKey } from "../../http_api/pages/browser/booking.js";
 import { Part } from "../../http_api/pages/browser/elements.js";
-import { initialState, reduce } from "../../http_api/pages/browser/store.js";
+import { initialState } from "../../http_api/pages/browser/state.js";
+import { reduce } from "../../http_api/pages/browser/store.js";
 import { carryOut } from "../../http_api/pages/browser/verbs.js";
 import { CLOSE_CODES } from "../../http_api/pages/browser/wire.js";
 

@@ -2,11 +2,14 @@
 
 import assert from "node:assert/strict";
 
+import { deviceName } from "../../http_api/pages/browser/device-name.js";
 import { answeredNotice, failedNotice, noticeOf, offerTag } from "../../http_api/pages/browser/notices.js";
 import { base64url, endpointHash, keyBytes } from "../../http_api/pages/browser/push-key.js";
-import { deviceName, stateOf } from "../../http_api/pages/browser/push.js";
+import { stateOf } from "../../http_api/pages/browser/push.js";
 import { test } from "./harness.js";
-import { aRequest, anOffer } from "./samples.js";
+import { AT, aRequest, anOffer } from "./samples.js";
+
+/** @import {RequestView} from "../../http_api/pages/browser/wire.js" */
 
 /** @param {unknown} message */
 const said = (message) => {
@@ -59,6 +62,8 @@ const FAILURES = [
   ["too late", { status: 409, code: "offer_gone", message: "", mayRetry: false }, "Too late: this offer has ended", false],
   ["never heard of", { status: 404, code: "not_found", message: "", mayRetry: false }, "Too late: this offer has ended", false],
   ["busy", { status: 409, code: "already_in_session", message: "", mayRetry: false }, "Not accepted: you are in a session", false],
+  ["a proxy's page", { status: 403, code: "http_403", message: "", mayRetry: true }, "Not accepted yet", true],
+  ["a proxy's page for what it does not find", { status: 404, code: "http_404", message: "", mayRetry: true }, "Not accepted yet", true],
   ["no network", { status: 0, code: "network", message: "", mayRetry: true }, "Not accepted yet", true],
   ["a server in trouble", { status: 503, code: "unavailable", message: "", mayRetry: true }, "Not accepted yet", true],
 ];
@@ -67,6 +72,67 @@ for (const [claim, failure, title, may_retry] of FAILURES)
     const notice = failedNotice("o1", "accept", failure);
     assert.deepEqual([notice.title, notice.options.actions !== undefined], [title, may_retry]);
   });
+
+/** @param {Partial<RequestView>} is */
+const told = (is) => noticeOf({ type: "request_update", request: aRequest({ customer_name: "Dana Roe", ...is }) });
+/** @param {string} event @param {string} [mechanic_id] @returns {RequestView["timeline"][number]} */
+const line = (event, mechanic_id = "m1") => ({ at: AT, event, mechanic_id });
+const MIKE = { id: "m1", name: "Mike's Garage" };
+const ANA = { id: "m2", name: "Ana Lima" };
+
+test("who must start is called until they do, and nothing can be answered there", () => {
+  const start = { expires_at: "2026-11-22T09:32:30.000Z", expires_in_ms: 150_000 };
+  const timeline = [line("accepted"), line("reminded")];
+  const { title, options } = told({ status: "accepted", assigned_mechanic: MIKE, start, timeline });
+  assert.equal(title, "Start your session with Dana Roe: 2:30 left");
+  assert.equal(options.body?.replace(/\s/g, " "), "Expert video. Start it by 9:32 AM, or the request goes to others.");
+  assert.deepEqual([options.tag, options.data], ["request:r1", { request_id: "r1" }]);
+  assert.deepEqual([options.requireInteraction, options.renotify, options.actions], [true, true, undefined]);
+});
+
+/** @type {[claim: string, is: Partial<RequestView>, title: string][]} */
+const LOST = [
+  ["by not starting", { status: "broadcasting", timeline: [line("no_show"), line("broadcast")] }, "You did not start in time"],
+  [
+    "to another mechanic whom the customer asked for",
+    { status: "broadcasting", timeline: [line("find_another"), line("broadcast")] },
+    "Dana Roe asked for another mechanic",
+  ],
+  [
+    "and somebody else has it by now",
+    { status: "accepted", assigned_mechanic: ANA, timeline: [line("no_show"), line("broadcast"), line("accepted", "m2")] },
+    "You did not start in time",
+  ],
+  [
+    "and somebody else is at it by now",
+    { status: "in_progress", assigned_mechanic: ANA, timeline: [line("find_another"), line("accepted", "m2"), line("started")] },
+    "Dana Roe asked for another mechanic",
+  ],
+  ["with a story too long to be told", { status: "broadcasting", timeline: [] }, "You no longer have Dana Roe's session"],
+  ["by its customer", { status: "cancelled", timeline: [line("reminded"), line("cancelled")] }, "Dana Roe cancelled"],
+  [
+    "by the operator",
+    { status: "cancelled", timeline: [{ at: AT, event: "cancelled", cause: "operator" }] },
+    "Pitlane called off Dana Roe's session",
+  ],
+];
+for (const [claim, is, title] of LOST)
+  test(`a session that is lost says so under the tag of its reminder: ${claim}`, () => {
+    const { title: said, options } = told(is);
+    assert.deepEqual([said, options.tag, options.data], [title, "request:r1", { request_id: "r1", is_outcome: true }]);
+  });
+
+test("a reminder that comes late is none", () => {
+  const timeline = [line("accepted"), line("reminded"), { at: AT, event: "started" }];
+  assert.equal(told({ status: "in_progress", assigned_mechanic: MIKE, timeline }).title, "Dana Roe's session");
+});
+
+test("what was accepted says until when to start, and that it is of this session", () => {
+  const request = aRequest({ status: "accepted", start: { expires_at: AT, expires_in_ms: 299_800 } });
+  const { options } = answeredNotice("o1", { answer: "accept", request });
+  assert.equal(options.body, "Expert video. Open the app and start it within 5 min.");
+  assert.equal(options.data.request_id, "r1");
+});
 
 test("whatever is pushed says something", () => {
   for (const message of [null, 7, "x", [], {}, { type: "of a newer server" }]) assert.ok(noticeOf(message).title);

@@ -7,7 +7,7 @@ import { test } from "./harness.js";
 import { aMechanicWelcome, aRequest, after, anOffer, received } from "./samples.js";
 
 /**
- * @import {Message} from "../../http_api/pages/browser/store.js"
+ * @import {Message} from "../../http_api/pages/browser/state.js"
  * @import {Chance} from "./chance.js"
  */
 
@@ -28,6 +28,14 @@ test("an offer that comes again is one card, with our answer to it and the earli
   assert.deepEqual(Object.keys(state.offers), ["o1"]);
   assert.equal(state.offers["o1"]?.pending, "accept");
   assert.equal(state.offers["o1"]?.deadline_ms, 61_000);
+});
+
+test("a card whose deadline has changed counts down to what was said last", () => {
+  const longer = anOffer({ expires_at: "2026-11-22T09:31:00.000Z", expires_in_ms: 119_000 });
+  const state = after([received({ type: "offer", offer: longer }, 2_000)], offered(anOffer()));
+  assert.equal(state.offers["o1"]?.deadline_ms, 121_000);
+  const overtaken = after([received({ type: "offer", offer: anOffer() }, 2_100)], state);
+  assert.deepEqual(overtaken.offers["o1"], state.offers["o1"]);
 });
 
 test("a withdrawn offer says why until it has left", () => {
@@ -89,6 +97,12 @@ test("an offer that is not known is not made up by what is said of it", () => {
 test("an offer that the server makes again is open again", () => {
   const ended = after([received({ type: "offer_withdrawn", offer_id: "o1", reason: "taken" })], offered(anOffer()));
   assert.equal(after([received({ type: "offer", offer: anOffer() })], ended).offers["o1"]?.ended, null);
+});
+
+test("an offer that is open again says nothing of why it had ended", () => {
+  const refused = received({ type: "error", code: "offer_gone", message: "You have switched this off.", ref: "o1" });
+  const again = after([refused, received({ type: "offer", offer: anOffer() })], offered(anOffer()));
+  assert.deepEqual([again.offers["o1"]?.ended, again.offers["o1"]?.problem], [null, null]);
 });
 
 test("whoever has a request loses every card of it, and no other", () => {
@@ -192,6 +206,11 @@ test("the switch shows what was wished for until the server has answered, also w
   assert.deepEqual([done.on_duty, done.duty_wanted], [false, null]);
   const refused = after([received({ type: "error", code: "unavailable", message: "Try again." })], wished);
   assert.deepEqual([refused.on_duty, refused.duty_wanted], [true, null]);
+  const elsewhere = after(
+    [received({ type: "error", code: "offer_gone", message: "Another mechanic was faster.", ref: "o1" })],
+    wished,
+  );
+  assert.equal(elsewhere.duty_wanted, false, "an error about an offer says nothing of duty");
 });
 
 test("a poll brings what a welcome would, but nothing of duty", () => {

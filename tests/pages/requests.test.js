@@ -2,14 +2,23 @@
 
 import assert from "node:assert/strict";
 
-import { isCancellable, isOpen, newestFirst } from "../../http_api/pages/browser/requests.js";
+import {
+  isCancellable,
+  isOpen,
+  isReportable,
+  isReported,
+  isThere,
+  limitLengthMs,
+  newestFirst,
+  openWith,
+} from "../../http_api/pages/browser/requests.js";
 import { forEverySeed } from "./chance.js";
 import { test } from "./harness.js";
-import { AT, aCustomerWelcome, aMechanicWelcome, aRequest, after, received } from "./samples.js";
+import { AT, AT_MS, aCustomerWelcome, aMechanicWelcome, aRequest, aStatus, after, received } from "./samples.js";
 
 /**
  * @import {RequestStatus, RequestView} from "../../http_api/pages/browser/wire.js"
- * @import {Message} from "../../http_api/pages/browser/store.js"
+ * @import {Message} from "../../http_api/pages/browser/state.js"
  * @import {Chance} from "./chance.js"
  */
 
@@ -135,12 +144,78 @@ test("of one deadline heard twice the earlier reading is kept", () => {
   assert.equal(after([late, early]).requests["r1"]?.deadline_ms, 6_000);
 });
 
+test("a deadline that has changed counts as it was said last", () => {
+  const state = after([received({ type: "request_update", request: offered("o1", 5_000) }, 1_000)]);
+  const longer = aRequest({
+    version: 2,
+    offer: { id: "o1", kind: "priority", expires_at: "2026-11-22T09:31:00.000Z", expires_in_ms: 64_000 },
+  });
+  assert.equal(after([received({ type: "request_update", request: longer }, 2_000)], state).requests["r1"]?.deadline_ms, 66_000);
+});
+
 test("another offer has a deadline of its own, and no offer has none", () => {
   const state = after([received({ type: "request_update", request: offered("o1", 5_000) }, 1_000)]);
   const widened = after([received({ type: "request_update", request: offered("o2", 9_000) }, 2_000)], state);
   assert.equal(widened.requests["r1"]?.deadline_ms, 11_000);
   const taken = after([received({ type: "request_update", request: aRequest({ version: 2 }) })], widened);
   assert.equal(taken.requests["r1"]?.deadline_ms, null);
+});
+
+/** @param {Partial<RequestView>} is @param {number} received_ms */
+const heard = (is, received_ms) => received({ type: "request_update", request: aRequest(is) }, received_ms);
+
+test("the limit to start counts from when it was received, and of two readings the earlier one stays", () => {
+  const early = heard({ status: "accepted", start: { expires_at: AT, expires_in_ms: 5_000 } }, 1_000);
+  const late = heard({ status: "accepted", start: { expires_at: AT, expires_in_ms: 4_800 } }, 1_500);
+  assert.equal(after([early, late]).requests["r1"]?.limit_ms, 6_000);
+  assert.equal(after([late, early]).requests["r1"]?.limit_ms, 6_000);
+});
+
+test("once a session has started its own end is the limit, and whoever accepts next has a new one", () => {
+  const start = { expires_at: AT, expires_in_ms: 5_000 };
+  const accepted = after([heard({ status: "accepted", start }, 1_000)]);
+  const ends = { expires_at: "2026-11-22T10:15:00.000Z", expires_in_ms: 2_700_000 };
+  const started = after([heard({ version: 2, status: "in_progress", ends }, 2_000)], accepted);
+  assert.equal(started.requests["r1"]?.limit_ms, 2_702_000);
+  const longer = { expires_at: "2026-11-22T09:31:00.000Z", expires_in_ms: 64_000 };
+  const again = after([heard({ version: 3, status: "accepted", start: longer }, 2_000)], accepted);
+  assert.equal(again.requests["r1"]?.limit_ms, 66_000);
+});
+
+test("what is neither accepted nor in progress has no limit", () => {
+  const accepted = after([heard({ status: "accepted", start: { expires_at: AT, expires_in_ms: 5_000 } }, 1_000)]);
+  const given_back = after([heard({ version: 2, status: "broadcasting" }, 2_000)], accepted);
+  assert.equal(given_back.requests["r1"]?.limit_ms, null);
+});
+
+test("the whole time to start counts from the accept, that of a session from its start", () => {
+  const start = { expires_at: "2026-11-22T09:35:00.000Z", expires_in_ms: 200_000 };
+  assert.equal(limitLengthMs(aRequest({ status: "accepted", accepted_at: AT, start })), 300_000);
+  const ends = { expires_at: "2026-11-22T10:15:00.000Z", expires_in_ms: 1 };
+  const timeline = [{ at: AT, event: "started" }];
+  assert.equal(limitLengthMs(aRequest({ status: "in_progress", accepted_at: "2026-11-22T09:25:00.000Z", ends, timeline })), 2_700_000);
+  assert.equal(limitLengthMs(aRequest({ status: "in_progress", ends })), null);
+  assert.equal(limitLengthMs(aRequest()), null);
+});
+
+test("whether the mechanic is there is what the socket says, and until then what the request does", () => {
+  const request = aRequest({ status: "accepted", assigned_mechanic: { id: "m1", name: "Ana" }, assigned_is_online: true });
+  assert.equal(isThere({ statuses: {} }, request), true);
+  assert.equal(isThere({ statuses: { m1: aStatus({ is_online: false }) } }, request), false);
+  assert.equal(isThere({ statuses: { m2: aStatus({ is_online: false }) } }, request), true);
+  assert.equal(isThere({ statuses: {} }, { ...request, assigned_is_online: null }), null);
+  assert.equal(isThere({ statuses: { m1: aStatus() } }, { ...request, status: "completed" }), null);
+});
+
+test("a session can be reported once, within seven days of its end", () => {
+  const completed = aRequest({ status: "completed", completed_at: AT });
+  const week_ms = 7 * 86_400_000;
+  assert.equal(isReportable(completed, AT_MS), true);
+  assert.equal(isReportable(completed, AT_MS + week_ms - 1), true);
+  assert.equal(isReportable(completed, AT_MS + week_ms), false);
+  assert.equal(isReportable(aRequest({ status: "in_progress" }), AT_MS), false);
+  const reported = { ...completed, timeline: [{ at: AT, event: "reported" }] };
+  assert.deepEqual([isReported(completed), isReported(reported), isReportable(reported, AT_MS)], [false, true, false]);
 });
 
 test("only what has not begun can be cancelled, and only what is not settled is open", () => {
@@ -154,6 +229,28 @@ test("only what has not begun can be cancelled, and only what is not settled is 
     all.filter((status) => isCancellable({ status })),
     ["priority_offered", "broadcasting", "accepted"],
   );
+});
+
+test("what is open with a mechanic was made for them, or is theirs now; what is over or in doubt is not", () => {
+  const [mike, ana] = [{ id: "m1", name: "Mike's Garage" }, { id: "m2", name: "Ana Lima" }];
+  const { requests } = after([
+    received(
+      aCustomerWelcome({
+        requests: [
+          aRequest({ id: "r1", status: "broadcasting" }),
+          aRequest({ id: "r2", status: "accepted", assigned_mechanic: ana }),
+          aRequest({ id: "r3", status: "in_progress", preferred_mechanic: null, assigned_mechanic: ana }),
+          // Who had it once, and lost it, has no part in it.
+          aRequest({ id: "r4", status: "broadcasting", preferred_mechanic: null, assigned_mechanic: mike }),
+        ],
+      }),
+    ),
+  ]);
+  assert.equal(openWith("m1", requests)?.id, "r2");
+  assert.equal(openWith("m2", requests)?.id, "r3");
+  assert.equal(openWith("m3", requests), null);
+  const without = { ...requests, r2: { ...requests["r2"], status: "completed" }, r1: { ...requests["r1"], unsure: true } };
+  assert.equal(openWith("m1", /** @type {typeof requests} */ (without)), null);
 });
 
 test("the newest come first, whatever order they were loaded in", () => {

@@ -1,12 +1,13 @@
 /** What a server may have sent, whole and valid; a test names only what it is about. */
 
-import { initialState, reduce } from "../../http_api/pages/browser/store.js";
+import { initialState } from "../../http_api/pages/browser/state.js";
+import { reduce } from "../../http_api/pages/browser/store.js";
 
 /**
  * @import {FavoriteView, MechanicWelcome, CustomerWelcome, OfferView, PlanView, RequestView, StatusView,
  *   ToCustomer, ToMechanic} from "../../http_api/pages/browser/wire.js"
  * @import {Polled} from "../../clients/javascript/client.js"
- * @import {Message, State} from "../../http_api/pages/browser/store.js"
+ * @import {Message, State} from "../../http_api/pages/browser/state.js"
  */
 
 export const AT = "2026-11-22T09:30:00.000Z";
@@ -34,6 +35,8 @@ export function aRequest(is = {}) {
     completed_at: null,
     refund: null,
     timeline: [],
+    price_cents: 2999,
+    currency: "usd",
     ...is,
   };
 }

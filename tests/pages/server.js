@@ -6,7 +6,10 @@ import { afterAll, beforeEach } from "./harness.js";
 
 /** @import {AddressInfo} from "node:net" */
 
-/** @typedef {{call: string, key: string | undefined, type: string | undefined, body: any}} Asked */
+/**
+ * `account`: whose call it is, as it says itself.
+ * @typedef {{call: string, key: string | undefined, type: string | undefined, account: string | undefined, body: any}} Asked
+ */
 /**
  * "lost": the server hears the call, and its answer does not arrive. "held": there is no answer for as long as the test lasts.
  * @typedef {{status: number, body?: unknown, type?: string, headers?: Record<string, string>} | "lost" | "held"} Answer
@@ -34,6 +37,9 @@ export const refusal = (code, status = 409) => ({
   body: { type: "", title: "", status, code, detail: `It is ${code}.` },
 });
 
+/** @param {string | string[] | undefined} header */
+const text_of = (header) => (typeof header === "string" ? header : undefined);
+
 const server = createServer((request, response) => {
   let text = "";
   request.on("data", (part) => (text += part));
@@ -41,7 +47,8 @@ const server = createServer((request, response) => {
     const call = `${request.method} ${request.url}`;
     const key = request.headers["idempotency-key"];
     const body = text ? JSON.parse(text) : null;
-    asked.push({ call, key: typeof key === "string" ? key : undefined, type: request.headers["content-type"], body });
+    const { "content-type": type, "pitlane-account": account } = request.headers;
+    asked.push({ call, key: text_of(key), type, account: text_of(account), body });
     const answer = expected.get(call)?.shift();
     if (answer === "held") return;
     if (answer === "lost") {
@@ -53,9 +60,9 @@ const server = createServer((request, response) => {
       response.end(JSON.stringify({ code: "unexpected", detail: `Nobody expects ${call}.` }));
       return;
     }
-    const type = answer.type ?? (answer.status < 400 ? "application/json" : "application/problem+json");
+    const answered_type = answer.type ?? (answer.status < 400 ? "application/json" : "application/problem+json");
     response.writeHead(answer.status, {
-      ...(answer.body === undefined ? {} : { "content-type": type }),
+      ...(answer.body === undefined ? {} : { "content-type": answered_type }),
       ...answer.headers,
     });
     response.end(typeof answer.body === "string" ? answer.body : JSON.stringify(answer.body));

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 
 import { recognise } from "../../http_api/pages/browser/account.js";
 import { createLoader } from "../../http_api/pages/browser/loading.js";
-import { keepSignedIn, keptSession, resume, sessionOf, whyEnded } from "../../http_api/pages/browser/session.js";
+import { heedOtherTabs, keepSignedIn, keptSession, resume, sessionOf, whyEnded } from "../../http_api/pages/browser/session.js";
 import { createStore } from "../../http_api/pages/browser/store.js";
 import { beforeEach, test } from "./harness.js";
 import { asked, expect, refusal } from "./server.js";
@@ -22,6 +22,8 @@ let hourly = [];
 let said = [];
 Object.assign(globalThis, { setInterval: (/** @type {() => void} */ look) => void hourly.push(look) });
 Object.defineProperty(globalThis, "document", { value: looked });
+const tab = new EventTarget();
+Object.assign(globalThis, { window: tab });
 Object.defineProperty(globalThis, "localStorage", {
   value: {
     getItem: (/** @type {string} */ key) => stored.get(key) ?? null,
@@ -131,6 +133,24 @@ test("whoever asks after their session was ended elsewhere is told so, and whoev
   assert.equal(store.state.ended, null);
 });
 
+test("who is here is not asked again before the server lets it be", async () => {
+  const { setTimeout: later } = globalThis;
+  /** @type {(number | undefined)[]} */
+  const waits = [];
+  Object.assign(globalThis, {
+    setTimeout: (/** @type {() => void} */ act, /** @type {number} */ wait_ms) => (waits.push(wait_ms), later(act, 0)),
+  });
+  const busy = { ...refusal("unavailable", 503), headers: { "retry-after": "7" } };
+  expect("GET /api/me", busy, { status: 200, body: FRESH });
+  const store = createStore();
+  try {
+    await recognise(store, () => {});
+  } finally {
+    Object.assign(globalThis, { setTimeout: later });
+  }
+  assert.deepEqual([store.state.me?.id, waits], ["c1", [7_000]]);
+});
+
 test("the session is remembered for the next visit, and forgotten when somebody signs out", async () => {
   const store = await signedIn(FRESH);
   assert.equal(keptSession.recall()?.expires_ms, sessionOf(FRESH)?.expires_ms);
@@ -178,3 +198,36 @@ for (const [claim, answer, starts] of /** @type {const} */ ([
     assert.deepEqual([started, store.state.me === null], [starts, starts === 0]);
   });
 }
+
+test("whoever finds somebody else signed in is here no more, and their socket is not opened for the other", async () => {
+  const store = await signedIn(FRESH);
+  let started = 0;
+  expect("GET /api/me", { status: 200, body: { ...FRESH, id: "c2" } });
+  await resume({ start: () => void (started += 1) }, createLoader(store));
+  assert.deepEqual([store.state.me, store.state.ended, started], [null, "elsewhere", 0]);
+});
+
+test("a session that is renewed by now for somebody else is not this one", async () => {
+  expect("POST /api/auth/renew", { status: 200, body: {} });
+  expect("GET /api/me", { status: 200, body: { ...FRESH, id: "c2" } });
+  const store = await signedIn(OLD);
+  assert.deepEqual([store.state.me, store.state.ended], [null, "elsewhere"]);
+});
+
+test("what another tab does to the session is looked at once, whoever is here", async () => {
+  const store = await signedIn(FRESH);
+  heedOtherTabs(createLoader(store));
+  /** @param {string} key */
+  const changed = (key) => tab.dispatchEvent(Object.assign(new Event("storage"), { key }));
+  changed("of.another.page");
+  expect("GET /api/me", { status: 200, body: FRESH }, { status: 200, body: { ...FRESH, id: "c2" } });
+  changed("pitlane.session");
+  await settled();
+  assert.deepEqual([calls(), store.state.me?.id], [["GET /api/me"], "c1"]);
+  changed("pitlane.session");
+  await settled();
+  assert.deepEqual([store.state.me, store.state.ended], [null, "elsewhere"]);
+  changed("pitlane.session");
+  await settled();
+  assert.equal(calls().length, 2, "nobody is here to be somebody else");
+});

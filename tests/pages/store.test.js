@@ -2,14 +2,15 @@
 
 import assert from "node:assert/strict";
 
-import { createStore, initialState, reduce } from "../../http_api/pages/browser/store.js";
+import { initialState } from "../../http_api/pages/browser/state.js";
+import { createStore, reduce } from "../../http_api/pages/browser/store.js";
 import { forEverySeed } from "./chance.js";
 import { test } from "./harness.js";
 import { AT, aCustomerWelcome, aFavorite, aPlan, aRequest, aStatus, after, anOffer, received } from "./samples.js";
 
 /**
  * @import {StatusView} from "../../http_api/pages/browser/wire.js"
- * @import {Message, State} from "../../http_api/pages/browser/store.js"
+ * @import {Message, State} from "../../http_api/pages/browser/state.js"
  */
 
 const ME = /** @type {const} */ ({ id: "c1", role: "customer", name: "John Doe", email: "driver@example.com" });
@@ -193,6 +194,18 @@ test("nobody is moved to a dearer plan while there is another", () => {
   assert.equal(after([{ type: "status_fetched", status: calls }], state).booking.plan, "expert_video");
 });
 
+test("what costs less in another currency is not the nearest", () => {
+  const yen = aPlan({ id: "in_yen", price_cents: 2_000, currency: "jpy", session_type: "text" });
+  const chosen = after([
+    { type: "plans_loaded", plans: [yen, QUICK, aPlan()] },
+    MIKE_CHATS,
+    { type: "booking_chosen", routing_type: "priority_broadcast", favorite: MIKE },
+  ]);
+  assert.equal(chosen.booking.plan, "quick_chat");
+  const only = after([{ type: "plans_loaded", plans: [yen, aPlan()] }], chosen);
+  assert.equal(only.booking.plan, "in_yen");
+});
+
 test("a favorite who switches the chosen plan's kind off while it is being looked at takes it from the choice", () => {
   const looking = after([
     { type: "plans_loaded", plans: [QUICK, aPlan()] },
@@ -284,6 +297,44 @@ test("an action is under way until it is answered, and only a no is kept", () =>
   assert.deepEqual(after([{ type: "action_answered", request_id: "r1" }], again).problems, {});
 });
 
+test("what went wrong with a request is forgotten once it has changed, and not before", () => {
+  const known = after([
+    received({ type: "request_update", request: aRequest({ status: "accepted" }) }),
+    received({ type: "request_update", request: aRequest({ id: "r2" }) }),
+    { type: "action_answered", request_id: "r1", problem: "No network." },
+    { type: "action_answered", request_id: "r2", problem: "No network, either." },
+  ]);
+  const told = aRequest({ status: "accepted", timeline: [{ at: AT, event: "reminded" }] });
+  assert.deepEqual(after([received({ type: "request_update", request: told })], known).problems, known.problems);
+  const started = aRequest({ version: 2, status: "in_progress" });
+  const moved = after([received({ type: "request_update", request: started })], known);
+  assert.deepEqual(moved.problems, { r2: "No network, either." });
+});
+
+test("what did not get through is no trouble any more once there is a connection again", () => {
+  const lost = after([
+    { type: "connection_changed", state: "live" },
+    PROMPT,
+    { type: "connection_changed", state: "reconnecting" },
+    { type: "action_answered", request_id: "r1", problem: "No network." },
+    { type: "prompt_moved", request_id: "r1", phase: "asking", problem: "No network." },
+    { type: "checkout_moved", phase: "idle", problem: "No network.", is_unanswered: true },
+  ]);
+  assert.deepEqual(after([{ type: "connection_changed", state: "offline" }], lost).problems, lost.problems);
+  for (const state of /** @type {const} */ (["live", "polling"])) {
+    const back = after([{ type: "connection_changed", state }], lost);
+    assert.deepEqual(
+      [back.problems, back.prompts[0]?.problem, back.checkout],
+      [{}, null, { phase: "idle", problem: null }],
+    );
+  }
+});
+
+test("what the server has said to a checkout stays, whatever becomes of the connection", () => {
+  const refused = after([{ type: "checkout_moved", phase: "idle", problem: "No longer offered." }]);
+  assert.equal(after([{ type: "connection_changed", state: "live" }], refused).checkout.problem, "No longer offered.");
+});
+
 // ---- prompts ------------------------------------------------------------------------------------------------------
 
 const PROMPT = received({ type: "favorite_prompt", request_id: "r1", mechanic: MIKE });
@@ -354,6 +405,8 @@ test("a page begins with nothing known and nothing under way", () => {
     on_duty: null,
     duty_wanted: null,
     offers: {},
+    endings: {},
+    remembered: null,
     screen: "offers",
     alerts: { sound: true, vibration: true, awake: false },
     push: { state: null, busy: false, problem: null, devices: null, own_hash: null },

@@ -13,6 +13,7 @@ from tests.deno_program import AS_IT_STANDS, LOCAL, deno_environment
 from tests.deno_program import deno as command_of
 
 HERE = Path(__file__).parent
+DEMO = HERE.parents[1] / "demo"
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ class Deno:
 def test_the_types_of_the_pages_and_of_their_tests_hold(deno: Deno) -> None:
     # The tests hold deliberate mistakes: that a check finds nothing says little unless it would find something.
     files = [
-        file for folder in (CLIENT, BROWSER, HERE, HERE.parent / "acceptance") for file in sorted(folder.glob("*.js"))
+        file
+        for folder in (CLIENT, BROWSER, DEMO, HERE, HERE.parent / "acceptance")
+        for file in sorted(folder.glob("*.js"))
     ]
     checked = deno("check", *LOCAL, "--config", BROWSER / "jsconfig.json", *files)
     assert checked.returncode == 0, checked.stderr

@@ -1,32 +1,27 @@
 /** What the pages say. Times of day are those of the time zone that the tests are run in: UTC. */
 
-import assert from "node:assert/strict";
-
 import * as words from "../../http_api/pages/browser/words.js";
-import { test } from "./harness.js";
+import { says } from "./harness.js";
 import { AT, AT_MS, aPlan, aRequest, aStatus } from "./samples.js";
 
 /**
  * @import {RequestView, StatusView, TimelineEntryView} from "../../http_api/pages/browser/wire.js"
  */
 
-const CONFIG = { priority_window_s: 600, broadcast_window_s: 900, heartbeat_interval_s: 20, demo: false };
-
-/**
- * A table: each claim with what is said and what should be.
- * @param {string} title
- * @param {[claim: string, said: unknown, expected: unknown][]} rows
- */
-function says(title, rows) {
-  for (const [claim, said, expected] of rows) test(`${title}: ${claim}`, () => assert.deepEqual(said, expected));
-}
-
 says("money", [
-  ["cents and thousands are set apart", words.money(123_456), "$1,234.56"],
-  ["nothing is still money", words.money(0), "$0.00"],
+  ["cents and thousands are set apart", words.money(123_456, "USD"), "$1,234.56"],
+  ["nothing is still money", words.money(0, "usd"), "$0.00"],
   ["the currency may be written small", words.money(999, "eur"), "€9.99"],
   ["a currency without decimals has none", words.money(1_500, "jpy"), "¥1,500"],
   ["a currency with three has three", words.money(1_500, "kwd"), "KWD\u00a01.500"],
+  ["one that browsers round to whole ones is told as it is charged", words.money(12_345, "rsd"), "RSD\u00a0123.45"],
+  ["one that is counted in hundredths for the sake of older programs has none", words.money(50_000, "isk"), "ISK\u00a0500"],
+]);
+
+says("a price", [
+  ["in its own currency", words.priceText({ price_cents: 1_500, currency: "jpy" }), "¥1,500"],
+  ["of nothing", words.priceText({ price_cents: 0, currency: "eur" }), "Free"],
+  ["that a server of an earlier version does not tell", words.priceText({}), ""],
 ]);
 
 const CHATS = aStatus({ session_types: ["diagnostic", "text"] });
@@ -37,6 +32,21 @@ says("what a favorite takes", [
   ["a kind that there is no switch for", words.takesPlan(CHATS, aPlan({ session_type: "phone_call" })), true],
   ["anything, while nobody knows", words.takesPlan(undefined, aPlan({ session_type: "video" })), true],
   ["why not", words.notTakenText("Mike", aPlan({ session_type: "video" })), "Mike does not take video sessions."],
+]);
+
+/** @param {Partial<NonNullable<StatusView["response"]>>} is */
+const usually = (is) => words.usualAnswerText("Mike", { accept_percent: 80, answers_within_s: 90, offers: 10, ...is });
+
+says("how a favorite usually answers", [
+  ["nothing while too little is known", words.usualAnswerText("Mike", null), ""],
+  ["nor by a server that does not say", words.usualAnswerText("Mike", undefined), ""],
+  ["how soon, and how many", usually({}), "Mike usually answers within 2 minutes; accepted 8 of the last 10."],
+  ["at once", usually({ answers_within_s: 4 }), "Mike usually answers within a minute; accepted 8 of the last 10."],
+  [
+    "honestly",
+    usually({ accept_percent: 0, answers_within_s: null, offers: 6 }),
+    "Mike has answered none of the last 6 requests.",
+  ],
 ]);
 
 says("a span", [
@@ -143,7 +153,9 @@ says("what happens to a favourite who is chosen", [
   [
     "not reachable",
     notes({}),
-    [PRIORITY_NOTE, "Their app is closed right now: they will see your request when they open it."],
+    [
+      "Mike cannot be notified right now, but will see your request if they open the app within 10 min. If not, we'll find you another mechanic.",
+    ],
   ],
   ["in a way of a newer server's", notes({ reachable: NEWER }), [PRIORITY_NOTE]],
 ]);
@@ -162,106 +174,74 @@ says("a plan", [
   ["its id if it is not offered any more", words.planName([aPlan()], "quick_chat"), "Quick chat"],
 ]);
 
-/**
- * @param {Partial<RequestView>} is
- * @param {Partial<Parameters<typeof words.customerStory>[1]>} [know]
- */
-function story(is, know = {}) {
-  const { headline, detail, tone } = words.customerStory(aRequest(is), {
-    preferred: "Mike",
-    config: CONFIG,
-    status: undefined,
-    available_count: null,
-    ...know,
-  });
-  return [tone, headline, detail];
-}
+const FREE = aPlan({ id: "free_diagnostic", price_cents: 0 });
 
-const THEN = "If there is no answer in time, we'll find you another mechanic.";
-const ANA = { id: "m2", name: "Ana Lima" };
-const FIRST = "Every available mechanic is asked; the first to accept gets it.";
-
-/** @param {RequestView["fallback_reason"]} fallback_reason */
-const widened = (fallback_reason, preferred = "Mike") =>
-  story({ status: "broadcasting", fallback_reason }, { preferred })[2];
-/** @param {number} available_count */
-const asked = (available_count) => story({ status: "broadcasting" }, { available_count })[2];
-
-says("the customer's story", [
-  ["waiting", story({}), ["waiting", "Waiting for Mike", THEN]],
-  [
-    "the offer has arrived",
-    story({ timeline: [{ at: AT, event: "delivered" }] }, { status: OFFLINE })[2],
-    `Your request has reached Mike. ${THEN}`,
-  ],
-  ["the offer is on its way", story({ timeline: [{ at: AT, event: "offered" }] })[2], THEN],
-  [
-    "nobody can reach the favourite",
-    story({}, { status: OFFLINE })[2],
-    "Mike cannot be reached right now, but will see your request if they open the app within 10 min.",
-  ],
-  [
-    "nobody can reach the favourite, and the window is not known",
-    story({}, { status: OFFLINE, config: null })[2],
-    "Mike cannot be reached right now, but will see your request if they open the app.",
-  ],
-  ["broadcasting", story({ status: "broadcasting" }), ["waiting", "Finding you a mechanic…", FIRST]],
-  ["after a decline", widened("declined"), `Mike could not take it. ${FIRST}`],
-  ["after the window", widened("expired"), `Mike did not answer in time. ${FIRST}`],
-  ["after skipping", widened("skipped"), `You skipped the wait. ${FIRST}`],
-  ["after what only a newer server does", widened(NEWER), FIRST],
-  ["after a decline of nobody in particular", widened("declined", ""), `Your favorite could not take it. ${FIRST}`],
-  [
-    "after the window of nobody in particular",
-    widened("expired", ""),
-    `Your favorite did not answer in time. ${FIRST}`,
-  ],
-  ["nobody is free", asked(0), "Nobody is free this minute; whoever comes on duty gets your request at once."],
-  ["one is asked", asked(1), "Offered to 1 available mechanic; the first to accept gets it."],
-  ["several are asked", asked(3), "Offered to 3 available mechanics; the first to accept gets it."],
-  [
-    "accepted",
-    story({ status: "accepted", assigned_mechanic: ANA }),
-    ["good", "Ana Lima accepted", "Your session starts as soon as they press start."],
-  ],
-  ["accepted by somebody without a name", story({ status: "accepted" })[1], "Your mechanic accepted"],
-  [
-    "in session",
-    story({ status: "in_progress", assigned_mechanic: ANA }),
-    ["good", "In session with Ana Lima", "Your session is under way."],
-  ],
-  [
-    "completed",
-    story({ status: "completed", assigned_mechanic: ANA }),
-    ["calm", "Completed with Ana Lima", "Thank you for using Pitlane."],
-  ],
-  ["unfilled", story({ status: "unfilled" }), ["sad", "No mechanic was free in time", "You have not been charged."]],
-  [
-    "unfilled and paid",
-    story({ status: "unfilled", refund: { status: "pending", amount_cents: 2999 } })[2],
-    "Your refund of $29.99 is on its way.",
-  ],
-  ["cancelled", story({ status: "cancelled" }), ["calm", "Cancelled", "You have not been charged."]],
-  [
-    "cancelled and paid",
-    story({ status: "cancelled", refund: { status: "succeeded", amount_cents: 2999 } })[2],
-    "$29.99 refunded in full.",
-  ],
-  ["a status of a newer server's", story({ status: NEWER }), ["calm", "On the moon", ""]],
+says("the button that books", [
+  ["leads to the payment", words.checkoutText(aPlan(), "idle"), "Continue to Checkout"],
+  ["before a plan is chosen", words.checkoutText(undefined, "idle"), "Continue to Checkout"],
+  ["on the way", words.checkoutText(aPlan(), "sending"), "Opening checkout…"],
+  ["nearly there", words.checkoutText(aPlan(), "leaving"), "Taking you to checkout…"],
+  ["where nothing is to pay", words.checkoutText(FREE, "idle"), "Book Free Session"],
+  ["where nothing is to pay, on the way", words.checkoutText(FREE, "sending"), "Booking…"],
 ]);
 
-/** @param {RequestView["refund"]} refund */
-const refund = (refund) => words.refundText(aRequest({ refund }));
+/**
+ * @param {RequestView["refund"]} refund
+ * @param {Partial<RequestView>} [is]
+ */
+const refund = (refund, is) => words.refundText(aRequest({ price_cents: 999, refund, ...is }));
+/**
+ * As a server of an earlier version tells it.
+ * @param {RequestView["refund"]} refund
+ */
+function unpricedRefund(refund) {
+  const { price_cents: _price_cents, currency: _currency, ...rest } = aRequest({ refund });
+  return words.refundText(rest);
+}
+
+const BANK_LOOKS_AND_WE_OWE =
+  "Once your bank has decided, we give back what it has not.";
+const BANK_HAS_PAID = "Your bank has given this payment back to you.";
+/**
+ * @param {string} event
+ * @param {RequestView["refund"]} of
+ */
+const disputed = (event, of) => refund(of, { disputed: true, timeline: [{ at: AT, event }] });
 
 says("a refund", [
   ["none", refund(null), ""],
   ["on its way", refund({ status: "pending", amount_cents: 999 }), "Your refund of $9.99 is on its way."],
   ["done", refund({ status: "succeeded", amount_cents: 999 }), "$9.99 refunded in full."],
+  ["of a part", refund({ status: "succeeded", amount_cents: 500 }), "$5.00 refunded."],
+  [
+    "in its own currency",
+    refund({ status: "succeeded", amount_cents: 999, currency: "eur" }, { currency: "eur" }),
+    "€9.99 refunded in full.",
+  ],
+  [
+    "in that of the request, if it does not say",
+    refund({ status: "pending", amount_cents: 999 }, { currency: "jpy" }),
+    "Your refund of ¥999 is on its way.",
+  ],
+  [
+    "of nobody knows how much",
+    unpricedRefund({ status: "succeeded", amount_cents: 999 }),
+    "Your payment was refunded in full.",
+  ],
+  [
+    "of nobody knows how much, on its way",
+    unpricedRefund({ status: "pending", amount_cents: 999 }),
+    "Your refund is on its way.",
+  ],
   [
     "still owed",
     refund({ status: "failed", amount_cents: 999 }),
     "The refund of $9.99 has not gone through yet; we keep it on record and owe it to you.",
   ],
+  ["disputed and owed", disputed("disputed", { status: "pending", amount_cents: 999 }), BANK_LOOKS_AND_WE_OWE],
+  ["disputed after the session", disputed("disputed", null), "Your bank is looking into this payment."],
+  ["lost to the bank", disputed("dispute_lost", { status: "succeeded", amount_cents: 999 }), BANK_HAS_PAID],
+  ["won, and paid by us", disputed("dispute_won", { status: "succeeded", amount_cents: 999 }), "$9.99 refunded in full."],
 ]);
 
 /** @param {RequestView["status"]} status */
@@ -289,6 +269,7 @@ const line = (event, says = {}, is = {}, side = "customer") =>
 
 const BY_ANA = { mechanic_id: "m2", mechanic_name: "Ana Lima" };
 const NOBODY = { preferred_mechanic: null };
+const HERS = { assigned_mechanic: { id: "m2", name: "Ana Lima" } };
 
 says("the timeline", [
   ["a free request", line("requested"), "Request made"],
@@ -304,27 +285,83 @@ says("the timeline", [
   ["skipped, to who did not", line("skipped", {}, {}, "mechanic"), "The customer chose not to wait"],
   ["broadcast", line("broadcast"), "Offered to every available mechanic"],
   ["accepted", line("accepted", BY_ANA), "Ana Lima accepted"],
-  ["accepted by who has it", line("accepted", {}, { assigned_mechanic: ANA }), "Ana Lima accepted"],
+  ["accepted by who has it", line("accepted", {}, HERS), "Ana Lima accepted"],
   ["accepted by somebody who has left", line("accepted"), "A mechanic accepted"],
   ["started", line("started"), "Session started"],
-  ["completed", line("completed"), "Session completed"],
+  ["a reminder", line("reminded", BY_ANA), "Ana Lima was reminded to start"],
+  ["nobody came", line("no_show", BY_ANA), "Ana Lima did not start in time"],
+  ["somebody who has left did not come", line("no_show"), "The mechanic did not start in time"],
+  ["another mechanic, to who wanted one", line("find_another", BY_ANA), "You asked for another mechanic"],
+  ["another mechanic, to who did not", line("find_another", BY_ANA, {}, "mechanic"), "The customer asked for another mechanic"],
+  ["completed, as earlier versions tell it", line("completed"), "Session completed"],
+  ["completed by who reads it", line("completed", { by: "customer", lasted_s: 1_700 }), "You completed the session after 28 min"],
+  ["completed by the other", line("completed", { by: "mechanic", lasted_s: 8 }, HERS), "Ana Lima completed the session after 8 s"],
+  ["completed by who has left", line("completed", { by: "mechanic" }), "The mechanic completed the session"],
+  ["completed, to the mechanic", line("completed", { by: "mechanic" }, HERS, "mechanic"), "You completed the session"],
+  ["completed by the customer", line("completed", { by: "customer" }, HERS, "mechanic"), "The customer completed the session"],
+  ["completed by nobody", line("completed", { by: "time", lasted_s: 2_700 }), "The session ended by itself after 45 min"],
+  ["completed by an operator", line("completed", { by: "operator" }), "Pitlane ended the session"],
+  ["reported", line("reported"), "You reported a problem"],
   ["released", line("released", BY_ANA), "Ana Lima gave the request back"],
   ["released by somebody who has left", line("released"), "The mechanic gave the request back"],
-  ["cancelled", line("cancelled"), "Request cancelled"],
+  ["cancelled", line("cancelled"), "You cancelled the request"],
   ["unfilled", line("unfilled"), "No mechanic was free in time"],
   ["a refund begun", line("refund_requested", { amount_cents: 2999 }), "Refund on its way"],
   ["a refund done", line("refunded", {}, { refund: { status: "succeeded", amount_cents: 999 } }), "$9.99 refunded"],
+  ["a refund done in another currency", line("refunded", { amount_cents: 999 }, { currency: "jpy" }), "¥999 refunded"],
   ["a refund done of an amount that is not told", line("refunded"), "Refunded"],
-  ["a refund that failed", line("refund_failed"), "A refund attempt failed; trying again"],
+  ["a refund that failed", line("refund_failed"), "A refund did not go through"],
   ["what only a newer server tells", line("flown_to_the_moon"), "Flown to the moon"],
 ]);
 
 says("a withdrawn offer", [
   ["taken", words.withdrawnText("taken"), "Another mechanic was faster."],
   ["expired", words.withdrawnText("expired"), "The time for this offer ran out."],
-  ["cancelled", words.withdrawnText("cancelled"), "The customer cancelled this request."],
+  ["cancelled", words.withdrawnText("cancelled"), "This request was called off."],
   ["skipped", words.withdrawnText("skipped"), "The customer chose not to wait."],
   ["declined", words.withdrawnText("declined"), "Declined."],
   ["gone", words.withdrawnText("offer_gone"), "This offer is gone."],
   ["for a newer server's reason", words.withdrawnText(NEWER), "This offer was withdrawn."],
+]);
+
+const NOW = { live: true, polling: false, on_duty: true, customer_name: null, is_to_start: false, on_break: false, offers: 0, is_answering: false };
+const LOST = { ...NOW, live: false };
+
+says("how things stand for a mechanic", [
+  ["on duty", words.situationText(NOW), "On duty · waiting for offers"],
+  ["with somebody who waits", words.situationText({ ...NOW, customer_name: "Dana", is_to_start: true, offers: 1 }), "Dana waits for you to start · 1 offer"],
+  ["in a session", words.situationText({ ...NOW, customer_name: "Dana" }), "In a session with Dana"],
+  ["without sockets", words.situationText({ ...NOW, polling: true }), "On duty · offers come every few seconds"],
+  ["without a connection", words.situationText(LOST), "No connection: offers cannot reach you here. We keep trying."],
+  [
+    "with offers that cannot be answered",
+    words.situationText({ ...LOST, offers: 2 }),
+    "No connection: no answer can be sent just now.",
+  ],
+  [
+    "with an answer on its way, which is not called impossible",
+    words.situationText({ ...LOST, offers: 2, is_answering: true }),
+    "No connection. Your answer goes out again once we get through.",
+  ],
+]);
+
+says("why an offer cannot be accepted", [
+  ["none", words.acceptReason({ live: true, in_session: false, may_give_back: false, is_answering: true }), ""],
+  [
+    "another answer is on its way",
+    words.acceptReason({ live: false, in_session: false, may_give_back: false, is_answering: true }),
+    "No connection: your other answer goes out first, once we get through.",
+  ],
+]);
+
+/** @param {string} [cause] */
+const whyCancelled = (cause) =>
+  words.cancelledText(aRequest({ status: "cancelled", timeline: [{ at: AT, event: "cancelled", ...(cause && { cause }) }] }));
+
+says("why it was cancelled", [
+  ["by the customer", whyCancelled(), ""],
+  ["paid on an older page, too", whyCancelled("paid_twice"), "You had paid for the same session on another page already."],
+  ["refunded by others", whyCancelled("refunded_at_stripe"), "We called this request off before the session began."],
+  ["disputed", whyCancelled("disputed"), "Your bank disputes this payment, so we called the session off."],
+  ["by the operator", whyCancelled("operator"), "We have cancelled this request for you."],
 ]);

@@ -8,9 +8,10 @@ and its connections, and the handshake. Simulated is what is outside of a node; 
 which others act and the node may be killed. Read first: ``world.py``, then ``invariants.py``.
 
 world.py        a seed's history              invariants.py   what must hold
-ground.py       what all stand on
+ground.py       what all stand on             after_accept.py what must hold from accept to done
 life.py         a node's steps and its end    node.py         the real parts of a node
-misfortunes.py  what goes wrong               people.py       apps, pages, and lines that break
+misfortunes.py  what goes wrong               people.py       apps, pages, and operators
+line.py         sockets that break
 loop.py         time that jumps               clocks.py       time as a node sees it
 chance.py       all that is random            __main__.py     replay
 sql.py          SQL, in its two kinds         redis.py        deadlines, pub/sub, an outage

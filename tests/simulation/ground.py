@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 from anyio.abc import TaskGroup
 
 from tests.simulation.chance import Chance
@@ -11,6 +12,8 @@ from tests.simulation.loop import VirtualLoop
 from tests.simulation.redis import RedisServer
 from tests.simulation.sql import Kind, SqlServer
 from tests.simulation.stripe import StripeServer
+
+BELL_S = 0.25
 
 
 class Ground:
@@ -20,13 +23,21 @@ class Ground:
         self.loop = loop
         self.chance = Chance(seed)
         self.trace: list[str] = []
-        self.is_calm = False
-        """No more misfortunes, and nobody begins anything new."""
+        self.calm_since_s: float | None = None
+        """Since when there have been no more misfortunes, and nobody has begun anything new; ``None``: there still are."""
         self.redis = RedisServer(loop, self.chance)
         self.stripe = StripeServer(self.chance)
         either: Kind = self.chance.one_of(["sqlite", "postgresql"])
         self.sql = SqlServer(database, kind or either)
         self._tasks: TaskGroup | None = None
+
+    @property
+    def is_calm(self) -> bool:
+        return self.calm_since_s is not None
+
+    async def bell(self) -> None:
+        """Wait until the bell rings, give or take a few milliseconds: for those who act together without having agreed on it."""
+        await anyio.sleep(BELL_S - self.loop.time() % BELL_S + self.chance.between(0, 0.004))
 
     def note(self, who: str, what: str) -> None:
         """Add a line to the trace."""

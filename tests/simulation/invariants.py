@@ -1,20 +1,25 @@
 """What must be true of every world: at each commit, at each answer, and once all is quiet."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 
 from models.outcomes import OfferGone, Refused
+from models.settings import DispatchSettings
 from models.wire import RequestView
+from models.words import OfferKind
+from tests.simulation.after_accept import NEVER_EARLY, AfterAccept
 from tests.simulation.ground import Ground
 from tests.simulation.people import CustomerPage, MechanicApp
 
 ONE_MECHANIC = "never two mechanics on one request"
-ONE_REQUEST = "never two requests for one mechanic at a time"
 PAID = "whoever paid is exactly one of: served, offered, refunded"
-NEVER_EARLY = "no window ends early"
+ONE_REFUND = "money goes back once at most"
+ONE_REPORT = "a session is reported once at most"
 EVERY_WINDOW_ENDS = "every window ends"
+EVERY_LIMIT_ENDS = "nobody has accepted, or is in a session, for longer than its time limit"
 ONE_FALLBACK = "the fallback happens at most once"
 IN_TIME = "an accept that came in time is not beaten by the clock"
+FAVORITES = "whoever waits for a favourite knows whether they are in another session"
 CARDS = "every connected app shows the offers that are open to it"
 SESSIONS = "every connected app knows which session its mechanic is in"
 NOT_BEFORE = "nobody is told of what has not been committed"
@@ -22,11 +27,14 @@ VERSIONS = "every customer has seen the newest version of their requests"
 OUTBOX = "everything committed has been told"
 DEADLINES = "no deadline is left over"
 HOURS = "a mechanic's hours are counted while they are on duty, once"
+LEDGER = "the ledger says what Stripe says"
 REFUNDS = "every owed refund succeeds, once at Stripe"
 NODES = "no node ends by itself"
 BUGS = "no part reports a bug"
 
 SERVED = frozenset({"accepted", "in_progress", "completed"})
+LOSSES = "('released', 'no_show', 'find_another')"
+"""What is told, in SQL's words, when a mechanic has had a request and has it no more."""
 CLOCK_ERROR_MS = 250
 """How far a node's idea of Redis' time may be off, because the answer to TIME took long on its way."""
 
@@ -34,7 +42,7 @@ CLOCK_ERROR_MS = 250
 class Watch:
     """Looks at SQL with a connection of its own, which no node knows, and keeps what was found wrong."""
 
-    def __init__(self, ground: Ground, connection: sqlite3.Connection) -> None:
+    def __init__(self, ground: Ground, connection: sqlite3.Connection, settings: DispatchSettings) -> None:
         self.violations: list[tuple[str, str]] = []
         self._ground = ground
         self._apps: Sequence[MechanicApp] = ()
@@ -43,6 +51,9 @@ class Watch:
         self._requests: dict[str, tuple[int, str, str | None]] = {}
         self._closed: set[str] = set()
         self._taps: list[tuple[str, str, int]] = []
+        self._after_accept = AfterAccept(ground, connection, settings, self.violated)
+        self.asked = self._after_accept.asked
+        self.wished_away = self._after_accept.wished_away
 
     def look_also_at(self, apps: Sequence[MechanicApp], pages: Sequence[CustomerPage]) -> None:
         """Compare also what these show with what SQL says."""
@@ -58,7 +69,7 @@ class Watch:
     def after_commit(self) -> None:
         """Compare what SQL says now with what it said before."""
         self._look_at_requests()
-        self._look_at_sessions()
+        self._after_accept.after_commit()
         self._look_at_windows()
         self._look_at_hours()
 
@@ -76,20 +87,6 @@ class Watch:
                 self.violated("versions only grow", f"{request_id}: {before} became {now}")
             if before[1] in SERVED and status in SERVED and before[2] != mechanic_id:
                 self.violated(ONE_MECHANIC, f"{request_id}: {before} became {now}")
-
-    def _look_at_sessions(self) -> None:
-        query = """
-            SELECT m.id, m.active_request_id, r.status, r.assigned_mechanic_id
-            FROM mechanics m LEFT JOIN session_requests r ON r.id = m.active_request_id
-            WHERE m.active_request_id IS NOT NULL"""
-        for mechanic_id, request_id, status, assigned in self._sql.execute(query):
-            if assigned != mechanic_id or status not in ("accepted", "in_progress"):
-                self.violated(ONE_MECHANIC, f"{mechanic_id} serves {request_id}, which is {status} by {assigned}")
-        twice = """
-            SELECT assigned_mechanic_id, count(*) FROM session_requests
-            WHERE status IN ('accepted', 'in_progress') GROUP BY 1 HAVING count(*) > 1"""
-        for mechanic_id, count in self._sql.execute(twice):
-            self.violated(ONE_REQUEST, f"{mechanic_id} has {count} sessions")
 
     def _look_at_windows(self) -> None:
         query = "SELECT id, request_id, expires_at_ms, close_reason FROM offers WHERE closed_at_ms IS NOT NULL"
@@ -139,15 +136,21 @@ class Watch:
             self._judge_gone(mechanic_id, offer_id, received_at_ms)
 
     def _judge_won(self, mechanic_id: str, request_id: str) -> None:
-        """One of their taps must have come before the broadcast's end; a repeated one is told again that they have it."""
-        query = "SELECT id, expires_at_ms FROM offers WHERE request_id = ?"
-        offers = dict(self._sql.execute(query, (request_id,)))
-        first_ms = min(at_ms for who, offer_id, at_ms in self._taps if who == mechanic_id and offer_id in offers)
-        if first_ms > max(offers.values()) + CLOCK_ERROR_MS:
+        """One of their taps must have come before the broadcast's end; a repeated one is told again that they have it.
+
+        A priority offer that nobody has ended yet, with Redis away, is theirs also after its deadline: the tap would have
+        counted in the broadcast.
+        """
+        query = "SELECT id, kind, expires_at_ms FROM offers WHERE request_id = ? ORDER BY opened_at_ms, id"
+        offers = self._sql.execute(query, (request_id,)).fetchall()
+        ids = {offer_id for offer_id, _, _ in offers}
+        first_ms = min(at_ms for who, offer_id, at_ms in self._taps if who == mechanic_id and offer_id in ids)
+        _, last_kind, last_ms = offers[-1]
+        if last_kind == OfferKind.BROADCAST and first_ms > last_ms + CLOCK_ERROR_MS:
             self.violated(IN_TIME, f"{mechanic_id} got {request_id} although its last window had ended")
 
     def _judge_gone(self, mechanic_id: str, offer_id: str, received_at_ms: int) -> None:
-        """It was refused; so the offer must not be there for them now, unless it came back after a release."""
+        """It was refused; so the offer must not be there for them now, unless it came back after somebody had lost the request."""
         query = """
             SELECT r.id FROM offers asked
             JOIN session_requests r ON r.id = asked.request_id
@@ -158,12 +161,24 @@ class Watch:
               AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.request_id = r.id AND e.mechanic_id = :mechanic)"""
         values = {"offer": offer_id, "received": received_at_ms, "mechanic": mechanic_id}
         for (request_id,) in self._sql.execute(query, values):
-            if not self._is_released(request_id):
+            if not self._came_back(request_id, received_at_ms):
                 self.violated(IN_TIME, f"{mechanic_id} was refused {offer_id} of {request_id}, which is still open")
 
-    def _is_released(self, request_id: str) -> bool:
-        query = "SELECT 1 FROM timeline WHERE request_id = ? AND event = 'released'"
-        return self._sql.execute(query, (request_id,)).fetchone() is not None
+    def _came_back(self, request_id: str, since_ms: int) -> bool:
+        query = f"SELECT 1 FROM timeline WHERE request_id = ? AND event IN {LOSSES} AND at_ms > ?"
+        return self._sql.execute(query, (request_id, since_ms - CLOCK_ERROR_MS)).fetchone() is not None
+
+    # --- at each answer to whoever ends a session ---------------------------------------------------------------------
+
+    async def ending(
+        self, account_id: str, request_id: str, end: Awaitable[RequestView | Refused]
+    ) -> RequestView | Refused:
+        """Let somebody end a session, and judge what they are answered."""
+        has_begun = self._after_accept.has_begun(account_id, request_id)
+        outcome = await end
+        if has_begun and not (isinstance(outcome, RequestView) and outcome.status == "completed"):
+            self._after_accept.end_refused(request_id, str(outcome))
+        return outcome
 
     # --- when the faults are over -------------------------------------------------------------------------------------
 
@@ -177,6 +192,11 @@ class Watch:
                 seen = page.seen.get(request_id, (0, "nothing"))
                 if owners[request_id] == page.account_id and (seen[0] != version or not page.is_welcome):
                     wrong.append((VERSIONS, f"{page.name} saw {seen} of {request_id}, which is at {version}"))
+            wrong += [
+                (FAVORITES, f"{page.name} does not know of the favourite of {request_id}: are they busy? {is_busy}")
+                for request_id, is_busy in self._waiting(page.account_id)
+                if page.favorite_is_busy.get(request_id) != is_busy
+            ]
         for app in self._apps:
             must, may = self._cards_of(app.account_id)
             if not (must <= app.shown <= may and app.is_welcome):
@@ -186,6 +206,16 @@ class Watch:
             if app.session != active:
                 wrong.append((SESSIONS, f"{app.name} believes to be in {app.session}, not {active}"))
         return wrong
+
+    def _waiting(self, customer_id: str) -> list[tuple[str, bool]]:
+        """Return the requests of a customer that wait for a favourite, and whether that mechanic is in a session."""
+        query = """
+            SELECT o.request_id, m.active_request_id IS NOT NULL
+            FROM offers o
+            JOIN session_requests r ON r.id = o.request_id
+            JOIN mechanics m ON m.id = o.mechanic_id
+            WHERE o.closed_at_ms IS NULL AND r.customer_id = ?"""
+        return [(request_id, bool(is_busy)) for request_id, is_busy in self._sql.execute(query, (customer_id,))]
 
     def _cards_of(self, mechanic_id: str) -> tuple[set[str], set[str]]:
         """Return the offers that are open to a mechanic, and those that would be if they were free and on duty.
@@ -201,9 +231,16 @@ class Watch:
         found = list(self._sql.execute(query, {"mechanic": mechanic_id, "now": self._ground.redis.now_ms()}))
         return {offer_id for offer_id, is_theirs in found if is_theirs}, {offer_id for offer_id, _ in found}
 
+    def look_at_lateness(self) -> None:
+        """Judge how late everything is that should have come of time."""
+        for what in self._after_accept.overdue_offers():
+            self.violated(EVERY_WINDOW_ENDS, what)
+        for what in self._after_accept.overdue_limits():
+            self.violated(EVERY_LIMIT_ENDS, what)
+
     def unsettled(self) -> list[tuple[str, str]]:
         """Return what still has to end: windows, sessions, refunds, deadlines."""
-        left = []
+        left = [(EVERY_LIMIT_ENDS, what) for what in self._after_accept.running()]
         now_ms = self._ground.redis.now_ms()
         for offer_id, expires_at_ms in self._sql.execute(
             "SELECT id, expires_at_ms FROM offers WHERE closed_at_ms IS NULL"
@@ -211,6 +248,7 @@ class Watch:
             left.append((EVERY_WINDOW_ENDS, f"{offer_id} ends {expires_at_ms - now_ms:.0f} ms from now"))
         for (refund_id,) in self._sql.execute("SELECT id FROM refunds WHERE status <> 'succeeded'"):
             left.append((REFUNDS, f"{refund_id} is still owed"))
+        left += [(LEDGER, what) for what in self._wrong_ledgers()]
         for offers in self._ground.redis.store.sorted_sets.values():
             left += [(DEADLINES, offer_id) for offer_id in offers]
         paid = {session.reference for session in self._ground.stripe.sessions.values() if session.is_paid}
@@ -221,29 +259,55 @@ class Watch:
     def judge_end(self) -> None:
         """Look at every request's whole story, once nothing more is going to happen."""
         query = """
-            SELECT r.id, r.status, c.payment_intent_id, count(f.id)
+            SELECT r.id, r.status, c.payment_intent_id, count(f.id), max(coalesce(f.cause, '') = 'operator')
             FROM session_requests r JOIN checkouts c ON c.id = r.checkout_id LEFT JOIN refunds f ON f.checkout_id = c.id
             GROUP BY r.id"""
-        at_stripe = self._ground.stripe.refunds_per_payment()
-        for request_id, status, intent_id, refunds in self._sql.execute(query):
-            ends = [status in SERVED, refunds == 1 and at_stripe[intent_id] == 1]
-            if sum(ends) != 1 or (refunds, at_stripe[intent_id]) not in ((0, 0), (1, 1)):
-                self.violated(
-                    PAID, f"{request_id} is {status}, refunded {refunds} times, {at_stripe[intent_id]} at Stripe"
-                )
+        for request_id, status, intent_id, refunds, by_operator in self._sql.execute(query):
+            self._judge_money(request_id, status, intent_id, is_owed=bool(refunds), by_operator=bool(by_operator))
         requests_per_checkout = "SELECT checkout_id, count(*) FROM session_requests GROUP BY 1 HAVING count(*) > 1"
         for checkout_id, count in self._sql.execute(requests_per_checkout):
             self.violated(PAID, f"checkout {checkout_id} made {count} requests")
-        stories = """
+        stories = f"""
             SELECT r.id,
               (SELECT count(*) FROM offers o WHERE o.request_id = r.id AND o.kind = 'priority'),
               (SELECT count(*) FROM offers o WHERE o.request_id = r.id AND o.kind = 'broadcast'),
-              (SELECT count(*) FROM timeline t WHERE t.request_id = r.id AND t.event = 'released'),
-              (SELECT count(*) FROM timeline t WHERE t.request_id = r.id AND t.event IN ('expired', 'skipped', 'declined'))
+              (SELECT count(*) FROM timeline t WHERE t.request_id = r.id AND t.event IN {LOSSES}),
+              (SELECT count(*) FROM timeline t WHERE t.request_id = r.id AND t.event IN ('expired', 'skipped', 'declined')),
+              (SELECT count(*) FROM timeline t WHERE t.request_id = r.id AND t.event = 'reported')
             FROM session_requests r"""
-        for request_id, priorities, broadcasts, releases, fallbacks in self._sql.execute(stories):
-            if priorities > 1 or fallbacks > 1 or broadcasts > releases + 1:
+        for request_id, priorities, broadcasts, losses, fallbacks, reports in self._sql.execute(stories):
+            if priorities > 1 or fallbacks > 1 or broadcasts > losses + 1:
                 told = (
-                    f"{priorities} priority offers, {broadcasts} broadcasts, {releases} releases, {fallbacks} fallbacks"
+                    f"{priorities} priority offers, {broadcasts} broadcasts, lost {losses} times, {fallbacks} fallbacks"
                 )
                 self.violated(ONE_FALLBACK, f"{request_id}: {told}")
+            if reports > 1:
+                self.violated(ONE_REPORT, f"{request_id}: {reports} times")
+
+    def _judge_money(self, request_id: str, status: str, intent_id: str, *, is_owed: bool, by_operator: bool) -> None:
+        """Add up a payment: paid = served + given back + taken by the bank."""
+        stripe = self._ground.stripe
+        by_us, by_others = (stripe.given_back_cents(intent_id, by_us=by_us) for by_us in (True, False))
+        paid, taken, left = stripe.paid_cents(intent_id), stripe.taken_cents(intent_id), stripe.left_cents(intent_id)
+        told = f"{request_id} is {status}: {paid} paid, {by_us} back by us, {by_others} by others, {taken} by the bank"
+        if left < 0:
+            self.violated(ONE_REFUND, told)
+        is_served = status == "completed"
+        if left > 0 and (is_owed or not is_served):
+            self.violated(PAID, told)
+        # An operator may be generous to whoever has been served; so may others, in the dashboard.
+        if by_us and is_served and not by_operator:
+            self.violated(ONE_REFUND, told)
+
+    def _wrong_ledgers(self) -> Iterator[str]:
+        """Tell the ledgers that do not say what Stripe says, or that something is still going on."""
+        stripe = self._ground.stripe
+        query = """
+            SELECT c.payment_intent_id, l.by_us_cents, l.by_others_cents, l.taken_cents, l.is_unsettled
+            FROM checkouts c LEFT JOIN ledgers l ON l.payment_intent_id = c.payment_intent_id
+            WHERE c.payment_intent_id IS NOT NULL"""
+        for intent_id, *sums in self._sql.execute(query):
+            by_us, by_others = (stripe.given_back_cents(intent_id, by_us=by_us) for by_us in (True, False))
+            here, there = [each or 0 for each in sums], [by_us, by_others, stripe.taken_cents(intent_id), 0]
+            if here != there:
+                yield f"{intent_id}: {here}, and {there} at Stripe"

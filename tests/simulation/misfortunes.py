@@ -1,7 +1,9 @@
 """Everything that goes wrong in a world, and how often."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+from models.errors import StripeRefused
 from tests.simulation.ground import Ground
 from tests.simulation.node import Node
 from tests.simulation.people import Client
@@ -31,6 +33,7 @@ class Misfortunes:
         ground.redis.repeats = chance.one_of([0.0, 0.1])
         ground.redis.reorders = chance.one_of([0.0, 0.1])
         kinds = [self._kill, self._kill, self._stall, self._cut, self._deafen, self._redis_leaves, self._redis_forgets]
+        kinds += [self._others_give_back, self._bank_asks, self._stripe_is_broke]
         for _ in range(chance.count(2, 8)):
             ground.after(chance.between(0.1, within_s), chance.one_of(kinds))
 
@@ -39,11 +42,38 @@ class Misfortunes:
         ground = self._ground
         ground.note("world", "is calm from now on")
         ground.sql.trouble = ground.stripe.trouble = ground.redis.repeats = ground.redis.reorders = 0.0
+        ground.stripe.is_broke = False
         if ground.redis.is_away:
             ground.redis.come_back(empty=False)
         for node in self._living():
             node.life.steps_left = None
             node.life.stalled_until_s = 0.0
+
+    def _others_give_back(self) -> None:
+        """Somebody gives money back in Stripe's dashboard: a part, or what is left."""
+        stripe = self._ground.stripe
+        for intent_id in self._some_payment():
+            left_cents = stripe.left_cents(intent_id)
+            amount_cents = left_cents if self._chance.happens(0.5) else left_cents // 3
+            if amount_cents:
+                self._ground.note("dashboard", f"gives back {amount_cents} of {intent_id}")
+                with suppress(StripeRefused):
+                    stripe.give_back(intent_id, amount_cents)
+
+    def _bank_asks(self) -> None:
+        """A customer disputes a payment."""
+        for intent_id in self._some_payment():
+            self._ground.note("bank", f"disputes {intent_id}")
+            self._ground.stripe.dispute(intent_id)
+
+    def _some_payment(self) -> list[str]:
+        paid = [one.intent_id for one in self._ground.stripe.sessions.values() if one.is_paid]
+        return [self._chance.one_of(paid)] if paid else []
+
+    def _stripe_is_broke(self) -> None:
+        """There is no money to give back, for a while."""
+        self._ground.note("stripe", "is broke")
+        self._ground.stripe.is_broke = True
 
     def _kill(self) -> None:
         """A node will be killed, a few steps from now: before or after any of them."""

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.money.stripe_api import StripeApi
+from dispatch.money.unfinished_refunds import UnfinishedRefund, unfinished
 from dispatch.service import Dispatch
 from http_api.auth import Tickets, Tokens
 from http_api.sockets.handshake import Handshakes
@@ -47,10 +48,11 @@ class Watch(Protocol):
     def accept_arrived(self, mechanic_id: str, offer_id: str, received_at_ms: int) -> None: ...
     def accept_answered(self, mechanic_id: str, offer_id: str, received_at_ms: int, outcome: Any) -> None: ...
     def violated(self, invariant: str, what: str) -> None: ...
+    async def ending(self, account_id: str, request_id: str, end: Awaitable[Any]) -> Any: ...
 
 
 class ObservedDispatch:
-    """The real one; the watch looks at what each accept is answered."""
+    """The real one; the watch looks at what whoever accepts, or ends a session, is answered."""
 
     def __init__(self, dispatch: Dispatch, watch: Watch) -> None:
         self._dispatch = dispatch
@@ -64,6 +66,13 @@ class ObservedDispatch:
         outcome = await self._dispatch.accept(mechanic_id, offer_id, received_at_ms=received_at_ms, **more)
         self._watch.accept_answered(mechanic_id, offer_id, received_at_ms, outcome)
         return outcome
+
+    async def complete(self, mechanic_id: str, request_id: str) -> Any:
+        return await self._watch.ending(mechanic_id, request_id, self._dispatch.complete(mechanic_id, request_id))
+
+    async def complete_by_customer(self, customer_id: str, request_id: str) -> Any:
+        end = self._dispatch.complete_by_customer(customer_id, request_id)
+        return await self._watch.ending(customer_id, request_id, end)
 
 
 class Node:
@@ -110,7 +119,8 @@ class Node:
             settings=settings,
             base_url=BASE_URL,
         )
-        self.payments, self.checkouts = money.payments, money.checkouts
+        self.payments, self.checkouts, self.refunds = money.payments, money.checkouts, money.refunds
+        self._database = database
         doors = door_settings()
         self.tokens = Tokens(SECRET_KEY, doors.token_lifetime_s)
         self.hub = Hub(
@@ -129,6 +139,10 @@ class Node:
         # Nobody is reachable by push here.
         loops = {**dispatching.loops, **money.loops}
         self._loops = [clock.run, self.bus.run, *(run for name, run in loops.items() if name != "push")]
+
+    async def unfinished_refunds(self) -> list[UnfinishedRefund]:
+        """Return what is to go back and has not arrived."""
+        return [refund async for refund in unfinished(self._database)]
 
     async def run(self) -> None:
         """Live until killed."""

@@ -1,171 +1,43 @@
-"""Those who use a world: mechanics' apps and customers' pages, as small state machines at the end of a line that may break."""
+"""Those who use a world: mechanics' apps, customers' pages and operators, as small state machines that call again and again.
 
-import json
+They do as people do, and not as they should: act late, twice, all at the same instant, or not at all, and leave without a word.
+"""
+
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import msgspec
-from starlette.websockets import WebSocket
 
-from http_api.sockets.connection import Connection
-from http_api.sockets.frames import NO_STATUS
-from http_api.sockets.protocol import EXTENSION
 from models.outcomes import Refused
 from models.rest import CheckoutBody, FreeCheckout
+from models.wire import RequestView
 from tests.simulation.ground import Ground
+from tests.simulation.line import Line
 from tests.simulation.node import Node, Unreachable
 
 T = TypeVar("T")
 AnyNode = Callable[[], Node | None]
 """Returns a node that serves, as a load balancer would; ``None`` if there is none."""
-Told = Callable[[str, int], None]
-"""Called with each request that a client is told of, and its version."""
 
 
-class Line:
-    """One connection between a client and a node: ordered and delayed, until it is cut; then each end notices when it does."""
+class Watch(Protocol):
+    """Who judges what people are told; in a world, ``invariants.Watch``."""
 
-    def __init__(self, ground: Ground, node: Node, hear: Callable[[dict[str, Any]], None]) -> None:
-        self.is_cut = False
-        self.lost = anyio.Event()
-        self.node = node
-        self._ground = ground
-        self._hear = hear
-        self._connection: Connection | None = None
-        self._down_at_s = self._up_at_s = 0.0
-
-    # --- what the connection calls (``http_api.sockets.protocol.SocketLike``) -------------------------------------------
-
-    def send(self, payload: bytes) -> None:
-        self._down(payload)
-
-    def send_framed(self, frame: bytes) -> None:
-        self._down(frame[{126: 4, 127: 10}.get(frame[1], 2) :])
-
-    def ping(self) -> None:
-        self._up(lambda connection: connection.on_alive())
-
-    def close(self, code: int, reason: str = "") -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.on_close(code)
-        self._ground.after(self._ground.chance.delay_s(), self.cut)
-
-    # --- what the client does -----------------------------------------------------------------------------------------
-
-    def say(self, kind: str, **members: Any) -> None:
-        """Send one message, if the line holds long enough."""
-        text = json.dumps({"type": kind, **members})
-        self._up(lambda connection: connection.on_message(text))
-
-    def cut(self) -> None:
-        """Break the line: what is on its way is lost; the server notices in its own time."""
-        if not self.is_cut:
-            self.is_cut = True
-            self.lost.set()
-            self._ground.after(self._ground.chance.between(0, 1), self._server_notices)
-
-    async def open(self, kind: str, account_id: str) -> bool:
-        """Shake hands as a client does; ``False`` if the node refuses or is gone."""
-        outcome: list[str] = []
-
-        async def send(message: Any) -> None:
-            outcome.append(message["type"])
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "websocket.connect"}
-
-        token, _ = self.node.tokens.issue(account_id, kind, now_s=int(self._ground.redis.now_ms() / 1000))
-        scope = {
-            "type": "websocket",
-            "path": f"/ws/{kind}",
-            "query_string": b"",
-            "headers": [(b"authorization", f"Bearer {token}".encode())],
-            "extensions": {EXTENSION: self._take, "websocket.http.response": {}},
-        }
-        endpoint = next(route.endpoint for route in self.node.hub.routes if route.path == f"/ws/{kind}")
-        try:
-            await self.node.call(partial(endpoint, WebSocket(scope, receive, send)))
-        except Unreachable:
-            return False
-        self.node.life.on_death(self._node_died)
-        return outcome == ["websocket.accept"]
-
-    # --- inside -------------------------------------------------------------------------------------------------------
-
-    def _take(self, connection: Connection, _limits: Any, _counters: Any) -> None:
-        self._connection = connection
-        connection.on_open(self)
-
-    def _down(self, payload: bytes) -> None:
-        if self.node.life.is_over:
-            return
-        self._down_at_s = max(self._down_at_s + 1e-5, self._ground.loop.time() + self._ground.chance.delay_s())
-        self._ground.loop.call_at(self._down_at_s, self._arrive, json.loads(payload))
-
-    def _arrive(self, message: dict[str, Any]) -> None:
-        if not self.is_cut:
-            self._hear(message)
-
-    def _up(self, act: Callable[[Connection], None]) -> None:
-        if self.node.life.is_over or self.is_cut:
-            return
-        self._up_at_s = max(self._up_at_s + 1e-5, self._ground.loop.time() + self._ground.chance.delay_s())
-        self._ground.loop.call_at(self._up_at_s, self._reach, act)
-
-    def _reach(self, act: Callable[[Connection], None]) -> None:
-        if self._connection is not None and not self.is_cut:
-            self.node.life.inside(act, self._connection)
-
-    def _server_notices(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self.node.life.inside(connection.on_close, NO_STATUS)
-
-    def _node_died(self) -> None:
-        self._ground.after(self._ground.chance.between(0, 0.3), self.cut)
+    def told(self, request_id: str, version: int) -> None: ...
+    def asked(self, mechanic_id: str, request_id: str, offer_id: str) -> None: ...
+    def wished_away(self, mechanic_id: str, request_id: str) -> None: ...
 
 
-class Client:
-    """What apps and pages have in common: a socket that is opened again and again, and calls that are tried again."""
+class Caller:
+    """What everybody has in common: calls that are tried again."""
 
-    kind: str
-
-    def __init__(self, ground: Ground, any_node: AnyNode, told: Told, account_id: str, name: str) -> None:
-        self.account_id = account_id
-        self.name = name
-        self.line: Line | None = None
-        self.is_welcome = False
+    def __init__(self, ground: Ground, any_node: AnyNode) -> None:
         self._ground = ground
         self._any_node = any_node
-        self._told = told
         self._chance = ground.chance
-
-    async def live(self) -> None:
-        """Stay connected to some node, whichever there is."""
-        while True:
-            node = self._any_node()
-            if node is not None:
-                line = Line(self._ground, node, self._hear_if_current)
-                self.line = line
-                if await line.open(self.kind, self.account_id) and not line.is_cut:
-                    self._ground.note(self.name, f"connected to {node.life.name}")
-                    await line.lost.wait()
-                self.line, self.is_welcome = None, False
-            await anyio.sleep(self._chance.between(0.02, 0.4))
-
-    def _hear_if_current(self, message: dict[str, Any]) -> None:
-        self._ground.note(self.name, f"hears {message['type']}")
-        if message["type"] == "welcome":
-            self.is_welcome = True
-        self.hear(message)
-
-    def hear(self, message: dict[str, Any]) -> None:
-        """Take one message from the server."""
-        raise NotImplementedError
 
     async def ask(self, work: Callable[[Node], Awaitable[T]]) -> T:
         """Make a REST call, at another node when one does not answer, until there is an answer; some answers are lost."""
@@ -182,14 +54,68 @@ class Client:
                     pass
             await anyio.sleep(self._chance.between(0.05, 0.5))
 
+    async def _hesitate(self, left_s: float) -> None:
+        """Wait a moment; or until others act, too; or about until the time is up, which is in ``left_s``: where the races are."""
+        match self._chance.one_of(["a moment", "together", "late"]):
+            case "a moment":
+                await anyio.sleep(self._chance.between(0.05, 0.8))
+            case "together":
+                await self._ground.bell()
+            case "late":
+                await anyio.sleep(max(0.0, left_s + self._chance.between(-0.1, 0.1)))
+
+
+class Client(Caller):
+    """What apps and pages have in common: a socket that is opened again and again."""
+
+    kind: str
+
+    def __init__(self, ground: Ground, any_node: AnyNode, watch: Watch, account_id: str, name: str) -> None:
+        super().__init__(ground, any_node)
+        self.account_id = account_id
+        self.name = name
+        self.line: Line | None = None
+        self.is_welcome = False
+        self._watch = watch
+        self._away_until_s = 0.0
+
+    async def live(self) -> None:
+        """Stay connected to some node, whichever there is."""
+        while True:
+            node = self._any_node()
+            if node is not None:
+                line = Line(self._ground, node, self._hear_if_current)
+                self.line = line
+                if await line.open(self.kind, self.account_id) and not line.is_cut:
+                    self._ground.note(self.name, f"connected to {node.life.name}")
+                    await line.lost.wait()
+                self.line, self.is_welcome = None, False
+            await anyio.sleep(max(self._chance.between(0.02, 0.4), self._away_until_s - self._ground.loop.time()))
+
+    def _hear_if_current(self, message: dict[str, Any]) -> None:
+        self._ground.note(self.name, f"hears {message['type']}")
+        if message["type"] == "welcome":
+            self.is_welcome = True
+        self.hear(message)
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take one message from the server."""
+        raise NotImplementedError
+
+    def _vanish(self) -> None:
+        """Lose the network for a while, in the middle of whatever it was."""
+        self._away_until_s = self._ground.loop.time() + self._chance.between(0.3, 3)
+        if self.line is not None:
+            self.line.cut()
+
 
 class MechanicApp(Client):
     """One device of a mechanic. What it shows is what the server has told it, less what has run out."""
 
     kind = "mechanic"
 
-    def __init__(self, ground: Ground, any_node: AnyNode, told: Told, account_id: str, name: str) -> None:
-        super().__init__(ground, any_node, told, account_id, name)
+    def __init__(self, ground: Ground, any_node: AnyNode, watch: Watch, account_id: str, name: str) -> None:
+        super().__init__(ground, any_node, watch, account_id, name)
         self._shown: dict[str, float] = {}
         """Offer id and when the card runs out, in virtual seconds."""
         self.sessions: dict[str, tuple[float, str]] = {}
@@ -234,7 +160,7 @@ class MechanicApp(Client):
             case "offer_accepted":
                 self._shown.pop(message["offer_id"], None)
                 self._see(message["request"])
-                self._ground.start(self._serve, message["request"]["id"])
+                self._ground.start(self._serve, message["request"])
             case "request_update":
                 self._see(message["request"])
             case "error" if message["code"] == "offer_gone":
@@ -249,13 +175,14 @@ class MechanicApp(Client):
             self._see(msgspec.to_builtins(found))
 
     def _see(self, request: dict[str, Any]) -> None:
-        self._told(request["id"], request["version"])
+        self._watch.told(request["id"], request["version"])
         is_theirs = (request["assigned_mechanic"] or {}).get("id") == self.account_id
         if request["version"] > self.sessions.get(request["id"], (0, ""))[0]:
             self.sessions[request["id"]] = (request["version"], request["status"] if is_theirs else "not theirs")
 
     def _show(self, offer: dict[str, Any]) -> None:
         offer_id = offer["offer_id"]
+        self._watch.asked(self.account_id, offer["request_id"], offer_id)
         self._shown[offer_id] = self._ground.loop.time() + offer["expires_in_ms"] / 1000
         if self.line is not None:
             self.line.say("offer_ack", offer_id=offer_id)
@@ -265,9 +192,9 @@ class MechanicApp(Client):
 
     async def _consider(self, offer_id: str, left_s: float) -> None:
         """Answer in time, late, twice, or never; over the socket or over REST; to a card that may be gone by then."""
-        answer = self._chance.one_of(["accept", "accept", "accept", "decline", "nothing"])
+        answer = self._chance.one_of(["accept", "accept", "accept", "accept", "decline", "nothing"])
         # At once, as everybody else does; after a while; or close to the deadline: where the races are.
-        wait_s = self._chance.one_of([0.0, 0.0, self._chance.between(0, left_s), left_s, left_s])
+        wait_s = self._chance.one_of([0.0, 0.0, 0.0, self._chance.between(0, left_s), left_s, left_s])
         await anyio.sleep(max(0.0, wait_s + (self._chance.between(-0.1, 0.1) if wait_s == left_s else 0.0)))
         if answer == "nothing" or self._ground.is_calm:
             return
@@ -284,17 +211,32 @@ class MechanicApp(Client):
 
         outcome = await self.ask(accept)
         if not isinstance(outcome, Refused):
-            await self._serve(outcome.id)
+            await self._serve(msgspec.to_builtins(outcome))
 
-    async def _serve(self, request_id: str) -> None:
-        """Begin and end the session, or give it back."""
-        await anyio.sleep(self._chance.between(0.05, 0.8))
-        if self._chance.happens(0.25):
-            await self.ask(lambda node: node.dispatch.release(self.account_id, request_id))
-            return
-        await self.ask(lambda node: node.dispatch.start(self.account_id, request_id))
-        await anyio.sleep(self._chance.between(0.05, 0.8))
-        await self.ask(lambda node: node.dispatch.complete(self.account_id, request_id))
+    async def _serve(self, request: dict[str, Any]) -> None:
+        """Begin the session, early or late, and end it; or give it back, or vanish, before or after the start."""
+        request_id = request["id"]
+        deed = self._chance.one_of(["start", "start", "start", "release", "vanish", "nothing"])
+        if deed in ("start", "release"):
+            await self._hesitate(_left_s(request["start"]))
+        match deed:
+            case "start":
+                started = await self.ask(lambda node: node.dispatch.start(self.account_id, request_id))
+                await self._end(request_id, started)
+            case "release":
+                await self.ask(lambda node: node.dispatch.release(self.account_id, request_id))
+            case "vanish":
+                self._vanish()
+
+    async def _end(self, request_id: str, started: RequestView | Refused) -> None:
+        """End the session, once or twice, also if the answer to the start was lost; or leave that to the customer, or to time."""
+        deed = self._chance.one_of(["complete", "complete", "complete", "vanish", "nothing"])
+        if deed == "vanish":
+            self._vanish()
+        if deed == "complete":
+            await self._hesitate(0.5 if isinstance(started, Refused) else _left_s(msgspec.to_builtins(started.ends)))
+            for _ in range(2 if self._chance.happens(0.2) else 1):
+                await self.ask(lambda node: node.dispatch.complete(self.account_id, request_id))
 
     async def change_duty(self) -> None:
         """Go off duty for a while."""
@@ -304,14 +246,16 @@ class MechanicApp(Client):
 
 
 class CustomerPage(Client):
-    """One page of a customer: pays, watches, sometimes loses patience. Keeps the newest version that it has seen."""
+    """One page of a customer: pays, watches, loses patience or trust, reports. Keeps the newest version that it has seen."""
 
     kind = "customer"
 
-    def __init__(self, ground: Ground, any_node: AnyNode, told: Told, account_id: str, name: str) -> None:
-        super().__init__(ground, any_node, told, account_id, name)
+    def __init__(self, ground: Ground, any_node: AnyNode, watch: Watch, account_id: str, name: str) -> None:
+        super().__init__(ground, any_node, watch, account_id, name)
         self.seen: dict[str, tuple[int, str]] = {}
         """Version and status by request."""
+        self.favorite_is_busy: dict[str, bool] = {}
+        """What it shows beside the offer that only a favourite has, by request."""
 
     def hear(self, message: dict[str, Any]) -> None:
         match message["type"]:
@@ -332,9 +276,36 @@ class CustomerPage(Client):
         self._see(msgspec.to_builtins(found))
 
     def _see(self, request: dict[str, Any]) -> None:
-        self._told(request["id"], request["version"])
-        if request["version"] > self.seen.get(request["id"], (0, ""))[0]:
+        self._watch.told(request["id"], request["version"])
+        _, status_before = before = self.seen.get(request["id"], (0, ""))
+        if request["version"] > before[0]:
             self.seen[request["id"]] = (request["version"], request["status"])
+            is_busy = request["offer"] is not None and request["offer"]["preferred_is_busy"]
+            has_turned = is_busy and not self.favorite_is_busy.get(request["id"])
+            self.favorite_is_busy[request["id"]] = is_busy
+            if (has_turned or request["status"] != status_before) and not self._ground.is_calm:
+                self._ground.start(self._react, request)
+
+    async def _react(self, request: dict[str, Any]) -> None:
+        """Do, or do not, what the page offers in this state: with others at the same instant, late, or twice."""
+        request_id, me = request["id"], self.account_id
+        assigned_id = (request["assigned_mechanic"] or {}).get("id")
+        acts: dict[str, Callable[[Node], Awaitable[Any]]] = {
+            "priority_offered": lambda node: node.dispatch.skip_wait(me, request_id),
+            "accepted": lambda node: node.dispatch.find_another(me, request_id, assigned_id),
+            "in_progress": lambda node: node.dispatch.complete_by_customer(me, request_id),
+            "completed": lambda node: node.dispatch.report(me, request_id, "It was too short."),
+        }
+        act = acts.get(request["status"])
+        # While the favourite is free, patience is what ``_lose_patience`` is about.
+        is_content = request["status"] == "priority_offered" and not self.favorite_is_busy[request_id]
+        if act is None or is_content or self._chance.happens(0.6):
+            return
+        await self._hesitate(_left_s(request["ends"] or request["start"]))
+        if request["status"] == "accepted":
+            self._watch.wished_away(assigned_id, request_id)
+        for _ in range(2 if self._chance.happens(0.2) else 1):
+            await self.ask(act)
 
     async def buy(self, body: CheckoutBody, key: str) -> None:
         """Go from the checkout over Stripe's page to a request."""
@@ -362,7 +333,33 @@ class CustomerPage(Client):
 
     async def _lose_patience(self) -> None:
         for request_id in list(self.seen):
-            if self._chance.happens(0.5):
+            if self._chance.happens(0.7):
                 await self.ask(lambda node, it=request_id: node.dispatch.skip_wait(self.account_id, it))
             else:
                 await self.ask(lambda node, it=request_id: node.dispatch.cancel(self.account_id, it))
+
+
+class Operator(Caller):
+    """Somebody who looks after what is stuck, or seems to be."""
+
+    async def retry_failed(self) -> None:
+        """Have what the customers' banks have sent back asked for once more."""
+        snapshot = await self.ask(lambda node: node.unfinished_refunds())
+        for refund in snapshot:
+            if refund.state == "failed":
+                await self.ask(lambda node, it=refund.id: node.refunds.retry(it))
+
+    async def intervene(self, request_id: str) -> None:
+        """Give back what was paid, or end the request."""
+        match self._chance.one_of(["refund", "refund", "completed", "unfilled"]):
+            case "refund":
+                await self.ask(lambda node: node.dispatch.refund(request_id, "They called us."))
+            case "completed":
+                await self.ask(lambda node: node.dispatch.settle(request_id, "completed"))
+            case "unfilled":
+                await self.ask(lambda node: node.dispatch.settle(request_id, "unfilled"))
+
+
+def _left_s(deadline: dict[str, Any] | None) -> float:
+    """Return how long is left of a time limit; something, where there is none."""
+    return 0.5 if deadline is None else deadline["expires_in_ms"] / 1000

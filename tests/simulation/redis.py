@@ -258,6 +258,8 @@ class Bus:
 class Presence:
     """As much of presence as dispatch and sockets ask for; who is here is for the tests of presence itself."""
 
+    unnoticed_ms = 48_000
+
     def __init__(self, link: Link) -> None:
         self._link = link
 

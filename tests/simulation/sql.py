@@ -44,7 +44,7 @@ FOR_UPDATE = "/* for update */"
 WATCHED = re.compile(r"\b(session_requests|offers|mechanics)\b")
 WRITES = ("INSERT", "UPDATE", "DELETE")
 LOCKING = frozenset(
-    Statement(path, Nothing).sqlite for path in SQL.glob("*.sql") if "FOR NO KEY UPDATE" in path.read_text()
+    Statement(path, Nothing).sqlite for path in SQL.parent.rglob("*.sql") if "FOR NO KEY UPDATE" in path.read_text()
 )
 """What takes rows on PostgreSQL, in the words that SQLite gets."""
 

@@ -26,7 +26,7 @@ from tests.simulation.life import current_life
 from tests.simulation.loop import Stalled, VirtualLoop
 from tests.simulation.misfortunes import Misfortunes
 from tests.simulation.node import Node, Unreachable
-from tests.simulation.people import Client, CustomerPage, MechanicApp
+from tests.simulation.people import Client, CustomerPage, MechanicApp, Operator
 from tests.simulation.sql import Kind, warm_up
 from tests.simulation.stripe import SIGNATURE
 
@@ -40,7 +40,7 @@ LAPS_MAX = 20
 """How often, while everybody is being told, a payment may arrive or a mechanic give a request back: more than there are of them."""
 LOOK_S = 0.25
 ROOMY = {
-    "dispatch.due_work.POLL_S": 2.0,
+    "dispatch.push.planner.POLL_S": 5.0,
     "dispatch.money.refunds.ATTEMPT_LEASE_MS": 6_000,
     "dispatch.money.stripe_events.LEASE_MS": 6_000,
 }
@@ -99,22 +99,26 @@ class World(Ground):
     def __init__(self, seed: int, loop: VirtualLoop, database: Path, kind: Kind | None) -> None:
         super().__init__(seed, loop, database, kind)
         self.stripe.send_event = lambda payload: self.start(self._deliver_event, payload)
-        self.watch = Watch(self, self.sql.take())
-        self.sql.on_commit = self.watch.after_commit
         self.settings = DispatchSettings(
-            priority_window_ms=self.chance.count(300, 2_000),
+            # Of the long ones some are open when all is calm: then their customers must know how the favourite is.
+            priority_window_ms=20_000 if self.chance.happens(0.25) else self.chance.count(300, 2_000),
             broadcast_window_ms=self.chance.one_of([1_000, 2_000, 3_000, 20_000]),
+            start_window_ms=self.chance.one_of([self.chance.count(150, 600), self.chance.count(150, 2_000)]),
+            session_grace_ms=self.chance.count(100, 1_000),
             refund_retry_max_ms=4_000,
         )
+        self.watch = Watch(self, self.sql.take(), self.settings)
+        self.sql.on_commit = self.watch.after_commit
         self.nodes: list[Node | None] = [None] * self.chance.one_of([2, 2, 2, 3])
         self.mechanics = [f"mechanic-{number}" for number in range(self.chance.count(2, 3))]
         self.customers = [f"customer-{number}" for number in range(self.chance.count(1, 2))]
         self._settle_down()
         # The first mechanic has two devices.
         names = [*self.mechanics, self.mechanics[0]]
-        ground = (self, self.any_node, self.watch.told)
+        ground = (self, self.any_node, self.watch)
         self.apps = [MechanicApp(*ground, one, f"app-{place}") for place, one in enumerate(names)]
         self.pages = [CustomerPage(*ground, one, f"page-{place}") for place, one in enumerate(self.customers)]
+        self.operator = Operator(self, self.any_node)
         self.watch.look_also_at(self.apps, self.pages)
         self._ids = 0
 
@@ -132,6 +136,11 @@ class World(Ground):
         raw.executemany(
             "INSERT INTO duty_intervals (mechanic_id, started_at_ms) VALUES (?, 0)", [(one,) for one in self.mechanics]
         )
+        # Sessions that nobody ends are ended within the world: at once, but for the grace; in a few worlds after a minute.
+        long_min = 1 if self.chance.happens(0.1) else 0
+        self.sessions_s = long_min * 60
+        """How long sessions may go on without anybody's doing, beyond the grace."""
+        raw.execute("UPDATE plans SET duration_min = CASE id WHEN ? THEN ? ELSE 0 END", (PLANS[0], long_min))
         self.sql.give_back(raw)
 
     # --- who is there -------------------------------------------------------------------------------------------------
@@ -190,13 +199,13 @@ class World(Ground):
             misfortunes.plan(CHAOS_S)
             self.start(self._banks)
             await anyio.sleep(CHAOS_S)
-            self.is_calm = True
+            self.calm_since_s = self.loop.time()
             misfortunes.end()
             await self._until_nothing(self.watch.untrue, TOLD_WITHIN_S)
+            windows_ms = self.settings.priority_window_ms + self.settings.broadcast_window_ms * 2
+            windows_s = windows_ms / 1000 + self.sessions_s
             for _ in range(LAPS_MAX):
-                await self._until_nothing(
-                    self.watch.unsettled, self.settings.broadcast_window_ms / 1000 * 2 + SETTLED_WITHIN_S
-                )
+                await self._until_nothing(self.watch.unsettled, windows_s + SETTLED_WITHIN_S)
                 await self._until_nothing(self.watch.untrue, TOLD_WITHIN_S)
                 if not self.watch.unsettled():
                     break
@@ -211,6 +220,7 @@ class World(Ground):
         """Wait until ``look`` finds nothing any more; what it finds after the bound was violated."""
         ends_s = self.loop.time() + within_s
         while not self.watch.violations and (found := look()):
+            self.watch.look_at_lateness()
             if self.loop.time() > ends_s:
                 for invariant, what in found:
                     self.watch.violated(invariant, what)
@@ -227,8 +237,10 @@ class World(Ground):
             await anyio.sleep(self.chance.between(0.05, 1))
 
     def _plan_purchases(self) -> None:
+        # In some worlds all want the same mechanic, and most have to wait for one who is busy.
+        popular = self.mechanics[0] if self.chance.happens(0.3) else None
         for number in range(self.chance.one_of([1, 2, 2, 3])):
-            favorite = self.chance.one_of(self.mechanics) if self.chance.happens(0.5) else None
+            favorite = popular or (self.chance.one_of(self.mechanics) if self.chance.happens(0.5) else None)
             routing = "broadcast" if favorite is None else "priority_broadcast"
             body = CheckoutBody(self.chance.one_of(PLANS), routing, favorite)
             page = self.chance.one_of(self.pages)
@@ -239,6 +251,12 @@ class World(Ground):
         for app in self.apps:
             if self.chance.happens(0.3):
                 self.after(self.chance.between(0, 1), lambda app=app: self.start(app.change_duty))
+        if self.chance.happens(0.3):
+            self.after(self.chance.between(0.5, CHAOS_S), self._operator_intervenes)
+
+    def _operator_intervenes(self) -> None:
+        if seen := [request_id for page in self.pages for request_id in page.seen]:
+            self.start(self.operator.intervene, self.chance.one_of(seen))
 
     # --- Stripe's side ------------------------------------------------------------------------------------------------
 
@@ -263,4 +281,8 @@ class World(Ground):
     async def _banks(self) -> None:
         while True:
             await anyio.sleep(1)
-            self.stripe.settle_refunds()
+            self.stripe.settle_refunds(failing=0.0 if self.is_calm else 0.2)
+            if self.chance.happens(0.3) or self.is_calm:
+                self.stripe.close_disputes()
+            if self.is_calm:
+                self.start(self.operator.retry_failed)

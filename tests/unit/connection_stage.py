@@ -238,9 +238,6 @@ class StageReader:
     async def standings(self, ids: Iterable[str]) -> dict[str, Standing]:
         return {one: self._dispatch.standings[one] for one in ids if one in self._dispatch.standings}
 
-    async def offers(self, ids: Iterable[str]) -> dict[str, list[TimedOffer]]:
-        return {one: await self._dispatch.offers_for(one) for one in ids if one in self._dispatch.standings}
-
     async def mechanic_snapshots(self, ids: Iterable[str]) -> dict[str, MechanicSnapshot]:
         known = [one for one in ids if one in self._dispatch.standings]
         read = {

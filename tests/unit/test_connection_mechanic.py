@@ -1,5 +1,6 @@
 """A mechanic's socket, as a dialogue."""
 
+from collections.abc import Callable
 from time import monotonic
 
 import anyio
@@ -741,6 +742,82 @@ async def test_a_standing_heard_while_the_snapshot_after_a_gap_is_read_is_newer_
         assert phone.hears_kinds() == ["offer"]
 
 
+@pytest.mark.parametrize(
+    "unheard",
+    [
+        Standing(on_duty=False, is_busy=False, version=2),
+        Standing(on_duty=True, is_busy=True, version=2),
+        Standing(on_duty=True, is_busy=False, version=2, types_off="text"),
+    ],
+    ids=["off duty", "busy", "switched off"],
+)
+async def test_a_card_stays_though_the_snapshot_after_a_gap_was_read_by_a_standing_that_is_over(unheard):
+    # Interleaving: unheard, mike goes off duty -> the snapshot is read, without broadcasts -> he is back, which is heard -> the
+    # snapshot arrives. This socket never knew that he was away, so it had no reason to ask for broadcasts again.
+    async with stage() as here:
+        here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False, version=1)
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1"))
+        phone.hears()
+        arrives = await read_while_away(here, unheard, here.bus.miss_something)
+        arrives.set()
+        await here.settled()
+        assert phone.hears() == []
+
+
+async def test_a_card_that_went_with_a_standing_that_is_over_comes_back():
+    # As before; and while the snapshot is read again, the same happens once more.
+    async with stage() as here:
+        here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False, version=1)
+        phone = await here.mechanic("mike")
+        await here.offer(an_offer("o1"))
+        phone.hears()
+        first = await read_while_away(here, Standing(False, False, version=2), here.bus.miss_something)
+        again = await read_while_away(here, Standing(False, False, version=4), first.set)
+        again.set()
+        await here.settled()
+        assert phone.hears_kinds() == ["offer_withdrawn", "offer"]
+
+
+@pytest.mark.parametrize("is_read_slowly", [True, False])
+async def test_offers_read_by_a_standing_that_nobody_tells_are_read_again_after_it(is_read_slowly):
+    # Interleaving: on duty, which is told -> off duty -> the open offers are read: none -> on duty again. Of the last two only the
+    # newer one is told, as it is when they gather in an outbox.
+    async with stage() as here:
+        here.dispatch.offers.append(an_offer("o1"))
+        here.dispatch.standings["mike"] = Standing(on_duty=False, is_busy=False, version=1)
+        phone = await here.mechanic("mike")
+        on_duty = StandingChanged("mike", on_duty=True, is_busy=False, version=2, types_off="")
+        if is_read_slowly:
+            arrives = await read_while_away(here, Standing(False, False, version=3), lambda: here.bus.hear(on_duty))
+            arrives.set()
+            await here.settled()
+        else:
+            here.dispatch.standings["mike"] = Standing(on_duty=False, is_busy=False, version=3)
+            await here.tell(on_duty)
+            await come_back(here, version=4)
+        assert phone.hears_kinds().count("offer") == 1
+
+
+async def read_while_away(here: Stage, away: Standing, begin: Callable[[], None]) -> anyio.Event:
+    """Have ``begin`` cause the reading of a snapshot while mike is away, unheard; before it arrives he is back, which is heard.
+
+    Return what lets it arrive.
+    """
+    here.dispatch.standings["mike"] = away
+    here.dispatch.snapshot_gate = arrives = anyio.Event()
+    begin()
+    await here.settled()
+    await come_back(here, version=away.version + 1)
+    return arrives
+
+
+async def come_back(here: Stage, *, version: int) -> None:
+    """Let mike be on duty and free again, and everybody hear it."""
+    here.dispatch.standings["mike"] = Standing(on_duty=True, is_busy=False, version=version)
+    await here.tell(StandingChanged("mike", on_duty=True, is_busy=False, version=version, types_off=""))
+
+
 async def test_a_broadcast_that_opens_while_the_first_snapshot_is_read_is_not_missed():
     # It is not in the snapshot, which was read before it was committed, and came before anybody knew that mike is on duty.
     async with stage() as here:
@@ -777,7 +854,8 @@ async def test_silence_brings_a_ping_and_then_the_end():
     async with stage(heartbeat_interval_ms=20_000, presence_timeout_ms=45_000) as here:
         phone = await here.mechanic("mike")
         connection = phone.connection
-        start_s = connection.heard_at_s
+        # A start that adds to the seconds below without rounding.
+        connection.heard_at_s = connection._pinged_at_s = start_s = 1_024.0
         for at_s, pings in ((19, 0), (23, 1), (30, 1), (44, 1), (44.9, 1)):
             connection.check_time(start_s + at_s, NOW_MS)
             assert phone.pings == pings

@@ -32,13 +32,13 @@ def test_what_crosses_midnight_is_cut_there():
 
 
 def test_a_session_is_earned_on_the_day_on_which_it_is_completed():
-    session = Session(MIDNIGHT_MS - HOUR_MS, MIDNIGHT_MS + HOUR_MS, is_completed=True, price_cents=999, currency="usd")
+    session = Session(MIDNIGHT_MS - HOUR_MS, MIDNIGHT_MS + HOUR_MS, is_completed=True, earned_cents=999, currency="usd")
     found = hours({}, [session], first=DAY - 1, last=DAY, currency="usd")
     assert [(day.in_session_s, day.sessions, day.earned_cents) for day in found] == [(3600, 0, 0), (3600, 1, 999)]
 
 
 def test_a_session_that_is_not_completed_takes_time_and_earns_nothing():
-    session = Session(MIDNIGHT_MS, MIDNIGHT_MS + HOUR_MS, is_completed=False, price_cents=999, currency="usd")
+    session = Session(MIDNIGHT_MS, MIDNIGHT_MS + HOUR_MS, is_completed=False, earned_cents=999, currency="usd")
     (day,) = hours({}, [session], first=DAY, last=DAY, currency="usd")
     assert (day.in_session_s, day.sessions, day.earned_cents) == (3600, 0, 0)
 

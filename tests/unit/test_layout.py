@@ -54,6 +54,8 @@ def check_by(program: str, *arguments: str, within_s: float) -> None:
         "docs/decisions.md",
         "docs/settings.md",
         "docs/checkout.md",
+        "docs/money.md",
+        "docs/sessions.md",
         "docs/protocol.md",
         "docs/benchmarks.md",
         "clients/javascript/README.md",

@@ -22,7 +22,7 @@ from dispatch.push.rules import (
     SEEN_WITHIN_MS,
     Again,
     GivenUp,
-    Refused,
+    Rejected,
     SubscriptionOver,
     Taken,
     Unseen,
@@ -85,7 +85,7 @@ def test_a_subscription_is_over_when_it_is_forbidden_once_more():
 
 @pytest.mark.parametrize("status", [400, 401, 413])
 def test_what_waiting_does_not_mend_is_refused(status: int):
-    assert verdict(status) == Refused(status)
+    assert verdict(status) == Rejected(status)
 
 
 @pytest.mark.parametrize("status", [None, 100, 302, 307, 408, 429, 500, 503])

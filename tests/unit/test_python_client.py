@@ -40,12 +40,16 @@ NOW = "2026-11-22T09:30:00.000Z"
 NOW_MS = 1_795_339_800_000
 
 
-def an_offer(offer_id: str = "o1", *, request_id: str = "r1", left_ms: int = 60_000) -> Any:
-    return {"offer_id": offer_id, "request_id": request_id, "expires_in_ms": left_ms}
+def an_offer(offer_id: str = "o1", *, request_id: str = "r1", left_ms: int = 60_000, expires_at: str = NOW) -> Any:
+    return {"offer_id": offer_id, "request_id": request_id, "expires_at": expires_at, "expires_in_ms": left_ms}
 
 
-def a_request(request_id: str = "r1", *, version: int = 1, status: str = "accepted") -> Any:
-    return {"id": request_id, "version": version, "status": status}
+def a_deadline(*, left_ms: int = 60_000, expires_at: str = NOW) -> Any:
+    return {"expires_at": expires_at, "expires_in_ms": left_ms}
+
+
+def a_request(request_id: str = "r1", *, version: int = 1, status: str = "accepted", **says: Any) -> Any:
+    return {"id": request_id, "version": version, "status": status, **says}
 
 
 def a_status(*, version: int, as_of: str = NOW) -> Any:
@@ -74,10 +78,11 @@ def test_the_file_works_alone_wherever_it_is_copied(tmp_path: Path) -> None:
         (client.Status, wire.StatusView),
         (client.Person, wire.Person),
         (client.OfferDeadline, wire.OfferDeadline),
+        (client.Deadline, wire.Deadline),
     ],
 )
 def test_what_the_client_knows_of_an_object_is_what_the_server_sends(ours: Any, theirs: Any) -> None:
-    assert ours.__required_keys__ <= set(theirs.__struct_fields__)
+    assert ours.__required_keys__ | ours.__optional_keys__ <= set(theirs.__struct_fields__)
 
 
 # --- after a close ----------------------------------------------------------------------------------------------------
@@ -144,6 +149,21 @@ def test_polls_drift_apart_and_back_off_while_nobody_answers() -> None:
     assert client.poll_in_s(4.0, 0, 30.0, 0.5) == 30.0
 
 
+@pytest.mark.parametrize(
+    ("asked", "understood_s"),
+    [
+        ("0", 0.0),
+        (" 7 ", 7.0),
+        ("99999999999", client.RETRY_AFTER_MAX_S),
+        *((nothing, None) for nothing in ("", "-5", "nan", "1e9", "Sun, 22 Nov 2026 09:30:00 GMT")),
+    ],
+)
+def test_a_server_may_ask_for_seconds_of_patience_and_for_an_hour_at_most(
+    asked: str, understood_s: float | None
+) -> None:
+    assert client._problem(503, {"retry-after": asked}, b"").retry_after_s == understood_s
+
+
 # --- offers -----------------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +183,16 @@ def test_an_offer_is_new_once_and_its_deadline_is_the_earliest_reading() -> None
     assert book.open["o1"].deadline_s == 160.0
     assert book.take(an_offer(left_ms=50_000), 101.0) is None
     assert book.open["o1"].deadline_s == 151.0
+
+
+def test_a_deadline_that_has_changed_counts_as_it_was_said_last_whatever_arrives_last() -> None:
+    longer = an_offer(left_ms=119_000, expires_at="2026-11-22T09:31:00.000Z")
+    book = OfferBook()
+    book.take(an_offer(left_ms=60_000), 100.0)
+    book.take(longer, 101.0)
+    assert book.open["o1"].deadline_s == 220.0
+    book.take(an_offer(left_ms=60_000), 101.1)
+    assert (book.open["o1"].deadline_s, book.open["o1"].offer) == (220.0, longer)
 
 
 def test_a_withdrawn_offer_that_comes_again_is_new_and_an_answered_one_is_not() -> None:
@@ -190,10 +220,11 @@ def test_books_are_bounded() -> None:
     offers, requests = OfferBook(), RequestBook()
     for number in range(3_000):
         offers.take(an_offer(f"o{number}"), 0.0)
-        requests.take(a_request(f"r{number}"))
+        requests.take(a_request(f"r{number}", start=a_deadline()), 0.0)
     assert len(offers.open) == client.OFFERS_MAX
     assert "o2999" in offers.open
     assert requests.get("r0") is None
+    assert requests.deadline_s("r0") is None
     assert requests.get("r2999") is not None
 
 
@@ -204,7 +235,7 @@ def test_books_are_bounded() -> None:
 def test_requests_in_any_order_end_at_the_newest_and_never_go_back(versions: list[int], random: Random) -> None:
     book, told = RequestBook(), []
     for version in versions:
-        if book.take(a_request(version=version)):
+        if book.take(a_request(version=version), 0.0):
             told.append(version)
     assert told == sorted(set(told))
     assert told[-1] == max(versions)
@@ -213,8 +244,22 @@ def test_requests_in_any_order_end_at_the_newest_and_never_go_back(versions: lis
 def test_what_a_snapshot_no_longer_names_has_ended_unheard() -> None:
     book = RequestBook()
     for request in (a_request("r1"), a_request("r2", status="completed"), a_request("r3", status="broadcasting")):
-        book.take(request)
+        book.take(request, 0.0)
     assert book.open_besides([a_request("r1")]) == ["r3"]
+
+
+def test_a_request_counts_down_to_what_it_waits_for_by_the_earliest_reading() -> None:
+    book = RequestBook()
+    book.take(a_request(version=1, start=a_deadline(left_ms=300_000)), 100.0)
+    assert book.deadline_s("r1") == 400.0
+    # Said again with the reminder, and held up on its way.
+    book.take(a_request(version=2, start=a_deadline(left_ms=150_000)), 252.0)
+    assert book.deadline_s("r1") == 400.0
+    ends = a_deadline(left_ms=2_700_000, expires_at="2026-11-22T10:15:00.000Z")
+    book.take(a_request(version=3, status="in_progress", start=None, ends=ends), 260.0)
+    assert book.deadline_s("r1") == 2_960.0
+    book.take(a_request(version=4, status="completed", start=None, ends=None, offer=None), 300.0)
+    assert book.deadline_s("r1") is None
 
 
 def test_of_two_readings_of_one_version_the_later_one_counts() -> None:

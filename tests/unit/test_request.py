@@ -6,24 +6,31 @@ import pytest
 
 from dispatch.request import (
     ACCEPT_LEEWAY_MS,
+    AnotherWanted,
     Assign,
     CloseOffer,
     Event,
     Exclude,
     Free,
+    KeepFrom,
+    LimitMissing,
     MechanicAccepted,
     MechanicDeclined,
     MechanicReleased,
     OpenOffer,
     OpenWindow,
+    OperatorRefunded,
+    OperatorSettled,
     OweRefund,
     PromptFavorite,
     Record,
     Request,
     RequestCancelled,
     SessionCompleted,
+    SessionReported,
     SessionStarted,
     Tell,
+    TimeLimit,
     Transition,
     WaitSkipped,
     WindowElapsed,
@@ -36,7 +43,8 @@ from models.outcomes import OfferGone, Refused
 from models.words import FallbackReason, OfferKind, RequestStatus
 
 NOW_MS = 1_795_000_000_000
-WINDOWS = Windows(priority_ms=600_000, broadcast_ms=900_000)
+WINDOWS = Windows(priority_ms=600_000, broadcast_ms=900_000, start_ms=300_000, grace_ms=900_000)
+SESSION_MS = 600_000
 FAVORITE, OTHER, THIRD = "favorite", "other", "third"
 PRIORITY_END_MS = NOW_MS + 600_000
 BROADCAST_END_MS = PRIORITY_END_MS + 900_000
@@ -46,6 +54,7 @@ def new(*, is_priority: bool = True, paid_cents: int = 2999) -> Transition:
     return opened(
         "r",
         paid_cents=paid_cents,
+        session_ms=SESSION_MS,
         preferred_mechanic_id=FAVORITE if is_priority else None,
         is_priority=is_priority,
         offer_id="o1",
@@ -55,19 +64,19 @@ def new(*, is_priority: bool = True, paid_cents: int = 2999) -> Transition:
 
 
 def after(request: Request, event: Event, *, now_ms: int = NOW_MS, offer_id: str = "o2") -> Transition:
-    outcome = step(request, event, now_ms=now_ms, next_offer_id=offer_id, windows=WINDOWS)
+    outcome = step(request, event, now_ms=now_ms, next_id=offer_id, windows=WINDOWS)
     assert not isinstance(outcome, Refused), outcome
     return outcome
 
 
 def refused(request: Request, event: Event, *, now_ms: int = NOW_MS) -> Refused:
-    outcome = step(request, event, now_ms=now_ms, next_offer_id="unused", windows=WINDOWS)
+    outcome = step(request, event, now_ms=now_ms, next_id="unused", windows=WINDOWS)
     assert isinstance(outcome, Refused), outcome
     return outcome
 
 
-def took(mechanic_id: str, offer_id: str, at_ms: int = NOW_MS) -> MechanicAccepted:
-    return MechanicAccepted(mechanic_id, offer_id, at_ms)
+def took(mechanic_id: str, offer_id: str, at_ms: int = NOW_MS, closed: str | None = None) -> MechanicAccepted:
+    return MechanicAccepted(mechanic_id, offer_id, at_ms, closed=closed)
 
 
 def offered() -> Request:
@@ -236,7 +245,11 @@ def test_the_mechanic_completes_the_session_and_is_free_and_the_customer_is_aske
         NOW_MS + 9,
         NOW_MS + 9,
     )
-    assert commands == [Free(FAVORITE), Record("completed"), PromptFavorite(FAVORITE)]
+    assert commands == [
+        Free(FAVORITE),
+        Record("completed", {"by": "mechanic", "lasted_s": 0}),
+        PromptFavorite(FAVORITE),
+    ]
 
 
 def test_the_mechanic_gives_the_request_back_and_everyone_else_is_asked():
@@ -276,6 +289,175 @@ def test_a_request_cancelled_after_an_accept_still_says_who_had_it():
     assert after(accepted(), RequestCancelled())[0].assigned_mechanic_id == FAVORITE
 
 
+# --- the time limits of a session, and what ends it -------------------------------------------------------------------
+
+
+START_END_MS = NOW_MS + 300_000
+SESSION_END_MS = NOW_MS + SESSION_MS + 900_000
+
+
+def test_whoever_accepts_has_the_start_window_to_start():
+    request, _ = after(offered(), took(FAVORITE, "o1"), offer_id="l1")
+    assert request.limit == TimeLimit("l1", START_END_MS, rings_at_ms=NOW_MS + 150_000)
+
+
+def test_at_half_of_the_start_window_the_mechanic_is_reminded_once():
+    before = after(offered(), took(FAVORITE, "o1"), offer_id="l1")[0]
+    assert refused(before, WindowElapsed("l1"), now_ms=NOW_MS + 149_999).code == "wrong_state"
+    request, commands = after(before, WindowElapsed("l1"), now_ms=NOW_MS + 150_000)
+    assert (request.status, request.limit) == (RequestStatus.ACCEPTED, TimeLimit("l1", START_END_MS, START_END_MS))
+    assert request.version == before.version + 1
+    assert commands == [Record("reminded", {"mechanic_id": FAVORITE})]
+    assert refused(request, WindowElapsed("l1"), now_ms=START_END_MS - 1).code == "wrong_state"
+
+
+@pytest.mark.parametrize("is_reminded", [True, False], ids=["reminded", "nobody could remind them"])
+def test_whoever_does_not_start_in_time_loses_the_request_and_everyone_else_is_asked(is_reminded: bool):
+    before = after(offered(), took(FAVORITE, "o1"), offer_id="l1")[0]
+    if is_reminded:
+        before = after(before, WindowElapsed("l1"), now_ms=NOW_MS + 150_000)[0]
+    request, commands = after(before, WindowElapsed("l1"), now_ms=START_END_MS, offer_id="o3")
+    assert (request.status, request.assigned_mechanic_id, request.accepted_at_ms, request.limit) == (
+        RequestStatus.BROADCASTING,
+        None,
+        None,
+        None,
+    )
+    assert request.excluded == {FAVORITE}
+    assert request.offer is not None
+    assert commands == [
+        Free(FAVORITE),
+        Exclude(FAVORITE, "no_show"),
+        Record("no_show", {"mechanic_id": FAVORITE}),
+        OpenOffer(request.offer),
+        Record("broadcast"),
+        Tell(FAVORITE),
+    ]
+    assert refused(request, took(FAVORITE, "o1")).detail == "You had this request and did not start in time."
+
+
+def test_a_start_after_the_start_window_counts_while_nothing_has_followed_from_that():
+    before = after(offered(), took(FAVORITE, "o1"), offer_id="l1")[0]
+    started = after(before, SessionStarted(FAVORITE), now_ms=START_END_MS + 20)[0]
+    assert started.status is RequestStatus.IN_PROGRESS
+    assert refused(started, WindowElapsed("l1"), now_ms=START_END_MS + 21).code == "wrong_state"
+
+
+def test_the_customer_asks_for_another_mechanic_and_everyone_but_this_one_is_asked():
+    request, commands = after(accepted(), AnotherWanted(), offer_id="o3")
+    assert (request.status, request.assigned_mechanic_id, request.limit) == (RequestStatus.BROADCASTING, None, None)
+    assert request.offer is not None
+    assert commands == [
+        Free(FAVORITE),
+        Exclude(FAVORITE, "find_another"),
+        Record("find_another", {"mechanic_id": FAVORITE}),
+        OpenOffer(request.offer),
+        Record("broadcast"),
+        Tell(FAVORITE),
+    ]
+    assert refused(request, took(FAVORITE, "o3")).detail == "The customer asked for another mechanic."
+
+
+def test_a_wish_for_another_mechanic_costs_only_the_one_whom_it_means():
+    wish = AnotherWanted(FAVORITE)
+    assert after(accepted(), wish, offer_id="o3")[0] == after(accepted(), AnotherWanted(), offer_id="o3")[0]
+    again = after(after(accepted(), wish, offer_id="o3")[0], took(OTHER, "o3"))[0]
+    assert again.assigned_mechanic_id == OTHER
+    # Repeated because the answer was lost, or overtaken by a no-show.
+    assert refused(again, wish).code == "wrong_state"
+    assert refused(again, wish).detail == "Another mechanic than the one you mean has this request by now."
+    assert after(again, AnotherWanted(OTHER))[0].excluded == {FAVORITE, OTHER}
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [WaitSkipped(), RequestCancelled(), MechanicReleased(FAVORITE), SessionStarted(FAVORITE), SessionCompleted(None)],
+    ids=lambda deed: type(deed).__name__,
+)
+def test_no_other_deed_can_hit_a_second_mechanic_when_it_is_repeated_later(deed):
+    before = {WaitSkipped: offered, SessionCompleted: in_progress}.get(type(deed), accepted)()
+    request = after(before, deed, offer_id="o3")[0]
+    if request.offer is not None:
+        request = after(request, took(OTHER, "o3"))[0]
+    assert refused(request, deed).code in ("wrong_state", "not_found")
+
+
+def test_a_session_that_nobody_ends_is_over_when_the_plans_minutes_and_the_grace_have_passed():
+    before = after(accepted(), SessionStarted(FAVORITE), offer_id="l2")[0]
+    assert before.limit == TimeLimit("l2", SESSION_END_MS, SESSION_END_MS)
+    assert refused(before, WindowElapsed("l2"), now_ms=SESSION_END_MS - 1).code == "wrong_state"
+    request, commands = after(before, WindowElapsed("l2"), now_ms=SESSION_END_MS)
+    assert (request.status, request.completed_at_ms, request.limit) == (
+        RequestStatus.COMPLETED,
+        SESSION_END_MS,
+        None,
+    )
+    assert commands == [
+        Free(FAVORITE),
+        Record("completed", {"by": "time", "lasted_s": 1500}),
+        PromptFavorite(FAVORITE),
+    ]
+
+
+def test_the_customer_ends_the_session_as_the_mechanic_may():
+    _, commands = after(in_progress(), SessionCompleted(None), now_ms=NOW_MS + 4_900)
+    assert Record("completed", {"by": "customer", "lasted_s": 4}) in commands
+
+
+def test_a_session_can_be_reported_once_within_seven_days_of_its_end():
+    week_ms = 7 * 24 * 3600 * 1000
+    request, commands = after(completed(), SessionReported("nobody came"), now_ms=NOW_MS + week_ms)
+    assert (request.status, request.version) == (RequestStatus.COMPLETED, completed().version + 1)
+    assert commands == [Record("reported", {"reason": "nobody came"}), KeepFrom(FAVORITE)]
+    assert refused(request, SessionReported("again")).code == "already_reported"
+    assert refused(completed(), SessionReported("late"), now_ms=NOW_MS + week_ms + 1).code == "wrong_state"
+
+
+@pytest.mark.parametrize("before", [accepted, in_progress])
+def test_what_an_earlier_version_left_without_a_time_limit_gets_one(before):
+    left = replace(before(), limit=None)
+    late_ms = NOW_MS + 10 * SESSION_END_MS
+    request, commands = after(left, LimitMissing(), now_ms=late_ms, offer_id="l9")
+    assert commands == []
+    assert request.version == left.version + 1
+    if before is accepted:
+        assert request.limit == TimeLimit("l9", late_ms + 300_000, late_ms + 150_000)
+    else:
+        assert request.limit == TimeLimit("l9", late_ms + 900_000, late_ms + 900_000)
+        soon = after(left, LimitMissing(), now_ms=NOW_MS + 1, offer_id="l9")[0]
+        assert soon.limit == TimeLimit("l9", SESSION_END_MS, SESSION_END_MS)
+    assert refused(request, LimitMissing()).code == "wrong_state"
+
+
+# --- operators --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [offered, broadcasting, accepted])
+def test_what_an_operator_gives_back_before_the_session_is_cancelled(before):
+    request, commands = after(before(), OperatorRefunded("asked by phone"))
+    assert (request.status, request.offer, request.limit) == (RequestStatus.CANCELLED, None, None)
+    assert commands[-2:] == [Record("cancelled", {"cause": "operator"}), OweRefund("operator", "asked by phone")]
+
+
+@pytest.mark.parametrize("before", [in_progress, completed, cancelled])
+def test_what_an_operator_gives_back_otherwise_stays_where_it_is(before):
+    request, commands = after(before(), OperatorRefunded("asked by phone"))
+    assert (request.status, commands) == (before().status, [OweRefund("operator", "asked by phone")])
+    assert refused(replace(request, has_refund=True), OperatorRefunded("again")).code == "already_refunded"
+
+
+def test_an_operator_settles_what_is_stuck():
+    for before in (offered, broadcasting, accepted, in_progress):
+        request, commands = after(before(), OperatorSettled("unfilled"))
+        assert (request.status, request.offer, request.limit) == (RequestStatus.UNFILLED, None, None)
+        assert commands[-1] == OweRefund("unfilled")
+    for before in (accepted, in_progress):
+        request, commands = after(before(), OperatorSettled("completed"))
+        assert (request.status, commands[0]) == (RequestStatus.COMPLETED, Free(FAVORITE))
+    for before in (offered, broadcasting, *SETTLED):
+        assert refused(before(), OperatorSettled("completed")).code == "wrong_state"
+
+
 # --- who may, and until when ------------------------------------------------------------------------------------------
 
 
@@ -287,7 +469,8 @@ def test_a_late_accept_of_the_priority_offer_counts_in_the_broadcast(because: Fa
 
 
 def test_only_the_favorite_can_accept_the_priority_offer_late():
-    assert refused(broadcasting(), took(OTHER, "o1")) == OfferGone(detail="This offer has expired.")
+    gone = OfferGone(detail="This offer has expired.")
+    assert refused(broadcasting(), took(OTHER, "o1", closed="expired")) == gone
 
 
 def test_a_late_accept_of_the_priority_offer_loses_to_whoever_was_faster():
@@ -364,7 +547,8 @@ def test_an_accept_that_reached_us_before_the_broadcasts_deadline_wins_though_th
 
 def test_an_accept_from_before_the_deadline_that_is_decided_after_the_end_comes_too_late_for_the_money_is_on_its_way_back():
     request = unfilled()
-    gone = refused(request, took(OTHER, "o2", BROADCAST_END_MS - 1), now_ms=BROADCAST_END_MS + ACCEPT_LEEWAY_MS)
+    early = took(OTHER, "o2", BROADCAST_END_MS - 1, closed="expired")
+    gone = refused(request, early, now_ms=BROADCAST_END_MS + ACCEPT_LEEWAY_MS)
     assert gone == OfferGone(detail="The offer expired before anyone accepted.")
 
 
@@ -396,7 +580,7 @@ def test_the_favorite_may_decline_late_and_is_then_not_asked_in_the_broadcast():
 
 def test_the_favorite_means_the_open_offer_by_its_id_or_the_priority_offers_and_by_no_other():
     for event in (took(FAVORITE, "o7"), MechanicDeclined(FAVORITE, "o7")):
-        assert refused(broadcasting(), event) == OfferGone(detail="This offer has expired.")
+        assert refused(broadcasting(), event) == OfferGone(detail="This offer is no longer open.")
 
 
 def test_nobody_can_decline_twice_and_nobody_else_by_the_priority_offers_id():
@@ -409,10 +593,18 @@ def test_a_reason_why_an_offer_is_gone_is_true():
     again = after(accepted(), MechanicReleased(FAVORITE), offer_id="o3")[0]
     assert refused(again, took(FAVORITE, "o3")).detail == "You gave this request back."
     assert refused(accepted(), MechanicDeclined(FAVORITE, "o1")).detail == "You have accepted this request."
-    assert refused(cancelled(), took(FAVORITE, "o1")).detail == "The customer cancelled the request."
-    assert refused(unfilled(), took(OTHER, "o2")).detail == "The offer expired before anyone accepted."
+    assert refused(cancelled(), took(FAVORITE, "o1")).detail == "The request was cancelled."
+    expired = took(OTHER, "o2", closed="expired")
+    assert refused(unfilled(), expired).detail == "The offer expired before anyone accepted."
     for taken in (accepted, in_progress, completed):
         assert refused(taken(), took(OTHER, "o1")).detail == "Another mechanic was faster."
+    # Of an offer that somebody took who has lost the request since; of one of which nobody knows.
+    assert refused(again, took(OTHER, "o1", closed="taken")).detail == "Another mechanic was faster."
+    assert refused(again, took(OTHER, "o1")).detail == "This offer is no longer open."
+    # An operator has ended it, whoever had it.
+    settled = after(accepted(), OperatorSettled("unfilled"))[0]
+    for mechanic_id in (FAVORITE, OTHER):
+        assert refused(settled, took(mechanic_id, "o1", closed="taken")).detail == "This offer is no longer open."
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -426,12 +618,15 @@ def test_a_reason_why_an_offer_is_gone_is_true():
         (SessionStarted(FAVORITE), {accepted}),
         (SessionCompleted(FAVORITE), {in_progress}),
         (MechanicReleased(FAVORITE), {accepted}),
+        (AnotherWanted(), {accepted}),
+        (SessionCompleted(None), {in_progress}),
+        (SessionReported("why"), {completed}),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_cannot_be_done_in_a_status_is_refused_with_a_sentence(event: Event, possible):
     for before in ALL:
-        outcome = step(before(), event, now_ms=NOW_MS, next_offer_id="o9", windows=WINDOWS)
+        outcome = step(before(), event, now_ms=NOW_MS, next_id="o9", windows=WINDOWS)
         if before not in possible:
             assert isinstance(outcome, Refused)
             assert outcome.code == "wrong_state"
@@ -455,6 +650,9 @@ def test_a_settled_request_ignores_everything(settled):
         SessionStarted(FAVORITE),
         SessionCompleted(FAVORITE),
         MechanicReleased(FAVORITE),
+        AnotherWanted(),
+        OperatorSettled("unfilled"),
+        LimitMissing(),
     ):
         refused(request, event, now_ms=NOW_MS * 2)
 

@@ -1,28 +1,36 @@
 """Whatever happens in whatever order: nobody who paid is left without a mechanic or their money back."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dispatch.request import (
     ACCEPT_LEEWAY_MS,
     OPEN,
+    AnotherWanted,
     Assign,
     CloseOffer,
     Command,
     Event,
     Exclude,
     Free,
+    KeepFrom,
+    LimitMissing,
     MechanicAccepted,
     MechanicDeclined,
     MechanicReleased,
     OpenOffer,
     OpenWindow,
+    OperatorRefunded,
+    OperatorSettled,
     OweRefund,
     PromptFavorite,
     Record,
     Request,
     RequestCancelled,
     SessionCompleted,
+    SessionReported,
     SessionStarted,
     Tell,
     WaitSkipped,
@@ -33,10 +41,11 @@ from dispatch.request import (
     step,
 )
 from models.outcomes import Refused
-from models.words import OfferKind, RequestStatus
+from models.words import OfferKind, RequestStatus, Settlement
 
 NOW_MS = 1_795_000_000_000
-WINDOWS = Windows(priority_ms=600, broadcast_ms=900)
+WINDOWS = Windows(priority_ms=600, broadcast_ms=900, start_ms=300, grace_ms=500)
+SESSION_MS = 700
 MECHANICS = ["favorite", "ada", "bob", "cy"]
 mechanics = st.sampled_from(MECHANICS)
 
@@ -47,7 +56,9 @@ class Life(RuleBasedStateMachine):
     @initialize(is_priority=st.booleans(), paid_cents=st.sampled_from([0, 999, 4999]))
     def pay(self, is_priority: bool, paid_cents: int) -> None:
         self.now_ms = NOW_MS
-        self.offers_made = 1
+        self.ids_given = 1
+        self.made: list[str] = []
+        self.must_start_by_ms = self.must_end_by_ms = 0
         self.open: dict[str, OpenWindow] = {}
         self.closed: dict[str, str] = {}
         self.excluded: set[str] = set()
@@ -56,10 +67,13 @@ class Life(RuleBasedStateMachine):
         self.prompts: list[str] = []
         self.fallbacks = 0
         self.story: list[str] = []
+        self.reminders = 0
+        self.completed_at_ms: int | None = None
         self.versions: list[int] = []
         self.request, commands = opened(
             "r",
             paid_cents=paid_cents,
+            session_ms=SESSION_MS,
             preferred_mechanic_id="favorite" if is_priority else None,
             is_priority=is_priority,
             offer_id="o1",
@@ -85,6 +99,22 @@ class Life(RuleBasedStateMachine):
         for window in self.open.values():
             self.now_ms = max(self.now_ms, window.ends_at_ms)
 
+    @rule(early_ms=st.sampled_from([0, 1, WINDOWS.start_ms // 2]))
+    def time_passes_until_a_limit(self, early_ms: int) -> None:
+        limit_ms = max(self.must_start_by_ms, self.must_end_by_ms) - early_ms
+        if self.busy_with is not None:
+            self.now_ms = max(self.now_ms, limit_ms)
+
+    @rule()
+    def every_timer_fires(self) -> None:
+        """Whoever should have started by now has lost it, and what should have ended has."""
+        for number in range(1, self.ids_given + 1):
+            self.happens(WindowElapsed(f"o{number}"))
+        if self.request.status is RequestStatus.ACCEPTED:
+            assert self.now_ms < self.must_start_by_ms
+        if self.request.status is RequestStatus.IN_PROGRESS:
+            assert self.now_ms < self.must_end_by_ms
+
     @rule(mechanic_id=mechanics, on_its_way_ms=st.integers(1, ACCEPT_LEEWAY_MS - 1))
     def a_timer_fires_while_an_accept_of_the_last_moment_is_on_its_way(
         self, mechanic_id: str, on_its_way_ms: int
@@ -98,12 +128,12 @@ class Life(RuleBasedStateMachine):
                 self.happens(MechanicAccepted(mechanic_id, window.offer_id, window.expires_at_ms - 1))
                 assert self.busy_with == (None if mechanic_id in self.excluded else mechanic_id)
 
-    @rule(number=st.integers(1, 8))
+    @rule(number=st.integers(1, 12))
     def a_timer_fires(self, number: int) -> None:
         """For any offer, too early, in time, late, or for the second time."""
         self.happens(WindowElapsed(f"o{number}"))
 
-    @rule(mechanic_id=mechanics, number=st.integers(1, 8), ago_ms=st.integers(0, 100), times=st.integers(1, 2))
+    @rule(mechanic_id=mechanics, number=st.integers(1, 12), ago_ms=st.integers(0, 100), times=st.integers(1, 2))
     def a_mechanic_accepts(self, mechanic_id: str, number: int, ago_ms: int, times: int) -> None:
         for _ in range(times):
             self.happens(MechanicAccepted(mechanic_id, f"o{number}", self.now_ms - ago_ms))
@@ -113,7 +143,7 @@ class Life(RuleBasedStateMachine):
         for offer_id in list(self.open):
             self.happens(MechanicAccepted(mechanic_id, offer_id, self.now_ms))
 
-    @rule(mechanic_id=mechanics, number=st.integers(1, 8), times=st.integers(1, 2))
+    @rule(mechanic_id=mechanics, number=st.integers(1, 12), times=st.integers(1, 2))
     def a_mechanic_declines(self, mechanic_id: str, number: int, times: int) -> None:
         for _ in range(times):
             self.happens(MechanicDeclined(mechanic_id, f"o{number}"))
@@ -143,24 +173,60 @@ class Life(RuleBasedStateMachine):
     def the_customer_cancels(self) -> None:
         self.happens(RequestCancelled())
 
+    @rule()
+    def the_customer_asks_for_another(self) -> None:
+        self.happens(AnotherWanted())
+
+    @rule(mechanic_id=mechanics)
+    def the_customer_asks_for_another_than_somebody_who_may_have_lost_it_by_now(self, mechanic_id: str) -> None:
+        self.happens(AnotherWanted(mechanic_id))
+
+    @rule(times=st.integers(1, 2))
+    def the_customer_completes(self, times: int) -> None:
+        for _ in range(times):
+            self.happens(SessionCompleted(None))
+
+    @rule(times=st.integers(1, 2), days=st.sampled_from([0, 7, 8]))
+    def the_customer_reports(self, times: int, days: int) -> None:
+        self.now_ms += days * 24 * 3600 * 1000
+        for _ in range(times):
+            self.happens(SessionReported("nobody came"))
+
+    @rule()
+    def an_operator_gives_it_back(self) -> None:
+        self.happens(OperatorRefunded("asked by phone"))
+
+    @rule(as_=st.sampled_from(["completed", "unfilled"]))
+    def an_operator_settles(self, as_: Settlement) -> None:
+        self.happens(OperatorSettled(as_))
+
+    @rule()
+    def somebody_looks_for_missing_limits(self) -> None:
+        version = self.request.version
+        self.happens(LimitMissing())
+        assert self.request.version == version, "no limit is missing"
+
     # --- the little world ---------------------------------------------------------------------------------------------
 
     def happens(self, event: Event) -> None:
-        next_offer_id = f"o{self.offers_made + 1}"
-        outcome = step(self.request, event, now_ms=self.now_ms, next_offer_id=next_offer_id, windows=WINDOWS)
+        next_id = f"o{self.ids_given + 1}"
+        outcome = step(self.request, event, now_ms=self.now_ms, next_id=next_id, windows=WINDOWS)
         if isinstance(outcome, Refused):
             return
         before, (self.request, commands) = self.request, outcome
+        self.ids_given += 1
         self.check_the_step(before, event)
         self.carry_out(commands)
+        self.request = replace(self.request, has_refund=bool(self.refunds))
 
     def check_the_step(self, before: Request, event: Event) -> None:
-        assert before.status in OPEN, "a settled request ignores everything"
+        is_afterwards = isinstance(event, SessionReported | OperatorRefunded)
+        assert before.status in OPEN or is_afterwards, "a settled request ignores everything else"
         assert before.excluded <= self.request.excluded, "nobody who is out comes back"
         self.versions.append(self.request.version)
         match event:
-            case WindowElapsed(offer_id):
-                assert self.open[offer_id].ends_at_ms <= self.now_ms, "never early"
+            case WindowElapsed(window_id):
+                self.check_that_it_is_time(before, window_id)
             case MechanicAccepted(mechanic_id, offer_id, received_at_ms):
                 assert mechanic_id not in self.excluded
                 (window,) = self.open.values()
@@ -168,10 +234,35 @@ class Life(RuleBasedStateMachine):
                 assert offer_id == window.offer_id or (is_late and mechanic_id == "favorite")
                 assert window.mechanic_id in (None, mechanic_id)
                 assert window.kind is OfferKind.PRIORITY or received_at_ms < window.expires_at_ms
-            case SessionStarted(mechanic_id) | SessionCompleted(mechanic_id) | MechanicReleased(mechanic_id):
+                self.must_start_by_ms, self.must_end_by_ms = self.now_ms + WINDOWS.start_ms, 0
+            case SessionStarted(mechanic_id):
                 assert mechanic_id == self.busy_with
+                self.must_start_by_ms, self.must_end_by_ms = 0, self.now_ms + SESSION_MS + WINDOWS.grace_ms
+            case SessionCompleted(mechanic_id):
+                assert mechanic_id in (None, self.busy_with)
+            case MechanicReleased(mechanic_id):
+                assert mechanic_id == self.busy_with
+            case AnotherWanted(mechanic_id):
+                assert mechanic_id in (None, before.assigned_mechanic_id), "a wish costs only the one whom it means"
+            case SessionReported():
+                assert self.completed_at_ms is not None
+                assert self.now_ms <= self.completed_at_ms + 7 * 24 * 3600 * 1000
+        if self.request.status is RequestStatus.COMPLETED and before.status is not RequestStatus.COMPLETED:
+            self.completed_at_ms = self.now_ms
         if before.status is RequestStatus.PRIORITY_OFFERED and self.request.status is RequestStatus.BROADCASTING:
             self.fallbacks += 1
+
+    def check_that_it_is_time(self, before: Request, window_id: str) -> None:
+        """Nothing ends early, and nobody is reminded who has lost it already, or twice."""
+        match before.status, self.request.status:
+            case RequestStatus.ACCEPTED, RequestStatus.ACCEPTED:
+                assert self.must_start_by_ms - WINDOWS.start_ms // 2 <= self.now_ms < self.must_start_by_ms
+            case RequestStatus.ACCEPTED, _:
+                assert self.must_start_by_ms <= self.now_ms
+            case RequestStatus.IN_PROGRESS, _:
+                assert self.must_end_by_ms <= self.now_ms
+            case _:
+                assert self.open[window_id].ends_at_ms <= self.now_ms, "never early"
 
     def carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -181,7 +272,7 @@ class Life(RuleBasedStateMachine):
                     assert window.offer_id not in self.closed
                     assert window.expires_at_ms > self.now_ms
                     self.open[window.offer_id] = window
-                    self.offers_made = int(window.offer_id[1:])
+                    self.made.append(window.offer_id)
                 case CloseOffer(offer_id, reason):
                     del self.open[offer_id]
                     assert offer_id not in self.closed
@@ -194,17 +285,19 @@ class Life(RuleBasedStateMachine):
                 case Assign(mechanic_id):
                     assert self.busy_with is None
                     assert mechanic_id not in self.excluded
-                    self.busy_with = mechanic_id
+                    self.busy_with, self.reminders = mechanic_id, 0
                 case Free(mechanic_id):
                     assert self.busy_with == mechanic_id
                     self.busy_with = None
-                case OweRefund(cause):
+                case OweRefund(cause, _):
                     self.refunds.append(cause)
                 case PromptFavorite(mechanic_id):
                     self.prompts.append(mechanic_id)
                 case Record(event, _):
                     self.story.append(event)
-                case Tell():
+                    self.reminders += event == "reminded"
+                    assert self.reminders <= 1, "reminded once"
+                case Tell() | KeepFrom():
                     pass
 
     # --- what is always true ------------------------------------------------------------------------------------------
@@ -230,13 +323,26 @@ class Life(RuleBasedStateMachine):
             assert self.request.assigned_mechanic_id == self.busy_with
         if self.request.status is RequestStatus.COMPLETED:
             assert self.prompts == [self.request.assigned_mechanic_id]
-        elif self.request.status is not RequestStatus.CANCELLED and not is_served:
+        elif self.request.status in (RequestStatus.PRIORITY_OFFERED, RequestStatus.BROADCASTING):
             assert self.request.assigned_mechanic_id is None
 
     @invariant()
     def paid_is_served_or_refunded_once(self) -> None:
-        expected = {RequestStatus.UNFILLED: ["unfilled"], RequestStatus.CANCELLED: ["cancelled"]}
-        assert self.refunds == expected.get(self.request.status, [])
+        assert len(self.refunds) <= 1, "never twice"
+        if self.request.status in (RequestStatus.UNFILLED, RequestStatus.CANCELLED):
+            assert self.refunds
+        else:
+            assert self.refunds in ([], ["operator"])
+
+    @invariant()
+    def whoever_has_to_do_something_has_a_time_limit(self) -> None:
+        assert (self.request.limit is not None) == (self.busy_with is not None)
+        if self.request.limit is not None:
+            assert self.request.limit.expires_at_ms == max(self.must_start_by_ms, self.must_end_by_ms)
+
+    @invariant()
+    def a_session_is_reported_at_most_once(self) -> None:
+        assert self.story.count("reported") <= 1
 
     @invariant()
     def something_or_somebody_will_end_it(self) -> None:
@@ -250,8 +356,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def every_offer_that_was_made_is_open_or_was_closed_once(self) -> None:
-        made = {f"o{number}" for number in range(1, self.offers_made + 1)}
-        assert self.open.keys() | self.closed.keys() == made
+        assert self.open.keys() | self.closed.keys() == set(self.made)
         assert not self.open.keys() & self.closed.keys()
 
     @invariant()

@@ -1,6 +1,7 @@
--- Leave a message about a request for each browser of its customer; one that is there already stays as it is.
+-- Leave a message about a request for each browser of its customer, or of a mechanic who has or had it; one that is there already
+-- stays as it is.
 --
--- :name  what the messages are called, before the browser's id: of the request and its version
+-- :name  what the messages are called, before the browser's id: of the request and what they say of it
 -- :account_id, :request_id, :kind, :payload (JSON), :due_at_ms, :expires_at_ms
 -- :is_news  else it is left only to those browsers that have been told of the request, or are about to be
 INSERT INTO push_messages (

@@ -32,7 +32,8 @@ export async function recognise(store, onWaiting) {
         return;
       }
       onWaiting(messageOf(error));
-      await new Promise((resolve) => setTimeout(resolve, wait_ms * (0.5 + Math.random() / 2)));
+      const asked_ms = error instanceof ApiError ? (error.retry_after_s ?? 0) * 1_000 : 0;
+      await new Promise((resolve) => setTimeout(resolve, Math.max(asked_ms, wait_ms * (0.5 + Math.random() / 2))));
     }
   }
 }
@@ -87,7 +88,7 @@ export async function signOut(store) {
   try {
     await logout();
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 401) {
+    if (!(error instanceof ApiError) || !error.isSignedOut) {
       // Pretending would leave the session open on a shared machine.
       tell(`You are still signed in. ${messageOf(error)}`);
       return;

@@ -1,9 +1,11 @@
-/** The session the mechanic has accepted: start it, complete it, or give it back. */
+/** The session the mechanic has accepted: until when to start it, where it takes place, complete it, or give it back. */
 
+import { msLeft, onTick } from "./clock.js";
 import { Part, h, setAttribute, setText } from "./elements.js";
 import { RequestTimeline } from "./request-timeline.js";
+import { isReminded, limitRoom, limitSaid, limitText } from "./session-words.js";
 import { keepFocus } from "./steady.js";
-import { money, planLength, planName } from "./words.js";
+import { planLength, planName, priceText } from "./words.js";
 
 /**
  * @import {PlanView} from "./wire.js"
@@ -17,13 +19,28 @@ import { money, planLength, planName } from "./words.js";
  */
 export class ActiveRequest extends Part {
   #id = "";
+  /** @type {TrackedRequest | null} */
+  #request = null;
   #customer = h("h3", {});
   #state = h("p", { class: "active-state" });
-  #what = h("p", { class: "offer-what" });
+  #price = h("span", { class: "offer-price" });
+  #what = h("span", {});
+  #left = h("span", { "aria-hidden": "true", "data-testid": "session-left" });
+  #leftSaid = h("span", { class: "sr-only", id: "active-limit" });
+  /** As tall as whatever it may say until somebody presses a button. */
+  #limit = h("div", { class: "active-limit" }, this.#left);
   #trouble = h("p", { class: "trouble", "data-testid": "customer-note" });
   #start = button("primary", "start");
   #complete = button("primary", "complete");
   #release = button("secondary", "release");
+  #join = h(
+    "a",
+    { class: "button secondary", target: "_blank", rel: "noopener", "data-testid": "join", "data-steady": true },
+    "Join",
+    h("span", { class: "sr-only" }, " the session, in a new tab"),
+  );
+  /** A row of its own: Complete takes the place of two others, and this stays where it is. */
+  #place = h("div", { class: "offer-actions" }, this.#join);
   #problem = h("p", { class: "tracker-problem", role: "alert" });
   #timeline = new RequestTimeline();
   #card = h("article", { class: "panel active" });
@@ -32,10 +49,14 @@ export class ActiveRequest extends Part {
     this.#card.append(
       this.#state,
       this.#customer,
-      this.#what,
-      this.#trouble,
+      h("p", { class: "offer-what" }, this.#price, this.#what),
+      this.#limit,
+      this.#leftSaid,
       this.#problem,
       h("div", { class: "offer-actions" }, this.#start, this.#complete, this.#release),
+      this.#place,
+      // Below the buttons, where however long it is they are on the screen.
+      this.#trouble,
       h("details", {}, h("summary", {}, "What happened so far"), this.#timeline),
     );
     setAttribute(this.#card, "data-testid", "active-request");
@@ -43,10 +64,16 @@ export class ActiveRequest extends Part {
     this.append(
       h("section", { "aria-labelledby": "active-title" }, h("h2", { id: "active-title" }, "Your session"), this.#card),
     );
+    setAttribute(this.#start, "aria-describedby", "active-limit");
     this.#start.addEventListener("click", () => this.say("start-request", this.#id));
     this.#complete.addEventListener("click", () => this.say("complete-request", this.#id));
     this.#release.addEventListener("click", () => this.say("release-request", this.#id));
     this.hidden = true;
+  }
+
+  /** @param {AbortSignal} signal */
+  connected(signal) {
+    onTick(signal, () => this.#drawLeft());
   }
 
   /**
@@ -70,21 +97,26 @@ export class ActiveRequest extends Part {
   /** @param {ActiveProps} props */
   #update({ request, plans, acting, problem }) {
     this.hidden = !request;
+    this.#request = request;
     if (!request) return;
     const plan = plans?.find((one) => one.id === request.plan);
     this.#id = request.id;
     setAttribute(this.#card, "data-request-id", request.id);
     setAttribute(this.#card, "data-status", request.status);
     setText(this.#customer, request.customer_name);
-    setText(this.#state, request.status === "accepted" ? "Accepted: ready when you are" : "In progress");
-    const price = request.price_cents ? money(request.price_cents, request.currency) : "";
-    setText(
-      this.#what,
-      [planName(plans, request.plan), plan ? planLength(plan) : "", price].filter(Boolean).join(" · "),
-    );
+    const reminded = isReminded(request);
+    setAttribute(this.#card, "data-reminded", reminded);
+    const accepted = reminded ? "Start now: they wait" : "Accepted: yours to start";
+    setText(this.#state, request.status === "accepted" ? accepted : "In progress");
+    setAttribute(this.#limit, "data-room", limitRoom(request));
+    this.#drawLeft();
+    setText(this.#price, priceText(request));
+    setText(this.#what, [planName(plans, request.plan), plan ? planLength(plan) : ""].filter(Boolean).join(" · "));
     this.#trouble.hidden = !request.note;
     setText(this.#trouble, request.note ?? "");
     this.#start.hidden = this.#release.hidden = request.status !== "accepted";
+    this.#place.hidden = !request.join_url;
+    setAttribute(this.#join, "href", request.join_url ?? null);
     this.#complete.hidden = request.status !== "in_progress";
     setText(this.#start, acting === "start" ? "Starting…" : "Start");
     setText(this.#complete, acting === "complete" ? "Completing…" : "Complete");
@@ -94,6 +126,17 @@ export class ActiveRequest extends Part {
     this.#problem.hidden = !problem;
     setText(this.#problem, problem ?? "");
     this.#timeline.update(request, "mechanic");
+  }
+
+  #drawLeft() {
+    const limit_ms = this.#request?.limit_ms ?? null;
+    // A server of an earlier version sets no limit.
+    this.#limit.hidden = this.#leftSaid.hidden = limit_ms === null;
+    if (this.#request === null || limit_ms === null) return;
+    const left_ms = msLeft(limit_ms);
+    setText(this.#left, limitText(this.#request, left_ms));
+    setText(this.#leftSaid, limitSaid(this.#request, left_ms));
+    setAttribute(this.#limit, "data-soon", left_ms < 60_000);
   }
 
   /** Take the focus: what had it, the offer's button, is gone. */
@@ -108,5 +151,6 @@ customElements.define("active-request", ActiveRequest);
  * @param {string} name
  */
 function button(look, name) {
-  return h("button", { type: "button", class: look, "data-testid": name, "data-steady": true });
+  // What it does to a session that is paid for cannot be undone.
+  return h("button", { type: "button", class: look, "data-testid": name, "data-steady": "long" });
 }

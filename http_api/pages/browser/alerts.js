@@ -8,12 +8,14 @@
  * @import {OfferKind} from "./wire.js"
  */
 
-/** How often somebody who was asked for by name is called, and how long apart. */
+/** What somebody is to notice: an offer of a kind, that they must start, or that a session is over without their doing. @typedef {OfferKind | "reminder" | "ending"} AlertKind */
+
+/** How often somebody who was asked for by name is called, or who must start, and how long apart. */
 const CALLS = 5;
 const CALL_EVERY_MS = 6_000;
 const GESTURES = /** @type {const} */ (["pointerup", "keydown"]);
 
-/** Tones: when after the start, how high, how long. @type {Record<OfferKind, [at_s: number, hertz: number, length_s: number][]>} */
+/** Tones: when after the start, how high, how long. @type {Record<AlertKind, [at_s: number, hertz: number, length_s: number][]>} */
 const TUNES = {
   priority: [
     [0, 660, 0.16],
@@ -27,9 +29,28 @@ const TUNES = {
     [0, 740, 0.14],
     [0.17, 988, 0.22],
   ],
+  // Level and insistent: nothing new has come, something is waited for.
+  reminder: [
+    [0, 880, 0.12],
+    [0.16, 880, 0.12],
+    [0.32, 880, 0.12],
+    [0.7, 880, 0.12],
+    [0.86, 880, 0.12],
+    [1.02, 880, 0.3],
+  ],
+  // Downwards: it is over.
+  ending: [
+    [0, 660, 0.16],
+    [0.2, 494, 0.3],
+  ],
 };
-/** Milliseconds on and off. @type {Record<OfferKind, number[]>} */
-const BUZZES = { priority: [250, 120, 250, 120, 500], broadcast: [200] };
+/** Milliseconds on and off. @type {Record<AlertKind, number[]>} */
+const BUZZES = {
+  priority: [250, 120, 250, 120, 500],
+  broadcast: [200],
+  reminder: [150, 100, 150, 100, 150, 300, 150, 100, 150, 100, 150],
+  ending: [400],
+};
 
 export class Alerts {
   /** @type {AlertSettings} */
@@ -66,37 +87,37 @@ export class Alerts {
   }
 
   /**
-   * Call for an offer. Who was asked for by name is called again until they touch the page or the offer has ended.
-   * @param {string} offer_id
-   * @param {OfferKind} kind
+   * Call somebody who was asked for by name, or who must start, and again until they touch the page or it is over.
+   * @param {string} id  of the offer, or of the request
+   * @param {AlertKind} [kind]
    */
-  call(offer_id, kind) {
+  call(id, kind = "priority") {
     this.sound(kind);
-    if (kind !== "priority" || this.#calls.has(offer_id)) return;
+    if (this.#calls.has(id)) return;
     let left = CALLS - 1;
     const timer = setInterval(() => {
       left -= 1;
-      if (left <= 0) this.hush(offer_id);
+      if (left <= 0) this.hush(id);
       this.sound(kind);
     }, CALL_EVERY_MS);
-    this.#calls.set(offer_id, timer);
+    this.#calls.set(id, timer);
   }
 
   /**
    * Stop calling.
-   * @param {string} [offer_id]  undefined: for everything
+   * @param {string} [about]  id; undefined: for everything
    */
-  hush(offer_id) {
+  hush(about) {
     for (const [id, timer] of this.#calls) {
-      if (offer_id !== undefined && id !== offer_id) continue;
+      if (about !== undefined && id !== about) continue;
       clearInterval(timer);
       this.#calls.delete(id);
     }
   }
 
   /**
-   * Once, as for an offer of this kind.
-   * @param {OfferKind} kind
+   * Once, as for this.
+   * @param {AlertKind} kind
    */
   sound(kind) {
     if (this.#settings.sound && this.#audio) {

@@ -26,10 +26,28 @@ export function announce(text) {
  */
 export function tell(text) {
   announce(text);
+  show(text);
+}
+
+/**
+ * Show it for a few seconds: for what is said together with something else.
+ * @param {string} text
+ */
+export function show(text) {
   const toast = document.getElementById("toast");
   if (!toast) return;
   toast.textContent = text;
   toast.hidden = false;
+  letGoOnceSeen();
+}
+
+/** What was said while nobody could see the page stays until somebody does. */
+function letGoOnceSeen() {
   clearTimeout(timer);
-  timer = setTimeout(() => (toast.hidden = true), SHOWN_MS);
+  timer = setTimeout(() => {
+    const toast = document.getElementById("toast");
+    if (!toast) return;
+    if (document.visibilityState === "visible") toast.hidden = true;
+    else document.addEventListener("visibilitychange", letGoOnceSeen, { once: true });
+  }, SHOWN_MS);
 }

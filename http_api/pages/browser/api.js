@@ -4,7 +4,7 @@ import { PitlaneError as ApiError, Rest } from "../../../clients/javascript/pitl
 import { serverClock } from "./clock.js";
 
 /**
- * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FreeCheckout, Hours,
+ * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FindAnotherBody, FreeCheckout, Hours,
  *   LoginBody, PastOffers, Plans, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
  *   StripeCheckout, PreferencesBody, PreferencesView, PushKey, PushSubscribed, PushSubscriptions} from "./wire.js"
  */
@@ -14,6 +14,14 @@ const CHECKOUT_TIMEOUT_MS = 25_000;
 
 const rest = new Rest({ clock: serverClock });
 const call = rest.call.bind(rest);
+/** Asks who is signed in by now, whoever was. */
+const whoever = new Rest({ clock: serverClock });
+
+/**
+ * From now on calls are for this account alone: once another tab has signed in somebody else, they are refused.
+ * @param {string | null} account_id  null: for whoever is signed in
+ */
+export const callFor = (account_id) => void (rest.account_id = account_id);
 
 export { ApiError };
 
@@ -34,7 +42,7 @@ const encoded = encodeURIComponent;
 /** @returns {Promise<PublicConfig>} */
 export const getConfig = () => call("GET", "/api/config");
 /** @returns {Promise<AccountView>} */
-export const getMe = () => call("GET", "/api/me");
+export const getMe = () => whoever.call("GET", "/api/me");
 
 /**
  * @param {LoginBody} credentials
@@ -115,7 +123,7 @@ export const declineOffer = (offer_id) => call("POST", `/api/offers/${encoded(of
  */
 export function declineInPassing(offer_id, reason) {
   const body = JSON.stringify(reason ? { reason } : {});
-  const headers = { "content-type": "application/json" };
+  const headers = { "content-type": "application/json", ...rest.ownHeaders };
   const sent = fetch(`/api/offers/${encoded(offer_id)}/decline`, { method: "POST", keepalive: true, headers, body });
   // Nobody is here to be told; if the page is, after all, the offer comes back with the next word of the server.
   sent.catch((error) => console.warn("A decline may not have arrived:", error));
@@ -134,10 +142,20 @@ export const getRequests = (cursor) =>
 export const getRequest = (request_id) => call("GET", `/api/requests/${encoded(request_id)}`);
 /**
  * @param {string} request_id
- * @param {"skip-wait" | "cancel" | "start" | "complete" | "release"} action
+ * @param {"skip-wait" | "cancel" | "find-another" | "start" | "complete" | "release"} action
+ * @param {FindAnotherBody} [body]
  * @returns {Promise<RequestAnswer>}
  */
-export const actOnRequest = (request_id, action) => call("POST", `/api/requests/${encoded(request_id)}/${action}`);
+export const actOnRequest = (request_id, action, body) =>
+  call("POST", `/api/requests/${encoded(request_id)}/${action}`, { body });
+/**
+ * Say that something was wrong with a session; once.
+ * @param {string} request_id
+ * @param {string} reason
+ * @returns {Promise<RequestAnswer>}
+ */
+export const reportSession = (request_id, reason) =>
+  call("POST", `/api/requests/${encoded(request_id)}/report`, { body: { reason } });
 
 /** @returns {Promise<PushKey>} */
 export const getPushKey = () => call("GET", "/api/push/key");

@@ -2,11 +2,11 @@
 
 import { Part, glyph, h, setAttribute, setText } from "./elements.js";
 import { StatusLine } from "./status-line.js";
-import { availableText, notificationNotes, shortName, span } from "./words.js";
+import { availableText, notificationNotes, shortName, span, usualAnswerText } from "./words.js";
 
 /**
  * @import {PublicConfig, StatusView, ProviderType} from "./wire.js"
- * @import {AvailabilityModalState} from "./store.js"
+ * @import {AvailabilityModalState} from "./state.js"
  */
 
 /**
@@ -107,7 +107,7 @@ export class AvailabilityModal extends Part {
     setText(this.#count, available_count === null ? "\u00a0" : availableText(available_count));
     const window = span(config?.priority_window_s ?? 600);
     const notes = shown
-      ? notificationNotes(short, shown, window)
+      ? [...notificationNotes(short, shown, window), usualAnswerText(short, shown.response)].filter(Boolean)
       : [modal.phase === "checking" ? "Checking…" : "Without their status you can still find another mechanic."];
     this.#notes.replaceChildren(...notes.map((note) => h("p", {}, note)));
     if (!this.#dialog.open) {

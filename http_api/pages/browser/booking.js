@@ -2,7 +2,7 @@
 
 /**
  * @import {CheckoutBody} from "./wire.js"
- * @import {Booking} from "./store.js"
+ * @import {Booking} from "./state.js"
  */
 
 const STORAGE_KEY = "pitlane.booking";

@@ -2,7 +2,7 @@
 
 import { Part, glyph, h, setAttribute, setText } from "./elements.js";
 
-/** @import {CheckoutReturnState} from "./store.js" */
+/** @import {CheckoutReturnState} from "./state.js" */
 
 /** @type {Record<CheckoutReturnState["phase"], [title: string, text: string]>} */
 const WORDS = {

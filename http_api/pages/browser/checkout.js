@@ -5,7 +5,8 @@ import { CheckoutKey } from "./booking.js";
 
 /**
  * @import {CheckoutBody} from "./wire.js"
- * @import {CheckoutReturnState, Store} from "./store.js"
+ * @import {CheckoutReturnState} from "./state.js"
+ * @import {Store} from "./store.js"
  * @import {Loader} from "./loading.js"
  */
 
@@ -21,10 +22,10 @@ const POLL_FOR_MS = 120_000;
  */
 export function createCheckout(store, load, onBooked) {
   const key = new CheckoutKey();
-  /** The checkout being asked about, so that two events do not start two polls. @type {string | null} */
+  /** Who asks about which checkout, so that two events do not start two polls. @type {string | null} */
   let following = null;
 
-  /** "Continue to Checkout". Clicks while one is under way do nothing. */
+  /** "Continue to Checkout", or where nothing is to pay "Book Free Session". Clicks while one is under way do nothing. */
   async function pay() {
     const { booking, checkout } = store.state;
     if (checkout.phase !== "idle" || !booking.plan) return;
@@ -37,9 +38,12 @@ export function createCheckout(store, load, onBooked) {
     const note = booking.note.trim();
     if (note) choice.note = note;
     store.dispatch({ type: "checkout_moved", phase: "sending" });
+    const isStillHere = store.whoIsHere();
     try {
       const made = await makeCheckout(choice, key.for(choice));
       key.spent();
+      // Nobody pays for whoever was here before.
+      if (!isStillHere()) return;
       if (made.kind === "stripe") {
         store.dispatch({ type: "checkout_moved", phase: "leaving" });
         location.assign(made.url);
@@ -55,8 +59,9 @@ export function createCheckout(store, load, onBooked) {
       onBooked(made.request.id);
     } catch (error) {
       if (error instanceof ApiError && !error.mayRetry) key.spent();
-      if (load.signedOutBy(error)) return;
-      store.dispatch({ type: "checkout_moved", phase: "idle", problem: problemText(error) });
+      if (!isStillHere() || load.signedOutBy(error)) return;
+      const is_unanswered = error instanceof ApiError && error.status === 0;
+      store.dispatch({ type: "checkout_moved", phase: "idle", problem: problemText(error), is_unanswered });
     }
   }
 
@@ -65,6 +70,9 @@ export function createCheckout(store, load, onBooked) {
     switch (error instanceof ApiError ? error.code : "") {
       case "stripe_unavailable":
         return "The payment service does not answer just now. Nothing was charged; please try again.";
+      case "checkout_refused":
+        // Stripe's reason is for whoever keeps the plans; what helps the visitor is another one.
+        return "This plan cannot be paid for just now. Nothing was charged; please choose another plan.";
       case "free_session_used":
         void load.plans();
         return "You have already used your free diagnostic. Please choose another plan.";
@@ -90,14 +98,15 @@ export function createCheckout(store, load, onBooked) {
   async function followReturn() {
     const address = new URL(location.href);
     const checkout_id = address.searchParams.get("checkout");
-    if (!checkout_id || following === checkout_id) return;
-    following = checkout_id;
+    const asked = `${store.state.me?.id} ${checkout_id}`;
+    if (!checkout_id || following === asked) return;
+    following = asked;
     const left = address.searchParams.has("cancelled");
     if (!left) store.dispatch({ type: "return_moved", returned: { checkout_id, phase: "confirming", problem: null } });
     try {
       await poll(checkout_id, left);
     } finally {
-      following = null;
+      if (following === asked) following = null;
     }
   }
 
@@ -108,24 +117,27 @@ export function createCheckout(store, load, onBooked) {
    */
   async function poll(checkout_id, left) {
     const until_ms = performance.now() + POLL_FOR_MS;
-    for (let wait_ms = POLL_FIRST_MS; store.state.me; wait_ms = Math.min(wait_ms * 1.6, POLL_MAX_MS)) {
+    const isStillHere = store.whoIsHere();
+    for (let wait_ms = POLL_FIRST_MS; store.state.me && isStillHere(); wait_ms = Math.min(wait_ms * 1.6, POLL_MAX_MS)) {
       /** @type {string | null} */
       let problem = null;
+      let asked_ms = 0;
       try {
-        if (await settled(checkout_id, left)) return;
+        if (await settled(checkout_id, left, isStillHere)) return;
       } catch (error) {
-        if (load.signedOutBy(error)) return;
-        if (error instanceof ApiError && error.status === 404) {
+        if (!isStillHere() || load.signedOutBy(error)) return;
+        if (error instanceof ApiError && error.isNotFound) {
           settle(null);
           return;
         }
         problem = messageOf(error);
+        if (error instanceof ApiError) asked_ms = (error.retry_after_s ?? 0) * 1_000;
       }
       if (performance.now() > until_ms) {
         store.dispatch({ type: "return_moved", returned: { checkout_id, phase: "slow", problem } });
         return;
       }
-      await new Promise((resolve) => setTimeout(resolve, wait_ms * (0.75 + Math.random() / 2)));
+      await new Promise((resolve) => setTimeout(resolve, Math.max(asked_ms, wait_ms * (0.75 + Math.random() / 2))));
     }
   }
 
@@ -133,15 +145,18 @@ export function createCheckout(store, load, onBooked) {
    * Ask once. True if there is nothing left to wait for.
    * @param {string} checkout_id
    * @param {boolean} left
+   * @param {() => boolean} isStillHere
    */
-  async function settled(checkout_id, left) {
+  async function settled(checkout_id, left, isStillHere) {
     const { status, request_id } = await getCheckout(checkout_id);
+    if (!isStillHere()) return true;
     if (status === "expired" || status === "failed") {
       settle({ checkout_id, phase: status, problem: null });
       return true;
     }
     if (status === "paid" && request_id) {
       const request = await getRequest(request_id);
+      if (!isStillHere()) return true;
       store.dispatch({ type: "request_loaded", request, received_ms: performance.now(), follow: true });
       settle(null);
       onBooked(request_id);

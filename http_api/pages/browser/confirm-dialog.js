@@ -1,12 +1,12 @@
 /** "Are you sure?", answered by a promise. */
 
 import { closeOnBackdrop } from "./availability-modal.js";
-import { Part, h, setText } from "./elements.js";
+import { Part, h, setAttribute, setText } from "./elements.js";
 
 export class ConfirmDialog extends Part {
   #title = h("h2", { id: "confirm-title" });
   #text = h("p", { id: "confirm-text" });
-  #yes = h("button", { type: "button", class: "danger wide", "data-testid": "confirm-yes", "data-steady": true });
+  #yes = h("button", { type: "button", "data-testid": "confirm-yes", "data-steady": true });
   #no = h("button", {
     type: "button",
     class: "secondary wide",
@@ -36,17 +36,28 @@ export class ConfirmDialog extends Part {
   }
 
   /**
-   * @param {{title: string, text: string, yes: string, no: string}} question
+   * @param {object} question
+   * @param {string} question.title
+   * @param {string} question.text
+   * @param {string} question.yes
+   * @param {string} question.no
+   * @param {boolean} [question.takes_away]  whether a yes ends what was wanted; it then looks like it
    * @returns {Promise<boolean>}
    */
-  ask({ title, text, yes, no }) {
+  ask({ title, text, yes, no, takes_away = true }) {
     this.#settle(false);
+    setAttribute(this.#yes, "class", takes_away ? "danger wide" : "primary wide");
     setText(this.#title, title);
     setText(this.#text, text);
     setText(this.#yes, yes);
     setText(this.#no, no);
     this.#dialog.showModal();
     return new Promise((resolve) => (this.#answer = resolve));
+  }
+
+  /** Take the question back: what it asked about has changed. */
+  dismiss() {
+    this.#settle(false);
   }
 
   /** @param {boolean} answer */

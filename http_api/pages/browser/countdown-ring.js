@@ -1,7 +1,7 @@
 /** A ring that empties as a deadline comes nearer, with the minutes and seconds left inside. */
 
 import { msLeft, onTick } from "./clock.js";
-import { Part, h, setText } from "./elements.js";
+import { Part, h, setAttribute, setText } from "./elements.js";
 import { countdown } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -37,7 +37,9 @@ export class CountdownRing extends Part {
 
   #draw() {
     const left_ms = msLeft(this.#deadline_ms);
-    setText(this.#text, countdown(left_ms));
+    const text = countdown(left_ms);
+    setText(this.#text, text);
+    setAttribute(this.#text, "data-long", text.length > 5);
     // pathLength is 100, so the dash is the share left.
     this.#arc.style.strokeDasharray = `${Math.min(100, (left_ms / this.#total_ms) * 100).toFixed(2)} 100`;
   }

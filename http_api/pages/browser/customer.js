@@ -6,31 +6,38 @@
 import { CustomerClient } from "../../../clients/javascript/pitlane.js";
 import * as api from "./api.js";
 import { handleSignIn, loadConfig, recognise, signOut } from "./account.js";
-import { announce, tell } from "./announcer.js";
+import { announce, show, tell } from "./announcer.js";
 import { AvailabilityModal } from "./availability-modal.js";
 import { bookingMemory } from "./booking.js";
 import { createCheckout } from "./checkout.js";
 import { CheckoutReturn } from "./checkout-return.js";
-import { serverClock } from "./clock.js";
+import { msLeft, serverClock } from "./clock.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
+import { createDoubleBooking } from "./double-booking.js";
 import { bringIntoView, found } from "./elements.js";
 import { FavoriteList } from "./favorite-list.js";
 import { FavoritePrompts } from "./favorite-prompt.js";
 import { PageHeader } from "./page-header.js";
 import { RecentRequests } from "./recent-requests.js";
 import { createLoader } from "./loading.js";
-import { isOpen, newestFirst } from "./requests.js";
+import { OnceMoreDialog } from "./once-more-dialog.js";
+import { createRequestActions } from "./request-actions.js";
+import { ReportDialog } from "./report-dialog.js";
+import { customerStory, spoken } from "./request-story.js";
 import { TrackerList } from "./request-tracker.js";
+import { assignedId, isOpen, isThere, newestFirst } from "./requests.js";
 import { SessionLauncher } from "./session-launcher.js";
-import { keepSignedIn, resume } from "./session.js";
+import { heedOtherTabs, keepSignedIn, resume } from "./session.js";
 import { SignIn } from "./sign-in.js";
+import { isConnected } from "./state.js";
+import { keepSteady } from "./steady.js";
 import { createStore } from "./store.js";
 import { carryOut } from "./verbs.js";
-import { availabilityText, customerStory, shortName } from "./words.js";
+import { availabilityText, shortName } from "./words.js";
 
 /**
  * @import {Person} from "./wire.js"
- * @import {State} from "./store.js"
+ * @import {State} from "./state.js"
  * @import {TrackedRequest} from "./requests.js"
  */
 
@@ -54,7 +61,21 @@ const page = {
   recents: found("recent-requests", RecentRequests),
   modal: found("availability-modal", AvailabilityModal),
   confirm: found("confirm-dialog", ConfirmDialog),
+  onceMore: found("once-more-dialog", OnceMoreDialog),
+  report: found("report-dialog", ReportDialog),
 };
+
+const actions = createRequestActions(
+  store,
+  load,
+  page,
+  (request_id) => page.trackers.tracker(request_id) ?? page.recents.line(request_id),
+);
+
+const doubleBooking = createDoubleBooking(store, page.onceMore, {
+  shortNameOf: (mechanic) => shortNameOf(store.state, mechanic),
+  openRequest: showTracker,
+});
 
 const client = new CustomerClient(
   { clock: serverClock },
@@ -78,6 +99,9 @@ function render(state) {
   page.header.update(state);
   if (!customer) {
     page.modal.update({ modal: null, mechanic: null, status: undefined, available_count: null, config: null });
+    page.confirm.dismiss();
+    page.onceMore.dismiss();
+    page.report.forget();
     return;
   }
 
@@ -139,17 +163,27 @@ const isShown = (state, request) => isOpen(request) || !!state.followed[request.
  * @param {TrackedRequest} request
  */
 function trackerProps(state, request) {
-  const preferred_id = request.preferred_mechanic?.id ?? "";
   return {
     request,
     plans: state.plans,
     config: state.config,
-    status: state.statuses[preferred_id],
+    status: state.statuses[request.preferred_mechanic?.id ?? ""],
     available_count: state.available_count,
-    preferred_type: state.favorites?.find((favorite) => favorite.provider_id === preferred_id)?.provider_type,
+    preferred: shortNameOf(state, request.preferred_mechanic),
+    assigned: shortNameOf(state, request.assigned_mechanic),
+    is_there: isThere(state, request),
     acting: state.acting[request.id],
     problem: state.problems[request.id],
   };
+}
+
+/**
+ * @param {State} state
+ * @param {Person | null} mechanic
+ */
+function shortNameOf(state, mechanic) {
+  const favorite = state.favorites?.find(({ provider_id }) => provider_id === mechanic?.id);
+  return mechanic ? shortName(mechanic.name, favorite?.provider_type) : "";
 }
 
 // ---- what follows from a change -----------------------------------------------------------------------------------
@@ -161,61 +195,108 @@ function trackerProps(state, request) {
 function react(state, before) {
   if (state.me !== before.me) meChanged(state);
   if (state.me?.role !== "customer") return;
-  if (state.favorites !== before.favorites) watchFavorites(state);
+  if (state.favorites !== before.favorites || state.requests !== before.requests) watch(state);
   if (state.booking !== before.booking) bookingMemory.keep(state.me.id, state.booking);
   if (state.booking.plan !== before.booking.plan) void load.availableCount();
+  if (isConnected(state) && !isConnected(before)) loadWhatIsMissing(state);
   for (const request of Object.values(state.requests)) {
     const old = before.requests[request.id];
     // At every snapshot that leaves it out, not only the first: the last question may have gone unanswered.
     if (request.unsure && request !== old) void load.request(request.id);
-    if (old && old.status !== request.status) requestMoved(state, request);
-    if (request.status === "broadcasting" && old?.status !== "broadcasting") void load.availableCount();
+    if (old && old.status !== request.status) requestMoved(request);
+    else if (!old && request.status === "broadcasting") void load.availableCount();
+    if (old && old.status === request.status) storyMoved(state, request, before, old);
   }
+  const assigned = new Set(Object.values(state.requests).map(assignedId));
   for (const favorite of state.favorites ?? []) {
     const now = state.statuses[favorite.provider_id];
     const old = before.statuses[favorite.provider_id];
-    // The modal has a live region of its own; behind it the page is inert and silent.
-    if (now && old && now.availability !== old.availability && !state.modal)
+    // The modal has a live region of its own; behind it the page is inert and silent. Of whoever has a request its card tells.
+    if (now && old && now.availability !== old.availability && !state.modal && !assigned.has(favorite.provider_id))
       announce(`${favorite.provider_name}: ${availabilityText(now)}`);
   }
 }
 
 /** @param {State} state */
 function meChanged(state) {
-  if (state.me?.role === "customer") {
-    const booking = bookingMemory.recall(state.me.id);
-    if (booking) store.dispatch({ type: "booking_restored", booking });
-    client.start();
-    void load.favorites();
-    void load.plans();
-    void load.requests();
-    void load.availableCount();
-    void checkout.followReturn();
-    return;
-  }
+  // Whoever was here before may have been somebody else.
   client.stop();
+  api.callFor(state.me?.id ?? null);
+  if (state.me?.role !== "customer") return;
+  const booking = bookingMemory.recall(state.me.id);
+  if (booking) store.dispatch({ type: "booking_restored", booking });
+  client.start(state.me.id);
+  void load.favorites();
+  void load.plans();
+  void load.requests();
+  void load.availableCount();
+  void checkout.followReturn();
 }
 
 /**
+ * There is a connection again: nobody has to ask anew for what did not get through.
  * @param {State} state
- * @param {TrackedRequest} request
  */
-function requestMoved(state, request) {
-  const { preferred_type, status, config, available_count } = trackerProps(state, request);
-  const preferred = request.preferred_mechanic ? shortName(request.preferred_mechanic.name, preferred_type) : "";
-  const { headline, detail } = customerStory(request, { preferred, config, status, available_count });
-  announce(`${headline}. ${detail}`);
+function loadWhatIsMissing({ returned }) {
+  load.missing();
+  if (returned?.phase === "slow" && returned.problem !== null) void checkout.followReturn();
+}
+
+/** @param {TrackedRequest} request */
+function requestMoved(request) {
+  void sayMove(request, actions.unask(request) || doubleBooking.follow(request));
   // The figures on the card have grown.
   if (request.status === "completed") void load.favorites();
   // A free diagnostic that was not given may be had again.
   if (!isOpen(request)) void load.plans();
 }
 
-/** @param {State} state */
-function watchFavorites(state) {
-  const wanted = new Set(
-    state.favorites?.filter((favorite) => !favorite.removed).map((favorite) => favorite.provider_id),
-  );
+/**
+ * @param {TrackedRequest} request
+ * @param {string} overtaken  what became of a question about it
+ */
+async function sayMove({ id, status }, overtaken) {
+  if (overtaken) show(overtaken);
+  // What is heard is not corrected a moment later, as what is seen is.
+  if (status === "broadcasting") await load.availableCount();
+  const request = store.state.requests[id];
+  if (request?.status === status) sayStory(store.state, request, overtaken);
+}
+
+/**
+ * Of one that is where it was: has what it waits for come or gone?
+ * @param {State} state
+ * @param {TrackedRequest} request
+ * @param {State} before
+ * @param {TrackedRequest} old
+ */
+function storyMoved(state, request, before, old) {
+  const was_there = isThere(before, old);
+  const is_there = isThere(state, request);
+  const came_or_went = assignedId(request) !== null && was_there !== null && is_there !== null && was_there !== is_there;
+  const turned = old.offer?.id === request.offer?.id && old.offer?.preferred_is_busy !== request.offer?.preferred_is_busy;
+  if (came_or_went || turned) sayStory(state, request);
+}
+
+/**
+ * @param {State} state
+ * @param {TrackedRequest} request
+ * @param {string} [overtaken]  what became of a question about it
+ */
+function sayStory(state, request, overtaken = "") {
+  const left_ms = request.limit_ms === null ? null : msLeft(request.limit_ms);
+  const story = customerStory(request, { ...trackerProps(state, request), left_ms, keeps_waiting: false });
+  announce([overtaken, spoken(story)].filter(Boolean).join(" "));
+}
+
+/**
+ * Favourites, and whoever has a request.
+ * @param {State} state
+ */
+function watch(state) {
+  const assigned = Object.values(state.requests).map(assignedId);
+  const favorites = state.favorites?.filter(({ removed }) => !removed).map(({ provider_id }) => provider_id);
+  const wanted = new Set([...assigned, ...(favorites ?? [])].filter((id) => id !== null));
   client.unwatch([...client.watched].filter((id) => !wanted.has(id)));
   client.watch(wanted);
 }
@@ -225,8 +306,23 @@ function watchFavorites(state) {
 /** @type {AbortController | null} */
 let asking = null;
 
+/** "Book Again". @param {string} mechanic_id */
+async function bookAgain(mechanic_id) {
+  const favorite = store.state.favorites?.find((one) => one.provider_id === mechanic_id);
+  if (!favorite || !(await doubleBooking.isMeant({ id: mechanic_id, name: favorite.provider_name }))) return;
+  await handleBookFavorite(mechanic_id);
+}
+
+/** "Continue to Checkout": the choice may be from before a request that was made meanwhile, in another tab perhaps. */
+async function pay() {
+  const { booking, checkout: progress } = store.state;
+  if (progress.phase !== "idle") return;
+  if (booking.favorite && !(await doubleBooking.isMeant(booking.favorite))) return;
+  await checkout.pay();
+}
+
 /**
- * "Book Again": the modal at once, the real-time status right after.
+ * The modal at once, the real-time status right after.
  * @param {string} mechanic_id
  */
 async function handleBookFavorite(mechanic_id) {
@@ -234,10 +330,12 @@ async function handleBookFavorite(mechanic_id) {
   const { signal } = (asking = new AbortController());
   store.dispatch({ type: "modal_opened", mechanic_id });
   void load.availableCount();
+  const isStillHere = store.whoIsHere();
   try {
-    store.dispatch({ type: "status_fetched", status: await api.getStatus(mechanic_id, signal) });
+    const status = await api.getStatus(mechanic_id, signal);
+    if (isStillHere()) store.dispatch({ type: "status_fetched", status });
   } catch (error) {
-    if (signal.aborted || load.signedOutBy(error)) return;
+    if (signal.aborted || !isStillHere() || load.signedOutBy(error)) return;
     const gone = error instanceof ApiError && error.code === "mechanic_not_found";
     store.dispatch({
       type: "modal_failed",
@@ -268,43 +366,16 @@ function booked(request_id) {
   store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null });
   store.dispatch({ type: "note_written", note: "" });
   void load.plans();
-  queueMicrotask(() => {
-    const tracker = page.trackers.tracker(request_id);
-    if (tracker) bringIntoView(tracker);
-  });
+  queueMicrotask(() => showTracker(request_id));
 }
 
-// ---- actions ------------------------------------------------------------------------------------------------------
-
-/**
- * @param {string} request_id
- * @param {"skip-wait" | "cancel"} action
- */
-async function act(request_id, action) {
-  if (store.state.acting[request_id]) return;
-  store.dispatch({ type: "action_sent", request_id, action });
-  try {
-    const { request } = await api.actOnRequest(request_id, action);
-    store.dispatch({ type: "request_loaded", request, received_ms: performance.now() });
-    store.dispatch({ type: "action_answered", request_id });
-  } catch (error) {
-    if (load.signedOutBy(error)) return;
-    store.dispatch({ type: "action_answered", request_id, problem: messageOf(error) });
-    // Refused because the request has moved on: show where it is now.
-    if (error instanceof ApiError && error.status === 409) void load.request(request_id);
-  }
+/** @param {string} request_id */
+function showTracker(request_id) {
+  const tracker = page.trackers.tracker(request_id);
+  if (tracker) bringIntoView(tracker);
 }
 
-/** @param {{request_id: string, paid: boolean}} wish */
-async function cancelRequest({ request_id, paid }) {
-  const sure = await page.confirm.ask({
-    title: paid ? "Cancel and refund?" : "Cancel this request?",
-    text: paid ? "Your request ends now and what you paid is refunded in full." : "Your request ends now.",
-    yes: paid ? "Yes, cancel and refund" : "Yes, cancel",
-    no: "Keep waiting",
-  });
-  if (sure) await act(request_id, "cancel");
-}
+// ---- favourites ---------------------------------------------------------------------------------------------------
 
 /**
  * @param {string} mechanic_id
@@ -312,10 +383,11 @@ async function cancelRequest({ request_id, paid }) {
  */
 async function markFavorite(mechanic_id, removed) {
   store.dispatch({ type: "favorite_marked", mechanic_id, removed });
+  const isStillHere = store.whoIsHere();
   try {
     await (removed ? api.removeFavorite(mechanic_id) : api.addFavorite(mechanic_id));
   } catch (error) {
-    if (load.signedOutBy(error)) return;
+    if (!isStillHere() || load.signedOutBy(error)) return;
     store.dispatch({ type: "favorite_marked", mechanic_id, removed: !removed });
     tell(messageOf(error));
   }
@@ -326,25 +398,29 @@ async function acceptPrompt(request_id) {
   const prompt = store.state.prompts.find((one) => one.request_id === request_id);
   if (!prompt || prompt.phase !== "asking") return;
   store.dispatch({ type: "prompt_moved", request_id, phase: "adding" });
+  const isStillHere = store.whoIsHere();
   try {
     await api.addFavorite(prompt.mechanic.id);
+    if (!isStillHere()) return;
     store.dispatch({ type: "prompt_moved", request_id, phase: "gone" });
     tell(`${prompt.mechanic.name} is now one of your favorites.`);
     await load.favorites();
   } catch (error) {
-    if (!load.signedOutBy(error))
+    if (isStillHere() && !load.signedOutBy(error))
       store.dispatch({ type: "prompt_moved", request_id, phase: "asking", problem: messageOf(error) });
   }
 }
 
 /** @param {Person} mechanic */
 async function addFavorite(mechanic) {
+  const isStillHere = store.whoIsHere();
   try {
     await api.addFavorite(mechanic.id);
+    if (!isStillHere()) return;
     tell(`${mechanic.name} is now one of your favorites.`);
     await load.favorites();
   } catch (error) {
-    if (!load.signedOutBy(error)) tell(messageOf(error));
+    if (isStillHere() && !load.signedOutBy(error)) tell(messageOf(error));
   }
 }
 
@@ -366,7 +442,7 @@ async function leave() {
 
 carryOut(document, {
   "sign-out": leave,
-  "book-again": handleBookFavorite,
+  "book-again": bookAgain,
   "retry-status": () => store.state.modal && handleBookFavorite(store.state.modal.mechanic_id),
   "choose-priority": () => {
     const favorite = store.state.favorites?.find((one) => one.provider_id === store.state.modal?.mechanic_id);
@@ -377,11 +453,15 @@ carryOut(document, {
   "clear-favorite": () => store.dispatch({ type: "booking_chosen", routing_type: "broadcast", favorite: null }),
   "plan-chosen": (plan) => store.dispatch({ type: "plan_chosen", plan }),
   "note-written": (note) => store.dispatch({ type: "note_written", note }),
-  checkout: checkout.pay,
+  checkout: pay,
   "check-again": checkout.followReturn,
   "dismiss-return": checkout.dismissReturn,
-  "skip-wait": (request_id) => act(request_id, "skip-wait"),
-  "cancel-request": cancelRequest,
+  "skip-wait": actions.skipWait,
+  "cancel-request": actions.cancel,
+  "find-another": actions.findAnother,
+  "complete-request": actions.complete,
+  "report-problem": actions.report,
+  "send-report": actions.sendReport,
   "close-request": (request_id) => store.dispatch({ type: "request_closed", request_id }),
   "remove-favorite": (mechanic_id) => markFavorite(mechanic_id, true),
   "restore-favorite": (mechanic_id) => markFavorite(mechanic_id, false),
@@ -404,8 +484,10 @@ store.subscribe((state, before) => {
   render(state);
   react(state, before);
 });
+keepSteady(document.body);
 handleSignIn(page.signIn, store);
 keepSignedIn(store);
+heedOtherTabs(load);
 render(store.state);
 void loadConfig(store);
 void recognise(store, (problem) => (page.bootText.textContent = problem));

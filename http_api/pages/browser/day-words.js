@@ -95,9 +95,11 @@ export function outcomeText({ outcome }) {
     declined: "You declined",
     missed: "Missed: no answer in time",
     taken: "Another mechanic was faster",
-    cancelled: "The customer cancelled",
+    cancelled: "Called off",
     skipped: "The customer chose not to wait",
     given_back: "You gave it back",
+    no_show: "You did not start in time",
+    find_another: "The customer asked for another mechanic",
   };
   return texts[outcome] ?? "Ended";
 }
@@ -109,5 +111,5 @@ export function outcomeText({ outcome }) {
  */
 export function backText(left_ms, at) {
   const minutes = Math.ceil(left_ms / 60_000);
-  return left_ms <= 0 ? "You are about to go on duty again." : `Back at ${at}, in ${minutes} min. You go on duty by yourself.`;
+  return left_ms <= 0 ? "You are about to go on duty again." : `Back at ${at}, in ${minutes} min. You go back on duty automatically.`;
 }

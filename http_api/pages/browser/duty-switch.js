@@ -11,10 +11,9 @@ import { timeOfDay } from "./words.js";
  * @import {ConnectionState} from "../../../clients/javascript/connection.js"
  */
 
-const POLLING = /** @type {const} */ ([
-  "No live connection",
-  "Offers still come here, every few seconds. Customers see you as offline until your network lets a live connection through.",
-]);
+// No longer than what is said while there is one: see `data-room`. Customers see them until the server has missed them for a while.
+const LOST = /** @type {const} */ (["Not connected", "You will soon appear offline."]);
+const POLLING = /** @type {const} */ (["Not live", "Customers see you as offline."]);
 
 const BREAKS_MIN = [15, 30, 60];
 
@@ -26,6 +25,8 @@ export class DutySwitch extends Part {
   #on = false;
   #title = h("span", { class: "duty-title", id: "duty-title" });
   #text = h("p", { class: "duty-text", id: "duty-text" });
+  /** As tall as what it says while there is a connection, so that nothing below moves when that is lost. */
+  #room = h("div", { class: "duty-room" }, this.#text);
   #switch = h(
     "button",
     {
@@ -44,6 +45,7 @@ export class DutySwitch extends Part {
   #off = settingRow("off-after-session", "Off after this one", "No more offers when this session is done.");
   /** @type {number | null} */
   #back_ms = null;
+  #live = false;
 
   build() {
     this.append(
@@ -56,8 +58,13 @@ export class DutySwitch extends Part {
           h(
             "div",
             { class: "duty-words" },
-            h("h2", {}, h("span", { class: "sr-only", id: "duty-label" }, "On duty"), this.#title),
-            this.#text,
+            h(
+              "h2",
+              {},
+              h("span", { class: "sr-only", id: "duty-label" }, "On duty"),
+              h("span", { "data-room": LOST[0] }, this.#title),
+            ),
+            this.#room,
           ),
           this.#switch,
         ),
@@ -66,8 +73,11 @@ export class DutySwitch extends Part {
       ),
     );
     for (const minutes of BREAKS_MIN) {
-      const choice = h("button", { type: "button", class: "secondary small" }, `Back in ${minutes} minutes`);
+      const name = `Back in ${minutes} minutes`;
+      const choice = h("button", { type: "button", class: "secondary small", "aria-label": name }, `${minutes} min`);
       choice.addEventListener("click", () => {
+        // Before it closes over what has the focus.
+        this.#switch.focus();
         this.#break.open = false;
         this.say("plan-duty", { on_duty: false, back_in_s: minutes * 60 });
       });
@@ -98,12 +108,13 @@ export class DutySwitch extends Part {
    */
   update({ on_duty, duty_wanted, connection, in_session, back_ms, off_after_session }) {
     const live = connection === "live";
-    const may_plan = live && on_duty === true && duty_wanted === null;
+    this.#live = live;
     keepFocus(
       this,
       () => {
-        this.#break.hidden = !may_plan || in_session;
-        this.#off.row.hidden = !may_plan || !in_session;
+        // Whether there is a connection or not: what is below keeps its place.
+        this.#break.hidden = on_duty !== true || in_session;
+        this.#off.row.hidden = on_duty !== true || !in_session;
       },
       () => this.#switch,
     );
@@ -114,37 +125,42 @@ export class DutySwitch extends Part {
       "data-availability",
       !live ? "offline" : in_session ? "busy" : on_duty ? "available" : "off_duty",
     );
+    setAttribute(this, "data-duty", in_session ? "busy" : on_duty ? "available" : "off_duty");
     setAttribute(this.#switch, "aria-checked", String(duty_wanted ?? this.#on));
     setAttribute(this.#switch, "aria-disabled", !live || on_duty === null || duty_wanted !== null ? "true" : null);
     setAttribute(this.#switch, "aria-busy", duty_wanted !== null ? "true" : null);
-    const [title, text] = connection === "polling" ? POLLING : words({ live, on_duty, in_session, off_after_session });
-    this.#back_ms = live && !on_duty && !in_session ? back_ms : null;
-    setText(this.#title, this.#back_ms === null ? title : "On a break");
-    if (this.#back_ms === null) setText(this.#text, text);
-    else this.#drawBack();
+    this.#back_ms = !on_duty && !in_session ? back_ms : null;
+    const usual = this.#back_ms === null ? words({ on_duty, in_session, off_after_session }) : ["On a break", ""];
+    const [title = "", text = ""] = connection === "polling" ? POLLING : live || on_duty === null ? usual : LOST;
+    setText(this.#title, title);
+    setText(this.#text, text);
+    const tallest = on_duty === null ? LOST : words({ on_duty, in_session, off_after_session: false });
+    setAttribute(this.#room, "data-room", tallest[1]);
+    this.#drawBack();
   }
 
   #drawBack() {
     if (this.#back_ms === null) return;
     const left_ms = msLeft(this.#back_ms);
-    setText(this.#text, backText(left_ms, timeOfDay(new Date(serverNow() + left_ms).toISOString())));
+    const text = backText(left_ms, timeOfDay(new Date(serverNow() + left_ms).toISOString()));
+    setAttribute(this.#room, "data-room", text);
+    if (this.#live) setText(this.#text, text);
   }
 }
 customElements.define("duty-switch", DutySwitch);
 
 /**
- * @param {{live: boolean, on_duty: boolean | null, in_session: boolean, off_after_session: boolean}} now
+ * While there is a connection.
+ * @param {{on_duty: boolean | null, in_session: boolean, off_after_session: boolean}} now
  * @returns {[title: string, text: string]}
  */
-function words({ live, on_duty, in_session, off_after_session }) {
+function words({ on_duty, in_session, off_after_session }) {
   if (on_duty === null) return ["One moment…", "Connecting you to Pitlane."];
-  if (!live)
-    return ["Not connected", "Customers see you as offline until the connection is back. We keep trying by ourselves."];
   if (in_session)
     return [
       "In a session",
       on_duty && !off_after_session
-        ? "Customers see you are busy. New offers come again when this session is done."
+        ? "Customers see you are busy. Open requests come again when this session is done."
         : "You go off duty when this session is done.",
     ];
   if (on_duty)

@@ -139,6 +139,16 @@ export function found(selector, kind) {
   return node;
 }
 
+/**
+ * Give it the focus if what had it has gone.
+ * @param {HTMLElement | null} node
+ */
+export function focusIfNowhere(node) {
+  const held = document.activeElement;
+  // A dialog that has just been closed keeps the focus while it fades, unless it could give it back.
+  if (!held || held === document.body || held.closest("dialog:not([open])")) node?.focus({ preventScroll: true });
+}
+
 /** True while the visitor asks for less motion. */
 function prefersStill() {
   return matchMedia("(prefers-reduced-motion: reduce)").matches;

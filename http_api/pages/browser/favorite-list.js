@@ -6,7 +6,7 @@ import { money, providerType } from "./words.js";
 
 /**
  * @import {StatusView} from "./wire.js"
- * @import {ShownFavorite} from "./store.js"
+ * @import {ShownFavorite} from "./state.js"
  */
 
 /**
@@ -75,7 +75,8 @@ class FavoriteCard extends Part {
     setText(this.#typeGlyph, workshop ? "🏢" : "🔧");
     this.#status.update(status ?? favorite.status);
     setText(this.#services, `Services: ${favorite.services_count}`);
-    setText(this.#spent, `Spent: ${money(favorite.total_spent_cents, favorite.currency)}`);
+    // Where nothing is sold any more, and nothing was, there is no currency.
+    setText(this.#spent, favorite.currency && `Spent: ${money(favorite.total_spent_cents, favorite.currency)}`);
     // Every button says the same; its description says whom it is about.
     setAttribute(this.#name, "id", `favorite-${favorite.provider_id}`);
     setAttribute(this.#book, "aria-describedby", this.#name.id);

@@ -3,7 +3,7 @@
 import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
 import { shortName } from "./words.js";
 
-/** @import {FavoritePromptState} from "./store.js" */
+/** @import {FavoritePromptState} from "./state.js" */
 
 /**
  * @fires accept-prompt  request id

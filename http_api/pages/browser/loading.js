@@ -1,11 +1,11 @@
 /** Fetching what the pages start from, into the store. Both pages load the same way; only what they ask for differs. */
 
 import { ApiError, getAvailability, getFavorites, getHours, getMe, getPastOffers, getPlans, getPreferences, getRequest, getRequests, messageOf } from "./api.js";
-
 import { serverNow } from "./clock.js";
 import { dayOf } from "./day-words.js";
+import { howEnded, howEndedIn } from "./endings.js";
 import { newestFirst } from "./requests.js";
-import { sessionOf, whyEnded } from "./session.js";
+import { tookMe, whyEnded } from "./session.js";
 
 /** @import {Store} from "./store.js" */
 
@@ -21,7 +21,7 @@ export function createLoader(store) {
    * @param {unknown} error
    */
   function signedOutBy(error) {
-    if (!(error instanceof ApiError) || error.status !== 401) return false;
+    if (!(error instanceof ApiError) || !error.isSignedOut) return false;
     store.dispatch({ type: "signed_out", ended: whyEnded(store.state.session) });
     return true;
   }
@@ -35,7 +35,24 @@ export function createLoader(store) {
     if (!signedOutBy(error)) console.warn(`${what} could not be loaded:`, messageOf(error));
   }
 
-  return {
+  /**
+   * Ask for who is here now. Once somebody else is, or nobody, the answer is not theirs to see, nor is a refusal about them.
+   * @template Answer
+   * @param {() => Promise<Answer>} call
+   * @param {(answer: Answer) => void} took
+   * @param {(error: unknown) => void} failed
+   */
+  async function ask(call, took, failed) {
+    const isStillHere = store.whoIsHere();
+    try {
+      const answer = await call();
+      if (isStillHere()) took(answer);
+    } catch (error) {
+      if (isStillHere()) failed(error);
+    }
+  }
+
+  const load = {
     signedOutBy,
 
     /**
@@ -43,94 +60,128 @@ export function createLoader(store) {
      * @returns {Promise<boolean>}  true as long as nobody has said that it has
      */
     async stillSignedIn() {
-      try {
-        // Another tab may have renewed it.
-        store.dispatch({ type: "session_renewed", session: sessionOf(await getMe()) });
-      } catch (error) {
-        return !signedOutBy(error);
-      }
-      return true;
+      const isStillHere = store.whoIsHere();
+      if (!store.state.me) return false;
+      // Another tab may have renewed it, or signed in somebody else.
+      await ask(getMe, (me) => tookMe(store, me), signedOutBy);
+      return isStillHere();
     },
 
-    async favorites() {
-      try {
-        store.dispatch({ type: "favorites_loaded", ...(await getFavorites()) });
-      } catch (error) {
-        if (!signedOutBy(error)) store.dispatch({ type: "favorites_failed", problem: messageOf(error) });
-      }
-    },
+    favorites: () =>
+      ask(
+        getFavorites,
+        (answer) => store.dispatch({ type: "favorites_loaded", ...answer }),
+        (error) => {
+          if (!signedOutBy(error)) store.dispatch({ type: "favorites_failed", problem: messageOf(error) });
+        },
+      ),
 
-    async plans() {
-      try {
-        store.dispatch({ type: "plans_loaded", ...(await getPlans()) });
-      } catch (error) {
-        if (!store.state.plans) store.dispatch({ type: "plans_failed", problem: messageOf(error) });
-      }
-    },
+    plans: () =>
+      ask(
+        getPlans,
+        (answer) => store.dispatch({ type: "plans_loaded", ...answer }),
+        (error) => {
+          if (!store.state.plans) store.dispatch({ type: "plans_failed", problem: messageOf(error) });
+        },
+      ),
 
     /** @param {string | null} [cursor]  null: the newest */
-    async requests(cursor = null) {
-      try {
-        const answer = await getRequests(cursor);
-        store.dispatch({ type: "requests_loaded", ...answer, received_ms: performance.now() });
-      } catch (error) {
-        missed("Past requests", error);
-      }
-    },
+    requests: (cursor = null) =>
+      ask(
+        () => getRequests(cursor),
+        (answer) => store.dispatch({ type: "requests_loaded", ...answer, received_ms: performance.now() }),
+        (error) => missed("Past requests", error),
+      ),
 
     /** @param {string} request_id */
-    async request(request_id) {
-      try {
-        const request = await getRequest(request_id);
-        store.dispatch({ type: "request_loaded", request, received_ms: performance.now() });
-      } catch (error) {
-        // No longer ours: a mechanic's, given back or taken away while they were offline.
-        if (error instanceof ApiError && error.status === 404) store.dispatch({ type: "request_lost", request_id });
-        else missed("A request", error);
-      }
+    request: (request_id) =>
+      ask(
+        () => getRequest(request_id),
+        (request) => store.dispatch({ type: "request_loaded", request, received_ms: performance.now() }),
+        (error) => {
+          // No longer ours: a mechanic's, given back or taken away while they were offline.
+          if (error instanceof ApiError && error.isNotFound) store.dispatch({ type: "request_lost", request_id });
+          else missed("A request", error);
+        },
+      ),
+
+    /**
+     * How a session ended of which nobody has told.
+     * @param {string} request_id
+     */
+    ending(request_id) {
+      const me = store.state.me?.id;
+      return ask(
+        async () => {
+          try {
+            return howEnded(await getRequest(request_id), me);
+          } catch (error) {
+            if (!(error instanceof ApiError) || !error.isNotFound) throw error;
+            return howEndedIn(request_id, (await getPastOffers(null)).offers);
+          }
+        },
+        (how) => store.dispatch({ type: "ending_found", request_id, how }),
+        // It is asked again when there is a connection again.
+        (error) => missed("How a session ended", error),
+      );
     },
 
-    /** Of those who take what is being asked for, or would be: the request that is broadcast, else the chosen plan. */
-    async days() {
+    days() {
       const today_ms = serverNow();
-      try {
-        store.dispatch({ type: "days_loaded", ...(await getHours(dayOf(today_ms - HOURS_SHOWN_MS), dayOf(today_ms))) });
-      } catch (error) {
-        if (!signedOutBy(error)) store.dispatch({ type: "days_failed", problem: messageOf(error) });
-      }
+      return ask(
+        () => getHours(dayOf(today_ms - HOURS_SHOWN_MS), dayOf(today_ms)),
+        (answer) => store.dispatch({ type: "days_loaded", ...answer }),
+        (error) => {
+          if (!signedOutBy(error)) store.dispatch({ type: "days_failed", problem: messageOf(error) });
+        },
+      );
     },
 
     /** @param {string | null} [cursor]  null: the newest */
-    async pastOffers(cursor = null) {
-      try {
-        const { offers, next_cursor } = await getPastOffers(cursor);
-        store.dispatch({ type: "past_offers_loaded", offers, next_cursor, goes_on: cursor !== null });
-      } catch (error) {
-        if (!signedOutBy(error)) store.dispatch({ type: "past_offers_failed", problem: messageOf(error) });
-      }
-    },
+    pastOffers: (cursor = null) =>
+      ask(
+        () => getPastOffers(cursor),
+        ({ offers, next_cursor }) => store.dispatch({ type: "past_offers_loaded", offers, next_cursor, cursor }),
+        (error) => {
+          if (!signedOutBy(error)) store.dispatch({ type: "past_offers_failed", problem: messageOf(error) });
+        },
+      ),
 
-    async preferences() {
-      try {
-        store.dispatch({ type: "preferences_loaded", preferences: await getPreferences() });
-      } catch (error) {
-        if (!signedOutBy(error)) store.dispatch({ type: "preferences_failed", problem: messageOf(error) });
-      }
-    },
+    preferences: () =>
+      ask(
+        getPreferences,
+        (preferences) => store.dispatch({ type: "preferences_loaded", preferences }),
+        (error) => {
+          if (!signedOutBy(error)) store.dispatch({ type: "preferences_failed", problem: messageOf(error) });
+        },
+      ),
 
-    async availableCount() {
+    /** Of those who take what is being asked for, or would be: the request that is broadcast, else the chosen plan. */
+    availableCount() {
       const { requests, booking } = store.state;
       const asked = newestFirst(Object.values(requests)).find(({ status }) => status === "broadcasting");
       const turn = (counts += 1);
-      try {
-        const counted = await getAvailability(asked?.plan ?? booking.plan);
-        // Of another plan, and overtaken by the answer that counts.
-        if (turn === counts) store.dispatch({ type: "availability_counted", ...counted });
-      } catch (error) {
-        missed("The number of available mechanics", error);
-      }
+      return ask(
+        () => getAvailability(asked?.plan ?? booking.plan),
+        (counted) => {
+          // Of another plan, and overtaken by the answer that counts.
+          if (turn === counts) store.dispatch({ type: "availability_counted", ...counted });
+        },
+        (error) => missed("The number of available mechanics", error),
+      );
+    },
+
+    /** Ask again for what could not be loaded: the server can be reached again. */
+    missing() {
+      const { state } = store;
+      if (state.plans_problem) void load.plans();
+      if (state.favorites_problem) void load.favorites();
+      if (state.days_problem) void load.days();
+      if (state.past_problem) void load.pastOffers(state.past_cursor);
+      if (state.preferences_problem) void load.preferences();
     },
   };
+  return load;
 }
 
 /** @typedef {ReturnType<typeof createLoader>} Loader */

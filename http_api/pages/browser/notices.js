@@ -1,8 +1,9 @@
 /** What notifications say. Pure: a message that was pushed, or what became of an answer, in; title and options out. */
 
-import { money, planLength, planName, withdrawnText } from "./words.js";
+import { endingWords, reminderText } from "./session-words.js";
+import { planLength, planName, priceText, span, timeOfDay, withdrawnText } from "./words.js";
 
-/** @import {OfferView, OfferWithdrawn, RequestView, ToMechanic} from "./wire.js" */
+/** @import {Deadline, OfferView, OfferWithdrawn, RequestView, ToMechanic} from "./wire.js" */
 
 /**
  * `brief`: it only says that something is over, and goes by itself.
@@ -13,9 +14,9 @@ import { money, planLength, planName, withdrawnText } from "./words.js";
  * @property {boolean} [brief]
  */
 /**
- * What a notification is about, for when it is touched. `is_outcome`: of an answer that was given on it; it stays until somebody
- * looks at the app.
- * @typedef {{offer_id?: string, is_outcome?: boolean}} NoticeData
+ * What a notification is about, for when it is touched. `is_outcome`: of an answer that was given on it, or of a session; it stays
+ * until somebody looks at the app. Of one request only the newest notification stays.
+ * @typedef {{offer_id?: string, request_id?: string, is_outcome?: boolean}} NoticeData
  */
 
 const ICON = "/static/icons/icon-192.png";
@@ -27,6 +28,10 @@ const ANSWERS = [
 
 /** One notification for one offer, whatever is said of it. @param {string} offer_id */
 export const offerTag = (offer_id) => `offer:${offer_id}`;
+/** And one for one session. @param {string} request_id */
+export const requestTag = (request_id) => `request:${request_id}`;
+/** What becomes of a session without its mechanic, who is therefore woken. */
+const SESSION_NEWS = ["reminded", "no_show", "find_another", "cancelled"];
 
 /**
  * What a pushed message shows. A browser demands something for each, also for what only a newer server says.
@@ -52,7 +57,7 @@ export function noticeOf(message) {
 /** @param {OfferView} offer */
 function offerNotice(offer) {
   const priority = offer.kind === "priority";
-  const what = [planName(null, offer.plan), planLength(offer), priceOf(offer)].filter(Boolean).join(" · ");
+  const what = [planName(null, offer.plan), planLength(offer), priceText(offer)].filter(Boolean).join(" · ");
   const lines = [priority ? what : `${what}, for ${offer.customer_name}`, offer.note ? `“${offer.note}”` : "", openFor(offer)];
   return notice(priority ? `${offer.customer_name} asks for you` : "New offer", lines.filter(Boolean).join("\n"), {
     tag: offerTag(offer.offer_id),
@@ -65,10 +70,6 @@ function offerNotice(offer) {
 }
 
 /** @param {OfferView} offer */
-const priceOf = ({ price_cents, currency }) =>
-  price_cents === undefined ? "" : price_cents ? money(price_cents, currency) : "Free";
-
-/** @param {OfferView} offer */
 function openFor({ expires_in_ms }) {
   const minutes = Math.round(expires_in_ms / 60_000);
   return minutes < 1 ? "Less than a minute to answer" : `${minutes} min to answer`;
@@ -79,20 +80,61 @@ function withdrawnNotice({ offer_id, reason, by_you }) {
   return over(offer_id, "This offer has ended", withdrawnText(reason, by_you));
 }
 
-/** @param {RequestView} request */
+/**
+ * Nobody here knows who is signed in. But a mechanic is woken for their own sessions alone: of one that was lost, the line that says
+ * so names them, and may be followed by what others do with it.
+ * @param {RequestView} request
+ */
 function requestNotice(request) {
   const what = planName(null, request.plan);
-  const options = { tag: `request:${request.id}` };
+  const options = { tag: requestTag(request.id), data: { request_id: request.id, is_outcome: true } };
+  const news = request.timeline.findLast(({ event }) => SESSION_NEWS.includes(event));
+  const how = lossIn(request, news);
+  if (how !== null) {
+    const { title, text } = endingWords({ how, customer_name: request.customer_name });
+    return notice(title, `${what}. ${text}`, { ...options, renotify: true, vibrate: [400] });
+  }
   switch (request.status) {
-    case "cancelled":
-      return notice(`${request.customer_name} cancelled`, `${what}. You need do nothing.`, options);
     case "accepted":
-      return notice(`You have ${request.customer_name}'s session`, `${what}. Open the app to start it.`, options);
+      if (news?.event === "reminded" && request.start) return reminderNotice(request, request.start);
+      return notice(`You have ${request.customer_name}'s session`, `${what}. Open the app and start it.`, options);
     case "completed":
       return notice("Session completed", `${what} with ${request.customer_name}.`, options);
     default:
       return notice(`${request.customer_name}'s session`, "There is news. Open the app to see it.", options);
   }
+}
+
+/**
+ * @param {RequestView} request
+ * @param {RequestView["timeline"][number] | undefined} news  the last line of those that wake a mechanic
+ */
+function lossIn({ status, assigned_mechanic }, news) {
+  if (status === "cancelled") return news?.cause ? "taken_back" : "cancelled";
+  const { event } = news ?? {};
+  const is_lost = (event === "no_show" || event === "find_another") && news?.mechanic_id !== assigned_mechanic?.id;
+  if (is_lost) return event;
+  // Too long a story for a push message: whoever has nothing more to do with it hears at least that.
+  return status === "broadcasting" ? "gone" : null;
+}
+
+/**
+ * @param {RequestView} request
+ * @param {Deadline} start
+ */
+function reminderNotice({ id, customer_name, plan }, { expires_at, expires_in_ms }) {
+  const until = timeOfDay(expires_at);
+  return notice(
+    reminderText(customer_name, expires_in_ms),
+    `${planName(null, plan)}. Start it${until ? ` by ${until}` : ""}, or the request goes to others.`,
+    {
+      tag: requestTag(id),
+      data: { request_id: id },
+      requireInteraction: true,
+      renotify: true,
+      vibrate: [150, 100, 150, 100, 150, 300, 150, 100, 150, 100, 150],
+    },
+  );
 }
 
 /**
@@ -106,10 +148,12 @@ export function answeredNotice(offer_id, done) {
     const declined = over(offer_id, "Declined", "You will not be asked for this one again.");
     return { ...declined, options: { ...declined.options, data: { offer_id, is_outcome: true } } };
   }
-  const { customer_name, plan } = done.request;
-  return notice(`You have ${customer_name}'s session`, `${planName(null, plan)}. Open the app to start it.`, {
+  const { id, customer_name, plan, start } = done.request;
+  // It stands there as it was shown: the nearest ten seconds are as true as any.
+  const within = start ? ` within ${span(Math.round(start.expires_in_ms / 10_000) * 10)}` : "";
+  return notice(`You have ${customer_name}'s session`, `${planName(null, plan)}. Open the app and start it${within}.`, {
     tag: offerTag(offer_id),
-    data: { offer_id, is_outcome: true },
+    data: { offer_id, request_id: id, is_outcome: true },
     requireInteraction: true,
     renotify: true,
   });
@@ -124,13 +168,15 @@ export function answeredNotice(offer_id, done) {
  */
 export function failedNotice(offer_id, answer, { status, code, message, mayRetry }) {
   const options = { tag: offerTag(offer_id), data: { offer_id, is_outcome: true }, renotify: true };
-  if (status === 401 || status === 403)
+  // A proxy refuses, too, and knows nothing of offers.
+  const is_final = !mayRetry;
+  if (is_final && (status === 401 || status === 403))
     return notice("Sign in to answer", "Your session has ended, so nothing was sent. Touch to open the app.", {
       ...options,
       requireInteraction: true,
     });
   if (code === "already_in_session") return notice("Not accepted: you are in a session", message, options);
-  if (code === "offer_gone" || status === 404)
+  if (code === "offer_gone" || (is_final && status === 404))
     return notice(answer === "accept" ? "Too late: this offer has ended" : "This offer has ended", message, options);
   const title = answer === "accept" ? "Not accepted yet" : "Not declined yet";
   return notice(title, message, { ...options, requireInteraction: true, ...(mayRetry ? { actions: ANSWERS } : {}) });

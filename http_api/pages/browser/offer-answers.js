@@ -6,7 +6,7 @@ import { announce, tell } from "./announcer.js";
 /**
  * @import {MechanicClient} from "../../../clients/javascript/pitlane.js"
  * @import {Store} from "./store.js"
- * @import {TrackedOffer} from "./requests.js"
+ * @import {TrackedOffer} from "./offers.js"
  */
 
 /** How long a decline can be taken back before the server is told. */

@@ -4,11 +4,11 @@ import { msLeft, onTick } from "./clock.js";
 import { CountdownRing } from "./countdown-ring.js";
 import { Part, glyph, h, setAttribute, setText } from "./elements.js";
 import { keepFocus } from "./steady.js";
-import { DECLINE_REASONS, countdown, money, planLength, planName, withdrawnText } from "./words.js";
+import { DECLINE_REASONS, countdown, planLength, planName, priceText, withdrawnText } from "./words.js";
 
 /**
  * @import {PublicConfig, PlanView} from "./wire.js"
- * @import {TrackedOffer} from "./requests.js"
+ * @import {TrackedOffer} from "./offers.js"
  */
 
 /**
@@ -18,6 +18,7 @@ import { DECLINE_REASONS, countdown, money, planLength, planName, withdrawnText 
  * @property {PublicConfig | null} config
  * @property {boolean} may_accept
  * @property {boolean} may_decline
+ * @property {boolean} in_session
  */
 
 /**
@@ -46,18 +47,22 @@ export class OfferCard extends Part {
     { class: "offer-declined", "data-testid": "declined" },
     // Where the buttons were that it replaces: below the reasons it would be under the tabs, and there is little time.
     h("div", { class: "declined-head" }, h("p", {}, "Declined."), this.#undo),
-    h("p", {}, "Why? The customer does not see it, and you need not say."),
+    h("p", {}, "Five seconds to undo. You may say why: the customer does not see it."),
     this.#reasons,
   );
   /** In the customer's words. */
   #trouble = h("p", { class: "trouble", "data-testid": "customer-note" });
   #note = h("p", { class: "offer-note", "data-testid": "offer-note" });
+  #later = h(
+    "p",
+    { class: "offer-later", "data-testid": "offer-later", hidden: true },
+    "You can take it when your session is done; its time runs on.",
+  );
 
   build() {
     setAttribute(this, "data-testid", "offer-card");
     setAttribute(this, "role", "listitem");
     setAttribute(this, "tabindex", "-1");
-    setAttribute(this.#accept, "aria-describedby", "offers-reason");
     setText(this.#undo, "Undo");
     this.#kind.append(glyph("heart"), this.#kindText);
     for (const reason of DECLINE_REASONS) {
@@ -78,10 +83,13 @@ export class OfferCard extends Part {
         ),
         this.#ring,
       ),
-      this.#trouble,
-      this.#note,
       this.#actions,
+      // In the place of the buttons once the offer has ended, and below them before: they keep their place.
+      this.#note,
+      this.#later,
       this.#declined,
+      // Below the buttons, where however long it is they are on the screen.
+      this.#trouble,
     );
     this.#accept.addEventListener("click", () => this.say("accept-offer", this.#id));
     this.#decline.addEventListener("click", () => this.say("decline-offer", { offer_id: this.#id, reason: null }));
@@ -104,7 +112,7 @@ export class OfferCard extends Part {
   }
 
   /** @param {OfferProps} props */
-  #update({ offer, plans, config, may_accept, may_decline }) {
+  #update({ offer, plans, config, may_accept, may_decline, in_session }) {
     this.#id = offer.offer_id;
     this.#deadline_ms = offer.deadline_ms;
     const priority = offer.kind === "priority";
@@ -117,6 +125,13 @@ export class OfferCard extends Part {
     setText(this.#kindText, "Asked for you");
     const what = `${planName(plans, offer.plan)} · ${planLength(offer)}`;
     setText(this.#title, priority ? offer.customer_name : what);
+    // Of twenty buttons that say "Accept" each names its offer.
+    setAttribute(this.#title, "id", `title-${offer.offer_id}`);
+    setAttribute(this.#who, "id", `who-${offer.offer_id}`);
+    const named = `title-${offer.offer_id} who-${offer.offer_id}`;
+    // What is on its way needs no reason why it could not be.
+    setAttribute(this.#accept, "aria-describedby", offer.pending ? named : `${named} offers-reason`);
+    setAttribute(this.#decline, "aria-describedby", named);
     setText(this.#who, priority ? what : offer.customer_name);
     setText(this.#price, priceText(offer));
     this.#trouble.hidden = !offer.note;
@@ -124,13 +139,14 @@ export class OfferCard extends Part {
     this.#price.hidden = !this.#price.textContent;
     const window_s = priority ? config?.priority_window_s : config?.broadcast_window_s;
     const is_open = offer.ended === null;
-    this.#ring.hidden = !priority || !is_open;
-    this.#left.hidden = priority || !is_open;
+    const is_declining = offer.declining !== null && is_open;
+    // What is left of the offer is not what is left to undo.
+    this.#ring.hidden = !priority || is_declining;
+    this.#left.hidden = priority;
     this.#leftSaid.hidden = !is_open;
     this.#ring.update(offer.deadline_ms, window_s ? window_s * 1000 : offer.expires_in_ms);
     this.#drawLeft();
 
-    const is_declining = offer.declining !== null && is_open;
     this.#actions.hidden = !is_open || is_declining;
     this.#declined.hidden = !is_declining;
     setAttribute(this.#accept, "aria-disabled", offer.pending || !may_accept ? "true" : null);
@@ -139,6 +155,9 @@ export class OfferCard extends Part {
     setText(this.#decline, offer.pending === "decline" ? "Declining…" : "Decline");
     for (const choice of this.#reasons.children)
       setAttribute(choice, "aria-pressed", String(choice.textContent === offer.declining?.reason));
+    // It keeps its place afterwards: a session may end while a hand is on another card.
+    if (in_session) this.#later.hidden = false;
+    setAttribute(this.#later, "data-past", !in_session || !is_open);
     const note = offer.ended ? (offer.problem ?? withdrawnText(offer.ended, offer.by_you)) : offer.problem;
     this.#note.hidden = !note;
     setText(this.#note, note ?? "");
@@ -163,10 +182,4 @@ customElements.define("offer-card", OfferCard);
  */
 function button(look, name) {
   return h("button", { type: "button", class: look, "data-testid": name, "data-steady": true });
-}
-
-/** @param {TrackedOffer} offer */
-function priceText({ price_cents, currency }) {
-  if (price_cents === undefined) return "";
-  return price_cents ? money(price_cents, currency) : "Free";
 }

@@ -3,6 +3,7 @@
 import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
 import { OfferCard } from "./offer-card.js";
 import { steadyOrder } from "./offer-order.js";
+import { OutOfSight } from "./seen-offers.js";
 import { NearHand, keepFocus } from "./steady.js";
 
 /** @import {OfferProps} from "./offer-card.js" */
@@ -11,6 +12,8 @@ import { NearHand, keepFocus } from "./steady.js";
  * @typedef {object} Situation
  * @property {boolean | null} on_duty
  * @property {boolean} in_session
+ * @property {boolean} live
+ * @property {boolean} on_break
  * @property {string} reason  why offers cannot be accepted now; empty if they can
  */
 
@@ -23,13 +26,22 @@ export class OfferList extends Part {
   #late = new Set();
   /** @type {NearHand | null} */
   #hand = null;
+  /** @type {OutOfSight | null} */
+  #outOfSight = null;
   #list = h("div", { class: "offers", role: "list" });
   #empty = h("div", { class: "empty" });
   #emptyTitle = h("p", { class: "empty-title" });
   #emptyText = h("p", {});
   #count = h("span", { class: "count" });
   #heading = h("h2", { id: "offers-title", tabindex: "-1" }, "Offers ", this.#count);
-  #news = h("button", { type: "button", class: "primary small", "data-testid": "new-offers" });
+  #hintCount = h("span", {});
+  #hintWord = h("span", { class: "hint-word" });
+  #hint = h(
+    "button",
+    { type: "button", class: "primary small", "data-testid": "new-offers", hidden: true },
+    this.#hintCount,
+    this.#hintWord,
+  );
   #reason = h("p", { id: "offers-reason", class: "offers-reason", "data-testid": "offers-reason" });
 
   build() {
@@ -38,51 +50,46 @@ export class OfferList extends Part {
       h(
         "section",
         { "aria-labelledby": "offers-title" },
-        h("div", { class: "offers-head" }, this.#heading, this.#news),
+        h("div", { class: "offers-head" }, this.#heading),
         this.#reason,
         this.#empty,
         this.#list,
       ),
     );
-    this.#news.addEventListener("click", () => this.showNews());
+    this.#hint.addEventListener("click", () => this.#showNext());
+    this.#outOfSight = new OutOfSight(this.#list, () => this.#drawHint());
   }
 
   /** @param {AbortSignal} signal */
   connected(signal) {
-    this.#hand = new NearHand(this.#list, this, signal, () => this.#draw(false));
+    this.#hand = new NearHand(this.#list, [this, this.#hint], signal, () => this.#draw(false));
   }
 
   /**
    * @param {readonly OfferProps[]} offers  in the right order
    * @param {Situation} situation
    */
-  update(offers, { on_duty, in_session, reason }) {
+  update(offers, situation) {
+    const { reason, in_session } = situation;
     const open = offers.filter(({ offer }) => !offer.ended).length;
     this.#count.hidden = open === 0;
     setText(this.#count, String(open));
-    this.#reason.hidden = !reason || open === 0;
+    // That the connection is lost, the header says where it moves nothing; here it is only what the buttons are described by.
+    this.#reason.hidden = !in_session || open === 0;
     setText(this.#reason, reason);
-    setText(
-      this.#emptyTitle,
-      in_session ? "You are in a session" : on_duty === false ? "You are off duty" : "Waiting for offers",
-    );
-    setText(
-      this.#emptyText,
-      in_session
-        ? "Offers come again when it is completed."
-        : on_duty === false
-          ? "Go on duty to get offers from everyone."
-          : "Offers appear by themselves. The first to accept gets the session.",
-    );
+    const [title, text] = emptyWords(situation);
+    setText(this.#emptyTitle, title);
+    setText(this.#emptyText, text);
     this.#offers = offers;
     this.#draw(this.#hand?.isNear ?? false);
   }
 
-  /** Put everything where it belongs, and go to what has come while nothing could move. */
-  showNews() {
-    const first = this.#offers.find(({ offer }) => this.#late.has(offer.offer_id));
+  /** Put everything where it belongs, and go to the first offer that the hint speaks of. */
+  #showNext() {
+    const { fresh, more } = this.#unseen();
     this.#draw(false);
-    if (first) this.showOffer(first.offer.offer_id);
+    const next = fresh[0] ?? more[0];
+    if (next) this.showOffer(next);
     else this.heading.focus({ preventScroll: true });
   }
 
@@ -100,6 +107,11 @@ export class OfferList extends Part {
   /** Where to read on when a card has gone. */
   get heading() {
     return this.#heading;
+  }
+
+  /** The button that leads to what is out of sight; it has its place where it is always seen. */
+  get hint() {
+    return this.#hint;
   }
 
   /** The cards, for whoever watches what is seen. */
@@ -134,13 +146,46 @@ export class OfferList extends Part {
     );
     this.#empty.hidden = this.#shown.size > 0;
     this.#list.hidden = this.#shown.size === 0;
-    const news = [...this.#late].filter((id) => now.get(id)?.offer.ended === null).length;
-    // Its place is kept: it must not push away what it speaks of.
-    setAttribute(this.#news, "data-empty", news === 0);
-    setText(this.#news, news === 1 ? "1 new offer" : `${news} new offers`);
+    this.#drawHint();
+  }
+
+  /** Ids of open offers, in the right order. `fresh`: nobody has looked at them; `more`: they are only out of sight. */
+  #unseen() {
+    const open = this.#offers.filter(({ offer }) => !offer.ended).map(({ offer }) => offer.offer_id);
+    const sights = new Map(open.map((id) => [id, this.#outOfSight?.of(this.#card(id)) ?? null]));
+    return {
+      fresh: open.filter((id) => this.#late.has(id) || sights.get(id) === "never seen"),
+      more: open.filter((id) => sights.get(id) !== null),
+    };
+  }
+
+  #drawHint() {
+    const { fresh, more } = this.#unseen();
+    setAttribute(this.#hint, "class", fresh.length ? "primary small" : "secondary small");
+    const count = fresh.length || more.length;
+    setText(this.#hintCount, `${count} ${fresh.length ? "new" : "more"}`);
+    setText(this.#hintWord, count === 1 ? " offer" : " offers");
+    keepFocus(
+      this.#hint,
+      () => (this.#hint.hidden = count === 0),
+      () => this.#heading,
+    );
   }
 }
 customElements.define("offer-list", OfferList);
+
+/**
+ * @param {Situation} now
+ * @returns {[title: string, text: string]}
+ */
+function emptyWords({ on_duty, in_session, live, on_break }) {
+  if (!live) return ["No connection", "Offers appear here as soon as it is back."];
+  if (in_session)
+    return ["You are in a session", "Open requests come again when it is done. Whoever asks for you reaches you all the same."];
+  if (on_break) return ["You are on a break", "Offers come again by themselves when it ends."];
+  if (on_duty === false) return ["You are off duty", "Go on duty to get offers from everyone."];
+  return ["Waiting for offers", "Offers appear by themselves. The first to accept gets the session."];
+}
 
 /**
  * What has left the page's state, as it stays until nothing is near it.

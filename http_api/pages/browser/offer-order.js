@@ -1,6 +1,6 @@
 /** In which order offers are shown. Pure. What lies under a hand stays where it is, so there are two orders: the one that is right, and the one shown. */
 
-/** @import {TrackedOffer} from "./requests.js" */
+/** @import {TrackedOffer} from "./offers.js" */
 
 /**
  * Those who asked for this mechanic first, then whoever runs out soonest.

@@ -3,7 +3,7 @@
 import { serverNow } from "./clock.js";
 import { Part, h, keyed, setAttribute, setText } from "./elements.js";
 import { outcomeText } from "./day-words.js";
-import { dateAndTime, money, planName } from "./words.js";
+import { dateAndTime, planName, priceText } from "./words.js";
 
 /**
  * @import {PastOffer, PlanView} from "./wire.js"
@@ -26,7 +26,7 @@ class PastOfferLine extends Part {
     setAttribute(this, "data-outcome", offer.outcome);
     setAttribute(this, "data-kind", offer.kind);
     setText(this.#what, `${planName(plans, offer.plan)} for ${offer.customer_name}`);
-    setText(this.#price, offer.price_cents ? money(offer.price_cents, offer.currency) : "Free");
+    setText(this.#price, priceText(offer));
     setText(this.#outcome, outcomeText(offer));
     setAttribute(this.#when, "datetime", offer.offered_at);
     setText(this.#when, dateAndTime(offer.offered_at, serverNow()));

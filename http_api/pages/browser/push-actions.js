@@ -29,9 +29,10 @@ export function createPushActions(store) {
   async function look() {
     store.dispatch({ type: "push_moved", state: await pushState(), own_hash: await ownHash() });
     if (store.state.me?.role !== "mechanic") return;
+    const isStillHere = store.whoIsHere();
     try {
       const { subscriptions } = await api.getPushSubscriptions();
-      store.dispatch({ type: "push_moved", devices: subscriptions });
+      if (isStillHere()) store.dispatch({ type: "push_moved", devices: subscriptions });
     } catch (error) {
       console.warn("The devices could not be loaded:", api.messageOf(error));
     }
@@ -82,7 +83,9 @@ export function createPushActions(store) {
 /** @param {unknown} error */
 function problemOf(error) {
   if (error instanceof api.ApiError) return error.message;
-  // The browser's own: no push service behind it, or it would not subscribe.
   console.warn("Notifications could not be changed:", error);
-  return "Your browser could not do this. Please try again, or use another browser.";
+  // The browser's own, as the Push API names it when there is no push service behind it, or that one says no.
+  return error instanceof DOMException && error.name === "AbortError"
+    ? "This browser has no service that could notify you, or cannot reach it. In another browser, or later on another network, it may work."
+    : "Your browser could not do this. Please try again, or use another browser.";
 }

@@ -78,6 +78,7 @@ export class PushSettings extends Part {
   #on = h("button", { type: "button", class: "primary", "data-testid": "push-on" });
   #test = h("button", { type: "button", class: "secondary", "data-testid": "push-test" }, "Send a test");
   #off = h("button", { type: "button", class: "quiet", "data-testid": "push-off" }, "Turn off here");
+  #actions = h("div", { class: "offer-actions" }, this.#on, this.#test, this.#off);
   #devices = h("div", { class: "devices", role: "list", "aria-labelledby": "devices-title" });
   #list = h("div", {}, h("h3", { id: "devices-title" }, "Devices that are notified"), this.#devices);
 
@@ -93,7 +94,7 @@ export class PushSettings extends Part {
           { class: "panel settings" },
           h("div", { role: "status" }, this.#title, this.#text),
           this.#problem,
-          h("div", { class: "offer-actions" }, this.#on, this.#test, this.#off),
+          this.#actions,
           this.#list,
         ),
       ),
@@ -115,6 +116,7 @@ export class PushSettings extends Part {
     setText(this.#problem, problem ?? "");
     this.#on.hidden = state !== "off";
     this.#test.hidden = this.#off.hidden = state !== "on";
+    this.#actions.hidden = state !== "off" && state !== "on";
     for (const button of [this.#on, this.#test, this.#off]) setAttribute(button, "aria-disabled", busy ? "true" : null);
     this.#list.hidden = !devices?.length;
     keyed(

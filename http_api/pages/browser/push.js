@@ -1,11 +1,13 @@
 /** Notifications of this browser: what stands in their way, turning them on and off, and what is still shown of old offers. */
 
 import { addPushSubscription, getPushKey, removePushSubscription } from "./api.js";
-import { offerTag } from "./notices.js";
+import { deviceName } from "./device-name.js";
 import { endpointHash, keyBytes } from "./push-key.js";
 
 const SCOPE = "/mechanic";
 const WORKER = "/static/worker.js";
+/** For the browser to fetch the worker, and to install it. */
+const WORKER_TIMEOUT_MS = 10_000;
 
 /**
  * `home_screen`: on an iPhone only an app on the home screen may notify. `blocked`: the person said no, and only they can
@@ -40,53 +42,89 @@ const isIos = () =>
 export const isInstalled = () =>
   matchMedia("(display-mode: standalone)").matches || /** @type {any} */ (navigator).standalone === true;
 
-/** What to call this browser in the list of devices. */
-export function deviceName() {
-  const agent = navigator.userAgent;
-  const first = (/** @type {[RegExp, string][]} */ names) => names.find(([pattern]) => pattern.test(agent))?.[1];
-  const program = first([
-    [/Edg/, "Edge"],
-    [/SamsungBrowser/, "Samsung Internet"],
-    [/OPR/, "Opera"],
-    [/Firefox|FxiOS/, "Firefox"],
-    [/Chrome|CriOS/, "Chrome"],
-    [/Safari/, "Safari"],
-  ]);
-  const system = first([
-    [/iPhone/, "iPhone"],
-    [/iPad/, "iPad"],
-    [/Android/, "Android"],
-    [/Windows/, "Windows"],
-    [/CrOS/, "ChromeOS"],
-    [/Mac/, "Mac"],
-    [/Linux/, "Linux"],
-  ]);
-  return [program ?? "Browser", system].filter(Boolean).join(" on ");
+/**
+ * What `register()` has given, or is about to; null: not asked yet, or in vain.
+ * @type {Promise<ServiceWorkerRegistration | undefined> | null}
+ */
+let registering = null;
+
+/**
+ * Make the worker known to the browser; it needs no permission. Without it the page works as before. Where that has failed,
+ * calling it again tries it again.
+ * @returns {Promise<ServiceWorkerRegistration | undefined>}  undefined: there is none
+ */
+export async function startWorker() {
+  if (!("serviceWorker" in navigator)) return undefined;
+  const options = /** @type {const} */ ({ scope: SCOPE, type: "module", updateViaCache: "none" });
+  registering ??= soon(navigator.serviceWorker.register(WORKER, options)).catch((error) => {
+    console.warn("No notifications in this browser:", error);
+    return undefined;
+  });
+  const mine = registering;
+  const registration = await mine;
+  if (!registration && registering === mine) registering = null;
+  return registration;
 }
 
-/** Make the worker known to the browser; it needs no permission. Without it the page works as before. */
-export async function startWorker() {
-  if (!("serviceWorker" in navigator)) return;
+/**
+ * Some browsers leave what they cannot do unanswered.
+ * @template Value
+ * @param {Promise<Value>} promise
+ * @returns {Promise<Value>}
+ */
+async function soon(promise) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error("The browser does not answer.")), WORKER_TIMEOUT_MS);
+  });
   try {
-    await navigator.serviceWorker.register(WORKER, { scope: SCOPE, type: "module", updateViaCache: "none" });
+    return /** @type {Value} */ (await Promise.race([promise, late]));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Wait until the worker is active, as it has to be to be subscribed for. `navigator.serviceWorker.ready` would wait for ever
+ * for one that could not be installed.
+ * @param {ServiceWorkerRegistration} registration
+ * @throws {Error}  it does not become active
+ */
+async function becomeActive(registration) {
+  const worker = registration.installing ?? registration.waiting;
+  if (registration.active) return;
+  try {
+    await soon(
+      new Promise((resolve, reject) => {
+        const look = () => {
+          if (registration.active) resolve(undefined);
+          else if (!worker || worker.state === "redundant") reject(new Error("The worker could not be installed."));
+        };
+        worker?.addEventListener("statechange", look);
+        look();
+      }),
+    );
   } catch (error) {
-    console.warn("No notifications in this browser:", error);
+    // The next try begins with another one.
+    registering = null;
+    throw error;
   }
 }
 
 /** @returns {Promise<ServiceWorkerRegistration | undefined>} */
-const registration = async () =>
-  "serviceWorker" in navigator ? navigator.serviceWorker.getRegistration(SCOPE) : undefined;
+const registration = async () => registering ?? undefined;
 
 /** @returns {Promise<PushSubscription | null>} */
 const subscription = async () => (await (await registration())?.pushManager?.getSubscription()) ?? null;
 
 /** @returns {Promise<PushState>} */
 export async function pushState() {
+  const worker = await startWorker();
   const own = await subscription();
   return stateOf({
     secure: isSecureContext,
-    has_push: "serviceWorker" in navigator && "PushManager" in window,
+    has_push: worker !== undefined && "PushManager" in window,
     is_ios: isIos(),
     is_installed: isInstalled(),
     permission: "Notification" in window ? Notification.permission : undefined,
@@ -110,7 +148,9 @@ export const ownEndpoint = async () => (await subscription())?.endpoint ?? null;
 export async function turnOn() {
   const permission = await Notification.requestPermission();
   if (permission !== "granted") return pushState();
-  const worker = await navigator.serviceWorker.ready;
+  const worker = await startWorker();
+  if (!worker) return pushState();
+  await becomeActive(worker);
   const { public_key } = await getPushKey();
   const options = { userVisibleOnly: true, applicationServerKey: keyBytes(public_key) };
   let own = await worker.pushManager.getSubscription();
@@ -138,15 +178,15 @@ export async function turnOff() {
 }
 
 /**
- * Take away what is shown of offers that are not open any more.
- * @param {() => readonly string[]} open  offer ids, by the time that the browser has answered what is shown
- * @param {boolean} is_looked_at  what became of answers has been seen as well
+ * Take away what is shown of offers that are not open any more, and of sessions that need not be started any more.
+ * @param {() => readonly string[]} current  tags, by the time that the browser has answered what is shown
+ * @param {boolean} is_looked_at  what became of answers and sessions has been seen as well
  */
-export async function closeStale(open, is_looked_at) {
+export async function closeStale(current, is_looked_at) {
   const shown = (await (await registration())?.getNotifications()) ?? [];
-  const current = new Set(open().map(offerTag));
+  const tags = new Set(current());
   for (const notification of shown) {
-    const is_stale = notification.tag.startsWith("offer:") && !current.has(notification.tag);
+    const is_stale = /^(offer|request):/.test(notification.tag) && !tags.has(notification.tag);
     if (is_stale && (is_looked_at || !notification.data?.is_outcome)) notification.close();
   }
 }

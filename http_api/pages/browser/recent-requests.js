@@ -3,7 +3,9 @@
 import { serverNow } from "./clock.js";
 import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
 import { RequestTimeline } from "./request-timeline.js";
-import { dateAndTime, planName, refundText, shortName, shortStatus } from "./words.js";
+import { isReportable, isReported } from "./requests.js";
+import { keepFocus } from "./steady.js";
+import { dateAndTime, planName, refundText, shortName, shortStatusAndMoney } from "./words.js";
 
 /**
  * @import {Person, PlanView} from "./wire.js"
@@ -18,8 +20,12 @@ import { dateAndTime, planName, refundText, shortName, shortStatus } from "./wor
  * @property {boolean} may_add  the mechanic could become a favourite
  */
 
-/** @fires add-favorite  `{id, name}` */
+/**
+ * @fires add-favorite  `{id, name}`
+ * @fires report-problem  request id
+ */
 class RecentRequest extends Part {
+  #id = "";
   /** @type {Person | null} */
   #mechanic = null;
   #title = h("span", { class: "recent-title" });
@@ -29,42 +35,57 @@ class RecentRequest extends Part {
   #timeline = new RequestTimeline();
   #addText = h("span", {});
   #add = h("button", { type: "button", class: "secondary small" }, glyph("heart-outline"), " ", this.#addText);
+  #report = h(
+    "button",
+    { type: "button", class: "secondary small", "data-testid": "report-problem" },
+    "Report a problem",
+  );
+  #reported = reportedMark();
+  #actions = h("div", { class: "recent-actions" }, this.#add, this.#report, this.#reported);
+  #summary = h("summary", {}, this.#title, " ", this.#when, " ", this.#state);
 
   build() {
-    this.append(
-      h(
-        "details",
-        {},
-        h("summary", {}, this.#title, " ", this.#when, " ", this.#state),
-        this.#refund,
-        this.#timeline,
-        this.#add,
-      ),
-    );
+    setAttribute(this, "data-testid", "recent-request");
+    this.append(h("details", {}, this.#summary, this.#refund, this.#timeline, this.#actions));
     this.#add.addEventListener("click", () => this.#mechanic && this.say("add-favorite", this.#mechanic));
+    this.#report.addEventListener("click", () => this.say("report-problem", this.#id));
   }
 
   /** @param {RecentProps} props */
-  update({ request, plans, side, may_add }) {
+  update(props) {
+    keepFocus(
+      this,
+      () => this.#update(props),
+      () => this.#summary,
+    );
+  }
+
+  /** @param {RecentProps} props */
+  #update({ request, plans, side, may_add }) {
     const other = side === "customer" ? request.assigned_mechanic?.name : request.customer_name;
     const refund = refundText(request);
+    this.#id = request.id;
     this.#mechanic = request.assigned_mechanic;
+    setAttribute(this, "data-request-id", request.id);
     setAttribute(this, "data-status", request.status);
     setText(this.#title, other ? `${planName(plans, request.plan)} with ${other}` : planName(plans, request.plan));
     setAttribute(this.#when, "datetime", request.created_at);
     setText(this.#when, dateAndTime(request.created_at, serverNow()));
-    setText(
-      this.#state,
-      request.refund?.status === "succeeded" ? `${shortStatus(request)}, refunded` : shortStatus(request),
-    );
+    setText(this.#state, shortStatusAndMoney(request));
     this.#refund.hidden = !refund || side === "mechanic";
     setText(this.#refund, refund);
     this.#timeline.update(request, side);
     this.#add.hidden = !may_add;
     setText(this.#addText, `Add ${shortName(this.#mechanic?.name ?? "")} to favorites`);
+    this.#report.hidden = side === "mechanic" || !isReportable(request, serverNow());
+    this.#reported.hidden = side === "mechanic" || !isReported(request);
   }
 }
 customElements.define("recent-request", RecentRequest);
+
+/** What stands where "Report a problem" was. */
+export const reportedMark = () =>
+  h("span", { class: "reported", "data-testid": "reported" }, glyph("check"), " ", "Reported");
 
 /** @fires load-more */
 export class RecentRequests extends Part {
@@ -93,6 +114,15 @@ export class RecentRequests extends Part {
       () => new RecentRequest(),
       (line, props) => line.update(props),
     );
+  }
+
+  /**
+   * What opens the line of one request, if it is shown.
+   * @param {string} request_id
+   * @returns {HTMLElement | null}
+   */
+  line(request_id) {
+    return this.#list.querySelector(`[data-request-id="${CSS.escape(request_id)}"] summary`);
   }
 }
 customElements.define("recent-requests", RecentRequests);

@@ -1,14 +1,17 @@
 /** The live card of a request: what is happening in words, how long it may take, and what the customer can do. */
 
-import { msLeft, onTick } from "./clock.js";
+import { msLeft, onTick, serverNow } from "./clock.js";
 import { CountdownRing } from "./countdown-ring.js";
 import { Part, glyph, h, keyed, setAttribute, setText } from "./elements.js";
+import { reportedMark } from "./recent-requests.js";
+import { customerStory } from "./request-story.js";
 import { RequestTimeline } from "./request-timeline.js";
-import { isCancellable, isOpen } from "./requests.js";
-import { countdown, customerStory, money, planLength, planName, refundText, shortName } from "./words.js";
+import { isCancellable, isOpen, isReportable, isReported, limitLengthMs } from "./requests.js";
+import { keepFocus } from "./steady.js";
+import { countdown, planLength, planName, priceText, refundText } from "./words.js";
 
 /**
- * @import {PublicConfig, StatusView, PlanView, ProviderType} from "./wire.js"
+ * @import {PublicConfig, StatusView, PlanView} from "./wire.js"
  * @import {TrackedRequest} from "./requests.js"
  */
 
@@ -19,35 +22,72 @@ import { countdown, customerStory, money, planLength, planName, refundText, shor
  * @property {PublicConfig | null} config
  * @property {StatusView | undefined} status  of the favourite
  * @property {number | null} available_count
- * @property {ProviderType | undefined} preferred_type
+ * @property {string} preferred  short name of the favourite, or ""
+ * @property {string} assigned  short name of whoever has the request, or ""
+ * @property {boolean | null} is_there  whether they are connected; null: nobody knows
  * @property {string | undefined} acting  the action on its way
  * @property {string | undefined} problem
  */
 
 /**
  * @fires skip-wait  request id
+ * @fires find-another  request id
+ * @fires complete-request  request id
  * @fires cancel-request  `{request_id, paid}`
+ * @fires report-problem  request id
  * @fires close-request  request id
  */
 class RequestTracker extends Part {
   #id = "";
   #paid = true;
-  /** @type {number | null} */
-  #deadline_ms = null;
+  /** @type {TrackerProps | null} */
+  #props = null;
+  /** The offer of a favourite for whom the customer waits although they are busy. @type {string | null} */
+  #waits_for = null;
   #plan = h("p", { class: "tracker-plan" });
   #note = h("p", { class: "tracker-note", "data-testid": "tracker-note" });
   #headline = h("span", {});
   #left = h("span", { class: "tracker-left", role: "timer", "aria-live": "off" });
-  #detail = h("p", { class: "tracker-detail" });
+  #presenceText = h("span", {});
+  #presence = h(
+    "p",
+    { class: "tracker-presence", "data-testid": "tracker-presence" },
+    h("span", { class: "dot", "aria-hidden": "true" }),
+    this.#presenceText,
+  );
+  #detail = h("p", { class: "tracker-detail", "data-testid": "tracker-detail" });
   #refund = h("p", { class: "tracker-refund" });
   #ring = new CountdownRing();
   #mark = h("div", { class: "tracker-mark", "aria-hidden": "true" });
-  #skip = h("button", { type: "button", class: "secondary", "data-testid": "skip-wait" }, "Skip the wait");
-  #cancel = h("button", { type: "button", class: "secondary", "data-testid": "cancel-request" });
-  #close = h("button", { type: "button", class: "secondary", "data-testid": "close-request" }, "Close");
+  #join = h(
+    "a",
+    { class: "button primary", target: "_blank", rel: "noopener", "data-testid": "join" },
+    "Join",
+    h("span", { class: "sr-only" }, " the session (opens in a new tab)"),
+  );
+  #skip = button("skip-wait");
+  #wait = button("keep-waiting", "Keep waiting");
+  #another = button("find-another");
+  #complete = button("complete-session");
+  #cancel = button("cancel-request");
+  #report = button("report-problem", "Report a problem", "quiet");
+  #reported = reportedMark();
+  #close = button("close-request", "Close");
   #problem = h("p", { class: "tracker-problem", role: "alert" });
   #timeline = new RequestTimeline();
-  #actions = h("div", { class: "tracker-actions" }, this.#skip, this.#cancel, this.#close);
+  #actions = h(
+    "div",
+    { class: "tracker-actions" },
+    this.#join,
+    this.#skip,
+    this.#wait,
+    this.#another,
+    this.#complete,
+    this.#cancel,
+    this.#close,
+    this.#report,
+    this.#reported,
+  );
 
   build() {
     setAttribute(this, "data-testid", "tracker");
@@ -65,6 +105,7 @@ class RequestTracker extends Part {
             { class: "tracker-words" },
             this.#plan,
             h("h3", { "data-testid": "tracker-headline" }, this.#headline, this.#left),
+            this.#presence,
             this.#detail,
             this.#note,
             this.#refund,
@@ -76,70 +117,127 @@ class RequestTracker extends Part {
       ),
     );
     this.#skip.addEventListener("click", () => this.say("skip-wait", this.#id));
+    this.#wait.addEventListener("click", () => {
+      this.#waits_for = this.#props?.request.offer?.id ?? null;
+      if (this.#props) this.update(this.#props);
+    });
+    this.#another.addEventListener("click", () => this.say("find-another", this.#id));
+    this.#complete.addEventListener("click", () => this.say("complete-request", this.#id));
     this.#cancel.addEventListener("click", () =>
       this.say("cancel-request", { request_id: this.#id, paid: this.#paid }),
     );
+    this.#report.addEventListener("click", () => this.say("report-problem", this.#id));
     this.#close.addEventListener("click", () => this.say("close-request", this.#id));
   }
 
   /** @param {AbortSignal} signal */
   connected(signal) {
-    onTick(signal, () => this.#drawLeft());
+    onTick(signal, () => this.#props && this.#drawStory(this.#props));
   }
 
   /** @param {TrackerProps} props */
-  update({ request, plans, config, status, available_count, preferred_type, acting, problem }) {
+  update(props) {
+    this.#props = props;
+    // Buttons come and go with the state; whoever pressed one that has gone reads on at the card.
+    keepFocus(
+      this,
+      () => this.#update(props),
+      () => this,
+    );
+  }
+
+  /** @param {TrackerProps} props */
+  #update(props) {
+    const { request, plans, config, acting, problem } = props;
     const plan = plans?.find((one) => one.id === request.plan);
-    const preferred = request.preferred_mechanic ? shortName(request.preferred_mechanic.name, preferred_type) : "";
-    const story = customerStory(request, { preferred, config, status, available_count });
     this.#id = request.id;
-    this.#paid = plan ? plan.price_cents > 0 : true;
-    this.#deadline_ms = request.deadline_ms;
+    // What was bought, and not what the plan has become since; that is for a server of an earlier version, which does not tell.
+    const priced = request.price_cents === undefined ? plan : request;
+    this.#paid = priced?.price_cents !== 0;
     setAttribute(this, "data-request-id", request.id);
     setAttribute(this, "data-status", request.status);
-    setAttribute(this, "data-tone", story.tone);
 
-    const price = plan ? (plan.price_cents ? money(plan.price_cents, plan.currency) : "Free") : "";
-    setText(
-      this.#plan,
-      [planName(plans, request.plan), plan ? planLength(plan) : "", price].filter(Boolean).join(" · "),
-    );
-    setText(this.#headline, story.headline);
-    setText(this.#detail, story.detail);
+    const what = [planName(plans, request.plan), plan ? planLength(plan) : "", priced ? priceText(priced) : ""];
+    setText(this.#plan, what.filter(Boolean).join(" · "));
     this.#note.hidden = !request.note;
     setText(this.#note, request.note ?? "");
-    // Where the story already tells of the money, once is enough.
-    const refund = refundText(request);
-    this.#refund.hidden = !refund || story.detail === refund;
-    setText(this.#refund, refund);
+    this.#drawRing(request, config);
+    this.#drawStory(props);
 
-    this.#ring.hidden = request.deadline_ms === null;
-    this.#mark.hidden = request.deadline_ms !== null;
-    setAttribute(this.#mark, "data-status", request.status);
-    if (request.deadline_ms !== null && request.offer) {
-      const window_s = request.offer.kind === "priority" ? config?.priority_window_s : config?.broadcast_window_s;
-      this.#ring.update(request.deadline_ms, window_s ? window_s * 1000 : request.offer.expires_in_ms);
-    }
-    this.#drawLeft();
-
-    this.#skip.hidden = request.status !== "priority_offered";
+    const is_waiting = request.status === "priority_offered";
+    const is_busy = is_waiting && request.offer?.preferred_is_busy === true;
+    this.#join.hidden = !request.join_url;
+    setAttribute(this.#join, "href", request.join_url ?? null);
+    this.#skip.hidden = !is_waiting;
+    this.#wait.hidden = !is_busy || this.#waits_for === request.offer?.id;
+    this.#another.hidden = request.status !== "accepted";
+    this.#complete.hidden = request.status !== "in_progress";
     this.#cancel.hidden = !isCancellable(request);
+    this.#report.hidden = !isReportable(request, serverNow());
+    this.#reported.hidden = !isReported(request);
     this.#close.hidden = isOpen(request);
-    setText(this.#skip, acting === "skip-wait" ? "Skipping…" : "Skip the wait");
+    const skip = is_busy ? ["Ask everyone", "Asking everyone…"] : ["Skip the wait", "Skipping…"];
+    setText(this.#skip, skip[acting === "skip-wait" ? 1 : 0] ?? "");
+    setText(this.#another, acting === "find-another" ? "Asking everyone…" : "Find another mechanic");
+    setText(this.#complete, acting === "complete" ? "Completing…" : "Complete session");
     setText(this.#cancel, acting === "cancel" ? "Cancelling…" : this.#paid ? "Cancel and refund" : "Cancel request");
-    for (const button of [this.#skip, this.#cancel]) setAttribute(button, "aria-disabled", acting ? "true" : null);
+    for (const one of [this.#skip, this.#another, this.#complete, this.#cancel])
+      setAttribute(one, "aria-disabled", acting ? "true" : null);
     this.#problem.hidden = !problem;
     setText(this.#problem, problem ?? "");
     this.#timeline.update(request, "customer");
   }
 
-  #drawLeft() {
-    const left_ms = this.#deadline_ms === null ? null : msLeft(this.#deadline_ms);
+  /**
+   * @param {TrackedRequest} request
+   * @param {PublicConfig | null} config
+   */
+  #drawRing(request, config) {
+    const { deadline_ms, limit_ms, offer } = request;
+    const ends_ms = deadline_ms ?? limit_ms;
+    this.#ring.hidden = ends_ms === null;
+    this.#mark.hidden = ends_ms !== null;
+    setAttribute(this.#mark, "data-status", request.status);
+    if (ends_ms === null) return;
+    const window_s = offer?.kind === "priority" ? config?.priority_window_s : config?.broadcast_window_s;
+    const offered_ms = window_s ? window_s * 1000 : (offer?.expires_in_ms ?? 0);
+    this.#ring.update(ends_ms, deadline_ms === null ? (limitLengthMs(request) ?? msLeft(ends_ms)) : offered_ms);
+  }
+
+  /** What changes with time alone, too. @param {TrackerProps} props */
+  #drawStory({ request, ...know }) {
+    const { deadline_ms, limit_ms, offer } = request;
+    const story = customerStory(request, {
+      ...know,
+      left_ms: limit_ms === null ? null : msLeft(limit_ms),
+      keeps_waiting: !!offer && this.#waits_for === offer.id,
+    });
+    setAttribute(this, "data-tone", story.tone);
+    setText(this.#headline, story.headline);
+    const left_ms = deadline_ms === null ? null : msLeft(deadline_ms);
     // At zero the server decides what comes next, and says so within moments.
     setText(this.#left, left_ms === null ? "" : left_ms > 0 ? ` — ${countdown(left_ms)} left` : " — any moment now");
+    this.#presence.hidden = !story.presence;
+    setAttribute(this.#presence, "data-there", know.is_there === true ? "yes" : "no");
+    setText(this.#presenceText, story.presence);
+    this.#detail.hidden = !story.detail;
+    setText(this.#detail, story.detail);
+    // Where the story already tells of the money, once is enough.
+    const refund = refundText(request);
+    this.#refund.hidden = !refund || story.detail.endsWith(refund);
+    setText(this.#refund, refund);
   }
 }
 customElements.define("request-tracker", RequestTracker);
+
+/**
+ * @param {string} name
+ * @param {string} [text]
+ * @param {string} [look]
+ */
+function button(name, text = "", look = "secondary") {
+  return h("button", { type: "button", class: look, "data-testid": name }, text);
+}
 
 export class TrackerList extends Part {
   #list = h("div", { class: "trackers" });

@@ -1,11 +1,11 @@
 /** SessionLauncher: for whom, which plan, and on to the checkout. */
 
 import { Part, bringIntoView, glyph, h, keyed, setAttribute, setText } from "./elements.js";
-import { availableText, money, notTakenText, planLength, shortName, takesPlan } from "./words.js";
+import { availableText, checkoutText, notTakenText, planLength, priceText, shortName, takesPlan } from "./words.js";
 
 /**
  * @import {PlanView, RoutingType, StatusView} from "./wire.js"
- * @import {CheckoutProgress} from "./store.js"
+ * @import {CheckoutProgress} from "./state.js"
  */
 
 /** Of the server's, which counts no more than a browser does. */
@@ -45,7 +45,7 @@ class PlanOption extends Part {
     setText(this.#name, plan.name);
     const free = plan.price_cents === 0;
     setText(this.#dash, free ? "" : " - ");
-    setText(this.#price, free ? "" : money(plan.price_cents, plan.currency));
+    setText(this.#price, free ? "" : priceText(plan));
     setAttribute(this.#price, "data-free", free);
     setText(this.#length, plan.first_time_only ? `(First-time only) ${planLength(plan)}` : `(${planLength(plan)})`);
     const not_taken = not_taken_by === null ? "" : notTakenText(not_taken_by, plan);
@@ -188,12 +188,7 @@ export class SessionLauncher extends Part {
     this.#checkout.disabled = !plan;
     // Not `disabled` while it works: that would throw the keyboard's focus away. The page ignores further clicks.
     setAttribute(this.#checkout, "aria-disabled", busy ? "true" : null);
-    setText(
-      this.#checkout,
-      { idle: "Continue to Checkout", sending: "Opening checkout…", leaving: "Taking you to checkout…" }[
-        checkout.phase
-      ],
-    );
+    setText(this.#checkout, checkoutText(plan, checkout.phase));
     setText(this.#problem, checkout.problem ?? "");
   }
 
@@ -212,5 +207,5 @@ customElements.define("session-launcher", SessionLauncher);
 function summaryText(plan) {
   return plan.price_cents === 0
     ? `${plan.name}: nothing to pay.`
-    : `${plan.name}: ${money(plan.price_cents, plan.currency)}, paid securely with Stripe.`;
+    : `${plan.name}: ${priceText(plan)}, paid securely with Stripe.`;
 }

@@ -47,6 +47,16 @@ export function whyEnded(session) {
 }
 
 /**
+ * Take in what the server says of who is signed in, where somebody was: they still are, or somebody else is by now.
+ * @param {Store} store
+ * @param {AccountView} me
+ */
+export function tookMe(store, me) {
+  if (me.id === store.state.me?.id) store.dispatch({ type: "session_renewed", session: sessionOf(me) });
+  else store.dispatch({ type: "signed_out", ended: "elsewhere" });
+}
+
+/**
  * Renew the session when it is worth it: at the start, when the page is looked at again, and once an hour.
  * @param {Store} store
  */
@@ -57,9 +67,11 @@ export function keepSignedIn(store) {
     const { me, session } = store.state;
     if (!me || !session || renewing || serverNow() < session.renew_ms) return;
     renewing = true;
+    const isStillHere = store.whoIsHere();
     try {
       await renew();
-      store.dispatch({ type: "session_renewed", session: sessionOf(await getMe()) });
+      const me = await getMe();
+      if (isStillHere()) tookMe(store, me);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       // Half of its life is left for trying again; whether it has ended, the next thing that is asked for tells.
@@ -84,6 +96,14 @@ export function keepSignedIn(store) {
  */
 export async function resume(socket, load) {
   if (await load.stillSignedIn()) socket.start();
+}
+
+/**
+ * Another tab has signed somebody in or out, or renewed the session: find out who is here, before anything more is shown.
+ * @param {Loader} load
+ */
+export function heedOtherTabs(load) {
+  window.addEventListener("storage", ({ key }) => key === STORAGE_KEY && void load.stillSignedIn());
 }
 
 /** The session of this browser, remembered so that the next visit can say why it is over. */

@@ -5,6 +5,8 @@
 
 /** Longer than a double tap, shorter than reading. */
 export const SETTLE_MS = 700;
+/** For buttons marked `data-steady="long"`: longer than anybody goes on tapping who thinks that the first tap was not felt. */
+export const SETTLE_LONG_MS = 1_600;
 /** A hand that has just left the glass is about to come back. */
 const LINGER_MS = 1_500;
 /** Less is rounding. */
@@ -66,13 +68,17 @@ function settle(button, because) {
   if (button.getAttribute("data-settling") !== "new") button.setAttribute("data-settling", because);
   timers.set(
     button,
-    setTimeout(() => button.removeAttribute("data-settling"), SETTLE_MS),
+    setTimeout(
+      () => button.removeAttribute("data-settling"),
+      button.getAttribute("data-steady") === "long" ? SETTLE_LONG_MS : SETTLE_MS,
+    ),
   );
 }
 
-/** Whether a hand is near `area`: a mouse over it, a finger on it or just lifted; or the keyboard's focus in `around`. */
+/** Whether a hand is near `area`: a mouse over it, a finger on it or just lifted; or the keyboard's focus in one of `around`. */
 export class NearHand {
   #area;
+  /** @type {readonly HTMLElement[]} */
   #around;
   #hovers = false;
   #touched_ms = -Infinity;
@@ -80,7 +86,7 @@ export class NearHand {
 
   /**
    * @param {HTMLElement} area
-   * @param {HTMLElement} around
+   * @param {readonly HTMLElement[]} around
    * @param {AbortSignal} signal
    * @param {() => void} onLeft  nothing is near any more
    */
@@ -100,7 +106,7 @@ export class NearHand {
     for (const event of /** @type {const} */ (["pointerup", "pointercancel"]))
       document.addEventListener(event, lifted, { signal });
     // After the focus has arrived where it goes.
-    around.addEventListener("focusout", () => setTimeout(left), { signal });
+    for (const part of around) part.addEventListener("focusout", () => setTimeout(left), { signal });
   }
 
   get isNear() {
@@ -110,7 +116,8 @@ export class NearHand {
       this.#hovers ||
       this.#touches ||
       performance.now() - this.#touched_ms < LINGER_MS ||
-      this.#around.querySelector(":focus-visible") !== null
+      // A heading takes the focus to be read on from, and no hand is there.
+      this.#around.some((part) => part.matches(":focus-visible") || part.querySelector(":focus-visible:not(h2)") !== null)
     );
   }
 }

@@ -1,169 +1,43 @@
 /**
- * Everything the page knows, and the one pure function that changes it.
+ * The one pure function that changes what a page knows, and who is told of it.
  *
  * `reduce(state, message)` takes the server's messages as they came off the socket, and the page's own in the past
  * tense (`favorites_loaded`). An unknown message changes nothing. An older `version` never overwrites a newer one.
+ * What a message does to one kind of thing is beside that kind: `requests.js`, `endings.js`, `offers.js`, `favorites.js`,
+ * `plan-choice.js`.
  */
 
-import { settingsFrom } from "./alert-settings.js";
-import { changeOffer, isOpen, withOffer, withRequest, withSnapshot, without } from "./requests.js";
+import { withEnding, withEndings, withRemembered } from "./endings.js";
+import { withFavorites, withModalKnown, withPrompt, withStatus } from "./favorites.js";
+import {
+  changeOffer,
+  withOffer,
+  withOpenOffers,
+  withRefusal,
+  withWithdrawal,
+  withoutProblems,
+  withoutRequest,
+} from "./offers.js";
+import { withValidPlan } from "./plan-choice.js";
+import {
+  assignedTo,
+  isOpen,
+  withFollowed,
+  withFollowedIfOpen,
+  withLoaded,
+  withSnapshot,
+  without,
+  withoutOldProblems,
+} from "./requests.js";
 import { sessionOf } from "./session.js";
-import { takesPlan } from "./words.js";
+import { initialState, isConnected } from "./state.js";
 
 /**
  * @import {Polled} from "../../../clients/javascript/client.js"
  * @import {ConnectionState, Received} from "../../../clients/javascript/connection.js"
- * @import {AccountView, CustomerWelcome, DayHours, ErrorMessage, FavoriteView, MechanicWelcome, OfferView, OfferWithdrawn, PastOffer,
- *   Person, PlanView, PreferencesView, PublicConfig, RequestView, RoutingType, StatusView, ToCustomer, ToMechanic} from "./wire.js"
- * @import {AlertSettings} from "./alert-settings.js"
- * @import {PushSettingsProps} from "./push-settings.js"
- * @import {Ended, Session} from "./session.js"
- * @import {Screen} from "./tab-bar.js"
- * @import {TrackedOffer, TrackedRequest} from "./requests.js"
+ * @import {CustomerWelcome, MechanicWelcome} from "./wire.js"
+ * @import {Message, State} from "./state.js"
  */
-
-/**
- * How far the visitor got with the choice of whom to book; `note`: what they wrote about it, perhaps nothing.
- * @typedef {{routing_type: RoutingType, favorite: Person | null, plan: string | null, note: string}} Booking
- */
-/** `removed` stays in its place, to be taken back. @typedef {FavoriteView & {removed: boolean}} ShownFavorite */
-/** @typedef {{mechanic_id: string, phase: "checking" | "known" | "failed", problem: string | null}} AvailabilityModalState */
-/** @typedef {{phase: "idle" | "sending" | "leaving", problem: string | null}} CheckoutProgress */
-/**
- * Coming back from the payment page.
- * @typedef {{checkout_id: string, phase: "confirming" | "slow" | "expired" | "failed" | "left", problem: string | null}} CheckoutReturnState
- */
-/** @typedef {{request_id: string, mechanic: Person, phase: "asking" | "adding", problem: string | null}} FavoritePromptState */
-
-/**
- * @typedef {object} State
- * @property {AccountView | null | undefined} me  undefined: not asked yet; null: signed out
- * @property {Session | null} session  null: nobody is signed in, or the server does not say how long
- * @property {Ended | null} ended  why somebody has to sign in again
- * @property {ConnectionState} connection
- * @property {PublicConfig | null} config
- * @property {readonly ShownFavorite[] | null} favorites  null: not loaded yet
- * @property {string | null} favorites_problem
- * @property {Readonly<Record<string, StatusView>>} statuses
- * @property {AvailabilityModalState | null} modal
- * @property {number | null} available_count
- * @property {readonly PlanView[] | null} plans
- * @property {string | null} plans_problem
- * @property {Booking} booking
- * @property {CheckoutProgress} checkout
- * @property {CheckoutReturnState | null} returned
- * @property {Readonly<Record<string, TrackedRequest>>} requests
- * @property {Readonly<Record<string, boolean>>} followed  finished requests that keep their card: seen open on this page
- * @property {string | null} next_cursor  of the list of past requests
- * @property {Readonly<Record<string, string>>} acting  request id → the action on its way
- * @property {Readonly<Record<string, string>>} problems  request id → why the last action failed
- * @property {readonly FavoritePromptState[]} prompts
- * @property {Readonly<Record<string, boolean>>} prompted  request ids asked about already: messages may come twice
- * @property {boolean | null} on_duty  null: not known yet
- * @property {boolean | null} duty_wanted  what the switch was set to, until the server answers
- * @property {Readonly<Record<string, TrackedOffer>>} offers
- * @property {Screen} screen  of the mechanic's app
- * @property {AlertSettings} alerts
- * @property {PushSettingsProps} push
- * @property {number | null} back_ms  when a break ends, on the `performance.now()` scale
- * @property {boolean} off_after_session
- * @property {readonly DayHours[] | null} days  null: not loaded yet
- * @property {string | null} days_problem
- * @property {readonly PastOffer[] | null} past_offers  null: not loaded yet
- * @property {string | null} past_cursor
- * @property {string | null} past_problem
- * @property {PreferencesView | null} preferences  null: not loaded yet
- * @property {string | null} preferences_problem
- */
-
-/**
- * @typedef {{type: "signed_in", me: AccountView}
- *   | {type: "session_renewed", session: Session | null}
- *   | {type: "signed_out", ended?: Ended | null}
- *   | {type: "connection_changed", state: ConnectionState}
- *   | {type: "config_loaded", config: PublicConfig}
- *   | {type: "favorites_loaded", favorites: FavoriteView[]}
- *   | {type: "favorites_failed", problem: string}
- *   | {type: "favorite_marked", mechanic_id: string, removed: boolean}
- *   | {type: "modal_opened", mechanic_id: string}
- *   | {type: "modal_failed", mechanic_id: string, problem: string}
- *   | {type: "modal_closed"}
- *   | {type: "status_fetched", status: StatusView}
- *   | {type: "availability_counted", available_count: number}
- *   | {type: "plans_loaded", plans: PlanView[]}
- *   | {type: "plans_failed", problem: string}
- *   | {type: "booking_chosen", routing_type: RoutingType, favorite: Person | null}
- *   | {type: "booking_restored", booking: Booking}
- *   | {type: "plan_chosen", plan: string}
- *   | {type: "note_written", note: string}
- *   | {type: "checkout_moved", phase: CheckoutProgress["phase"], problem?: string | null}
- *   | {type: "return_moved", returned: CheckoutReturnState | null}
- *   | {type: "request_loaded", request: RequestView, received_ms: number, follow?: boolean}
- *   | {type: "requests_loaded", requests: RequestView[], next_cursor: string | null, received_ms: number}
- *   | {type: "request_closed", request_id: string}
- *   | {type: "request_lost", request_id: string}
- *   | {type: "action_sent", request_id: string, action: string}
- *   | {type: "action_answered", request_id: string, problem?: string | null}
- *   | {type: "prompt_moved", request_id: string, phase: "adding" | "asking" | "gone", problem?: string | null}
- *   | {type: "duty_wanted", on_duty: boolean | null}
- *   | {type: "screen_shown", screen: Screen}
- *   | {type: "alerts_set", alerts: AlertSettings}
- *   | {type: "push_moved"} & Partial<PushSettingsProps>
- *   | {type: "days_loaded", days: DayHours[]}
- *   | {type: "days_failed", problem: string}
- *   | {type: "past_offers_loaded", offers: PastOffer[], next_cursor: string | null, goes_on: boolean}
- *   | {type: "past_offers_failed", problem: string}
- *   | {type: "preferences_loaded", preferences: PreferencesView}
- *   | {type: "preferences_failed", problem: string}
- *   | {type: "decline_begun", offer_id: string, reason: string | null}
- *   | {type: "decline_undone", offer_id: string}
- *   | {type: "offer_answered", offer_id: string, answer: "accept" | "decline"}
- *   | {type: "offer_unanswered", offer_id: string, problem: string}
- *   | {type: "offer_left", offer_id: string}} LocalMessage
- */
-
-/** @typedef {Received<ToCustomer | ToMechanic | Polled> | LocalMessage} Message */
-
-/** @type {Readonly<State>} */
-export const initialState = {
-  me: undefined,
-  session: null,
-  ended: null,
-  connection: "closed",
-  config: null,
-  favorites: null,
-  favorites_problem: null,
-  statuses: {},
-  modal: null,
-  available_count: null,
-  plans: null,
-  plans_problem: null,
-  booking: { routing_type: "broadcast", favorite: null, plan: null, note: "" },
-  checkout: { phase: "idle", problem: null },
-  returned: null,
-  requests: {},
-  followed: {},
-  next_cursor: null,
-  acting: {},
-  problems: {},
-  prompts: [],
-  prompted: {},
-  on_duty: null,
-  duty_wanted: null,
-  offers: {},
-  screen: "offers",
-  alerts: settingsFrom(null),
-  push: { state: null, busy: false, problem: null, devices: null, own_hash: null },
-  back_ms: null,
-  off_after_session: false,
-  days: null,
-  days_problem: null,
-  past_offers: null,
-  past_cursor: null,
-  past_problem: null,
-  preferences: null,
-  preferences_problem: null,
-};
 
 /**
  * @param {State} state
@@ -171,6 +45,15 @@ export const initialState = {
  * @returns {State}
  */
 export function reduce(state, message) {
+  return withEndings(state, withoutOldProblems(state, reduced(state, message)));
+}
+
+/**
+ * @param {State} state
+ * @param {Message} message
+ * @returns {State}
+ */
+function reduced(state, message) {
   switch (message.type) {
     case "signed_in":
       return { ...state, me: message.me, session: sessionOf(message.me), ended: null };
@@ -187,7 +70,7 @@ export function reduce(state, message) {
         ended: message.ended ?? (state.me ? null : state.ended),
       };
     case "connection_changed":
-      return state.connection === message.state ? state : { ...state, connection: message.state };
+      return withConnection(state, message.state);
     case "config_loaded":
       return { ...state, config: message.config };
 
@@ -257,7 +140,14 @@ export function reduce(state, message) {
         checkout: { phase: "idle", problem: null },
       };
     case "checkout_moved":
-      return { ...state, checkout: { phase: message.phase, problem: message.problem ?? null } };
+      return {
+        ...state,
+        checkout: {
+          phase: message.phase,
+          problem: message.problem ?? null,
+          ...(message.is_unanswered ? { is_unanswered: true } : {}),
+        },
+      };
     case "return_moved":
       return { ...state, returned: message.returned };
 
@@ -319,9 +209,11 @@ export function reduce(state, message) {
     case "days_failed":
       return { ...state, days_problem: message.problem };
     case "past_offers_loaded":
+      // A page that was asked for twice, or before the list began anew, is no part of it.
+      if (message.cursor !== null && message.cursor !== state.past_cursor) return state;
       return {
         ...state,
-        past_offers: message.goes_on ? [...(state.past_offers ?? []), ...message.offers] : message.offers,
+        past_offers: message.cursor !== null ? [...(state.past_offers ?? []), ...message.offers] : message.offers,
         past_cursor: message.next_cursor,
         past_problem: null,
       };
@@ -372,11 +264,42 @@ export function reduce(state, message) {
         : state;
     case "offer_left":
       return { ...state, offers: without(state.offers, message.offer_id) };
+    case "session_remembered":
+      return {
+        ...state,
+        remembered: message.served,
+        endings: Object.fromEntries(message.endings.map((ending) => [ending.request_id, ending])),
+      };
+    case "ending_found": {
+      const ending = state.endings[message.request_id];
+      return ending ? withEnding(state, ending, message.how) : state;
+    }
+    case "ending_read":
+      return { ...state, endings: without(state.endings, message.request_id) };
     case "error":
       return withRefusal(state, message);
     default:
       return state;
   }
+}
+
+/**
+ * Once there is a connection again, what did not get through is no trouble any more.
+ * @param {State} state
+ * @param {ConnectionState} connection
+ * @returns {State}
+ */
+function withConnection(state, connection) {
+  if (state.connection === connection) return state;
+  const next = { ...state, connection };
+  if (isConnected(state) || !isConnected(next)) return next;
+  return {
+    ...next,
+    problems: {},
+    offers: withoutProblems(state.offers),
+    prompts: state.prompts.map((prompt) => ({ ...prompt, problem: null })),
+    checkout: state.checkout.is_unanswered ? { phase: state.checkout.phase, problem: null } : state.checkout,
+  };
 }
 
 /**
@@ -403,7 +326,8 @@ function withMechanicWelcome(state, welcome) {
     offers: withOpenOffers(state.offers, offers, received_ms),
     requests: withSnapshot(state.requests, request ? [request] : [], received_ms),
   };
-  return request ? withFollowed(next, request.id) : next;
+  const known = withRemembered(next, request?.id);
+  return request ? withFollowed(known, request.id) : known;
 }
 
 /**
@@ -414,22 +338,6 @@ const dayPlan = ({ back_in_ms, off_after_session = false, received_ms }) => ({
   back_ms: back_in_ms === undefined ? null : received_ms + back_in_ms,
   off_after_session,
 });
-
-/**
- * A snapshot says which offers are open. What is being answered stays until its outcome is known, and cards that are only
- * still saying goodbye may finish doing so.
- * @param {State["offers"]} known
- * @param {OfferView[]} offers
- * @param {number} received_ms
- */
-function withOpenOffers(known, offers, received_ms) {
-  const open = new Set(offers.map((offer) => offer.offer_id));
-  /** @type {State["offers"]} */
-  const kept = Object.fromEntries(
-    Object.entries(known).filter(([offer_id, offer]) => open.has(offer_id) || offer.pending || offer.ended),
-  );
-  return offers.reduce((all, offer) => withOffer(all, offer, received_ms), kept);
-}
 
 /**
  * What REST says in place of a socket. Nothing of it is about duty, which is known from before.
@@ -445,168 +353,8 @@ function withPoll(state, { requests, offers, statuses, received_ms }) {
     offers: withOpenOffers(known.offers, offers, received_ms),
     requests: withSnapshot(known.requests, open, received_ms),
   };
-  return statuses.reduce((all, status) => withModalKnown(withStatus(all, status), status.mechanic_id), next);
-}
-
-/**
- * @param {State} state
- * @param {RequestView} request
- * @param {number} received_ms
- * @returns {State}
- */
-function withLoaded(state, request, received_ms) {
-  const requests = withRequest(state.requests, request, received_ms);
-  return requests === state.requests ? state : { ...state, requests };
-}
-
-/**
- * @param {State} state
- * @param {string} request_id
- * @returns {State}
- */
-function withFollowed(state, request_id) {
-  return state.followed[request_id] ? state : { ...state, followed: { ...state.followed, [request_id]: true } };
-}
-
-/**
- * Take in a request, and keep showing it from now on if it is open.
- * @param {State} state
- * @param {RequestView} request
- * @param {number} received_ms
- */
-function withFollowedIfOpen(state, request, received_ms) {
-  const next = withLoaded(state, request, received_ms);
-  return isOpen(request) && next !== state ? withFollowed(next, request.id) : next;
-}
-
-/**
- * @param {State} state
- * @param {StatusView} status
- * @returns {State}
- */
-function withStatus(state, status) {
-  const old = state.statuses[status.mechanic_id];
-  if (old && (old.version > status.version || (old.version === status.version && old.as_of > status.as_of)))
-    return state;
-  const next = { ...state, statuses: { ...state.statuses, [status.mechanic_id]: status } };
-  return status.mechanic_id === state.booking.favorite?.id ? withValidPlan(next) : next;
-}
-
-/**
- * @param {State} state
- * @param {FavoriteView[]} favorites
- * @returns {State}
- */
-function withFavorites(state, favorites) {
-  /** @type {State} */
-  const next = {
-    ...state,
-    favorites_problem: null,
-    favorites: favorites.map((favorite) => ({ ...favorite, removed: false })),
-  };
-  return favorites.reduce((all, { status }) => withStatus(all, status), next);
-}
-
-/**
- * The open modal has its answer.
- * @param {State} state
- * @param {string} mechanic_id
- * @returns {State}
- */
-function withModalKnown(state, mechanic_id) {
-  return state.modal?.mechanic_id === mechanic_id
-    ? { ...state, modal: { ...state.modal, phase: "known", problem: null } }
-    : state;
-}
-
-/** What the flow proposes to somebody who has not chosen. */
-const DEFAULT_PLAN = "expert_video";
-
-/**
- * Keep the chosen plan if it can be had, also with the chosen favourite, else propose one.
- * @param {State} state
- * @returns {State}
- */
-function withValidPlan(state) {
-  if (!state.plans) return state;
-  const { favorite, plan: chosen } = state.booking;
-  const status = favorite ? state.statuses[favorite.id] : undefined;
-  const possible = state.plans.filter((plan) => plan.eligible && takesPlan(status, plan));
-  // What could be had, were it not for the favourite, is what is wanted; of what cannot be had at all nobody knows why it was.
-  const wanted =
-    state.plans.find(({ id, eligible }) => id === chosen && eligible) ??
-    state.plans.find(({ id }) => id === DEFAULT_PLAN);
-  const plan = nearest(possible, wanted)?.id ?? null;
-  return plan === chosen ? state : { ...state, booking: { ...state.booking, plan } };
-}
-
-/**
- * The plan itself, else what costs most of what is not dearer: nobody is to pay more than they chose to without noticing.
- * @param {readonly PlanView[]} plans
- * @param {PlanView | undefined} wanted  undefined: no plan that there is
- */
-function nearest(plans, wanted) {
-  if (!wanted) return plans[0];
-  if (plans.includes(wanted)) return wanted;
-  const by_price = [...plans].sort((a, b) => a.price_cents - b.price_cents);
-  return by_price.findLast((plan) => plan.price_cents <= wanted.price_cents) ?? by_price[0];
-}
-
-/**
- * @param {State} state
- * @param {string} request_id
- * @param {Person} mechanic
- * @returns {State}
- */
-function withPrompt(state, request_id, mechanic) {
-  const is_favorite = state.favorites?.some((favorite) => favorite.provider_id === mechanic.id && !favorite.removed);
-  if (is_favorite || state.prompted[request_id] || state.prompts.some((prompt) => prompt.mechanic.id === mechanic.id))
-    return state;
-  return {
-    ...state,
-    prompted: { ...state.prompted, [request_id]: true },
-    prompts: [...state.prompts, { request_id, mechanic, phase: "asking", problem: null }],
-  };
-}
-
-/**
- * @param {State} state
- * @param {OfferWithdrawn} withdrawn
- * @returns {State}
- */
-function withWithdrawal(state, { offer_id, reason, by_you = false }) {
-  const known = state.offers[offer_id];
-  // A decline of ours that was made here needs no explanation.
-  if (reason === "declined" && (known?.pending === "decline" || !by_you))
-    return { ...state, offers: without(state.offers, offer_id) };
-  const change = { declining: null, pending: null, problem: null, ended: reason, by_you };
-  return { ...state, offers: changeOffer(state.offers, offer_id, change) };
-}
-
-/**
- * Drop every card of a request: a late tap names the priority offer while the broadcast's card is shown as well.
- *
- * @param {State["offers"]} offers
- * @param {string} request_id
- * @returns {State["offers"]}
- */
-function withoutRequest(offers, request_id) {
-  return Object.fromEntries(Object.entries(offers).filter(([, offer]) => offer.request_id !== request_id));
-}
-
-/**
- * @param {State} state
- * @param {ErrorMessage} error
- * @returns {State}
- */
-function withRefusal(state, { code, message, ref }) {
-  const next = state.duty_wanted === null ? state : { ...state, duty_wanted: null };
-  if (!ref) return next;
-  const change = { declining: null, pending: null, problem: message };
-  return {
-    ...next,
-    offers: changeOffer(next.offers, ref, code === "offer_gone" ? { ...change, ended: code } : change),
-  };
+  const remembered = withRemembered(next, assignedTo(state.me?.id, next.requests)?.id);
+  return statuses.reduce((all, status) => withModalKnown(withStatus(all, status), status.mechanic_id), remembered);
 }
 
 /**
@@ -638,6 +386,14 @@ export function createStore(state = initialState) {
       // A microtask and not an animation frame: hidden tabs draw no frames, and must be right when they are shown.
       if (!scheduled) queueMicrotask(tell);
       scheduled = true;
+    },
+    /**
+     * For whatever is asked and waited for: nothing of one account may be told to the next.
+     * @returns {() => boolean}  whether who is here now still is
+     */
+    whoIsHere() {
+      const id = state.me?.id;
+      return () => state.me?.id === id;
     },
     /** @param {(state: State, before: State) => void} subscriber  called at changes, with what it was told before */
     subscribe(subscriber) {

@@ -25,6 +25,9 @@
  *   "dismiss-return": null,
  *   "skip-wait": string,
  *   "cancel-request": {request_id: string, paid: boolean},
+ *   "find-another": string,
+ *   "report-problem": string,
+ *   "send-report": {request_id: string, reason: string},
  *   "close-request": string,
  *   "remove-favorite": string,
  *   "restore-favorite": string,
@@ -49,6 +52,7 @@
  *   "start-request": string,
  *   "complete-request": string,
  *   "release-request": string,
+ *   "read-ending": string,
  * }} Verbs
  */
 

@@ -2,20 +2,29 @@
  * What the page says, as pure functions of what it knows. A word that only a newer server has is said as well as can be.
  */
 
+import { money as moneyIn } from "../../../clients/javascript/money.js";
+
 /**
- * @import {Availability, FallbackReason, OfferKind, PlanView, ProviderType, PublicConfig, Reachable, RequestStatus, RequestView,
- *   SessionType, StatusView, TimelineEntryView, WithdrawReason} from "./wire.js"
+ * @import {Availability, OfferKind, PlanView, ProviderType, Reachable, RefundStatus, RequestStatus, RequestView, SessionType, StatusView,
+ *   TimelineEntryView, WithdrawReason} from "./wire.js"
+ * @import {CheckoutProgress} from "./state.js"
  */
 
 const LOCALE = "en-US";
 
 /**
- * @param {number} cents  in the currency's minor unit: whole yen, thousandths of a dinar
- * @param {string} [currency]  ISO 4217, any case
+ * @param {number} amount  as the server counts it: cents, whole yen, thousandths of a dinar
+ * @param {string} currency
  */
-export function money(cents, currency = "usd") {
-  const format = new Intl.NumberFormat(LOCALE, { style: "currency", currency });
-  return format.format(cents / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
+export const money = (amount, currency) => moneyIn(amount, currency, LOCALE);
+
+/**
+ * What something costs; empty where a server of an earlier version has not told.
+ * @param {{price_cents?: number, currency?: string}} priced
+ */
+export function priceText({ price_cents, currency }) {
+  if (price_cents === undefined || currency === undefined) return "";
+  return price_cents === 0 ? "Free" : money(price_cents, currency);
 }
 
 /**
@@ -130,16 +139,35 @@ export function lastSeenText(status, now_ms) {
  */
 export function notificationNotes(name, status, window) {
   if (status.availability === "available") return [`${name} will be notified immediately`];
-  /** @type {Record<Reachable, string>} */
+  const otherwise = "we'll find you another mechanic.";
+  // The flow's sentence promises a notification.
+  if (status.reachable === "none")
+    return [
+      `${name} cannot be notified right now, but will see your request if they open the app within ${window}. If not, ${otherwise}`,
+    ];
+  /** @type {Record<Exclude<Reachable, "none">, string>} */
   const how = {
     socket: `${name} has the app open and will be notified immediately.`,
     push: `${name} will get a push notification.`,
-    none: "Their app is closed right now: they will see your request when they open it.",
   };
   return [
-    `${name} will get priority notification. If no response in ${window}, we'll find you another mechanic.`,
+    `${name} will get priority notification. If no response in ${window}, ${otherwise}`,
     how[status.reachable] ?? "",
   ].filter(Boolean);
+}
+
+/**
+ * How a favourite usually answers, for whoever is about to wait for them; empty while too little is known.
+ * @param {string} name  the short one
+ * @param {StatusView["response"]} response
+ */
+export function usualAnswerText(name, response) {
+  if (!response) return "";
+  const { accept_percent, answers_within_s, offers } = response;
+  if (answers_within_s === null) return `${name} has answered none of the last ${offers} requests.`;
+  const within = answers_within_s <= 60 ? "a minute" : `${Math.ceil(answers_within_s / 60)} minutes`;
+  const accepted = Math.round((accept_percent * offers) / 100);
+  return `${name} usually answers within ${within}; accepted ${accepted} of the last ${offers}.`;
 }
 
 /** @param {number} count */
@@ -173,6 +201,17 @@ export const notTakenText = (name, { session_type }) =>
   `${name} does not take ${session_type.replaceAll("_", " ")} sessions.`;
 
 /**
+ * What the button says that books.
+ * @param {PlanView | undefined} plan  undefined: none is chosen
+ * @param {CheckoutProgress["phase"]} phase
+ */
+export function checkoutText(plan, phase) {
+  // The flow's words lead to a payment.
+  if (plan?.price_cents === 0) return phase === "idle" ? "Book Free Session" : "Booking…";
+  return { idle: "Continue to Checkout", sending: "Opening checkout…", leaving: "Taking you to checkout…" }[phase];
+}
+
+/**
  * The name of a plan, or its id made readable while the plans are not known.
  * @param {readonly PlanView[] | null} plans
  * @param {string} id
@@ -181,121 +220,62 @@ export function planName(plans, id) {
   return plans?.find((plan) => plan.id === id)?.name ?? sentence(id);
 }
 
+const DISPUTES = new Set(["disputed", "dispute_won", "dispute_lost"]);
+
+/**
+ * Why a request was cancelled by nobody's wish; empty where its customer did it.
+ * @param {RequestView} request
+ */
+export function cancelledText({ timeline }) {
+  const cause = timeline.findLast(({ event }) => event === "cancelled")?.cause;
+  switch (cause) {
+    case "paid_twice":
+      return "You had paid for the same session on another page already.";
+    case "refunded_at_stripe":
+      return "We called this request off before the session began.";
+    case "disputed":
+      return "Your bank disputes this payment, so we called the session off.";
+    case "operator":
+      return "We have cancelled this request for you.";
+    default:
+      return "";
+  }
+}
+
 /**
  * @param {string} word  snake_case
  */
-function sentence(word) {
+export function sentence(word) {
   const text = word.replaceAll("_", " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /**
- * @typedef {object} Story  what the customer reads about a request
- * @property {string} headline
- * @property {string} detail
- * @property {"waiting" | "good" | "calm" | "sad"} tone
- */
-
-/**
- * @param {RequestView} request
- * @param {object} know
- * @param {string} know.preferred  short name of the favourite, or ""
- * @param {PublicConfig | null} know.config
- * @param {StatusView | undefined} know.status  of the favourite
- * @param {number | null} know.available_count
- * @returns {Story}
- */
-export function customerStory(request, { preferred, config, status, available_count }) {
-  const assigned = request.assigned_mechanic?.name ?? "Your mechanic";
-  switch (request.status) {
-    case "priority_offered":
-      return {
-        tone: "waiting",
-        headline: `Waiting for ${preferred}`,
-        detail: waitingDetail(request, preferred, status, config),
-      };
-    case "broadcasting":
-      return {
-        tone: "waiting",
-        headline: "Finding you a mechanic…",
-        detail: broadcastDetail(request, preferred, available_count),
-      };
-    case "accepted":
-      return {
-        tone: "good",
-        headline: `${assigned} accepted`,
-        detail: "Your session starts as soon as they press start.",
-      };
-    case "in_progress":
-      return { tone: "good", headline: `In session with ${assigned}`, detail: "Your session is under way." };
-    case "completed":
-      return { tone: "calm", headline: `Completed with ${assigned}`, detail: "Thank you for using Pitlane." };
-    case "unfilled":
-      return {
-        tone: "sad",
-        headline: "No mechanic was free in time",
-        detail: refundText(request) || "You have not been charged.",
-      };
-    case "cancelled":
-      return { tone: "calm", headline: "Cancelled", detail: refundText(request) || "You have not been charged." };
-    default: {
-      /** @type {never} */
-      const unknown = request.status;
-      return { tone: "calm", headline: sentence(unknown), detail: "" };
-    }
-  }
-}
-
-/**
- * @param {RequestView} request
- * @param {string} preferred
- * @param {StatusView | undefined} status
- * @param {PublicConfig | null} config
- */
-function waitingDetail(request, preferred, status, config) {
-  const then = "If there is no answer in time, we'll find you another mechanic.";
-  const has = (/** @type {string} */ event) => request.timeline.some((entry) => entry.event === event);
-  if (has("seen")) return `${preferred} has seen your request. ${then}`;
-  if (has("delivered")) return `Your request has reached ${preferred}. ${then}`;
-  if (status?.reachable === "none") {
-    const window = config ? ` within ${span(config.priority_window_s)}` : "";
-    return `${preferred} cannot be reached right now, but will see your request if they open the app${window}.`;
-  }
-  return then;
-}
-
-/**
- * @param {RequestView} request
- * @param {string} preferred
- * @param {number | null} available_count
- */
-function broadcastDetail(request, preferred, available_count) {
-  const who =
-    available_count === null
-      ? "Every available mechanic is asked; the first to accept gets it."
-      : available_count === 0
-        ? "Nobody is free this minute; whoever comes on duty gets your request at once."
-        : `Offered to ${available_count} available ${available_count === 1 ? "mechanic" : "mechanics"}; the first to accept gets it.`;
-  /** @type {Record<FallbackReason, string>} */
-  const because = {
-    declined: `${preferred || "Your favorite"} could not take it. `,
-    expired: `${preferred || "Your favorite"} did not answer in time. `,
-    skipped: "You skipped the wait. ",
-  };
-  return request.fallback_reason ? (because[request.fallback_reason] ?? "") + who : who;
-}
-
-/**
- * Where the money is; empty if none is owed.
+ * Where the money is; empty if none is owed, and none has been moved.
  * @param {RequestView} request
  */
-export function refundText({ refund }) {
+export function refundText(request) {
+  const { refund, currency, price_cents, timeline } = request;
+  const dispute = request.disputed ? timeline.findLast(({ event }) => DISPUTES.has(event))?.event : undefined;
+  if (dispute === "disputed" && refund?.status !== "succeeded")
+    return refund
+      ? "Once your bank has decided, we give back what it has not."
+      : "Your bank is looking into this payment.";
+  if (dispute === "dispute_lost") return "Your bank has given this payment back to you.";
   if (!refund) return "";
-  const amount = money(refund.amount_cents);
-  if (refund.status === "succeeded") return `${amount} refunded in full.`;
-  if (refund.status === "failed")
-    return `The refund of ${amount} has not gone through yet; we keep it on record and owe it to you.`;
-  return `Your refund of ${amount} is on its way.`;
+  const code = refund.currency ?? currency;
+  const amount = code === undefined ? "" : money(refund.amount_cents, code);
+  const of_it = amount && ` of ${amount}`;
+  switch (refund.status) {
+    case "succeeded": {
+      const is_all = price_cents === undefined || refund.amount_cents >= price_cents;
+      return `${amount || "Your payment was"} refunded${is_all ? " in full" : ""}.`;
+    }
+    case "failed":
+      return `The refund${of_it} has not gone through yet; we keep it on record and owe it to you.`;
+    default:
+      return `Your refund${of_it} is on its way.`;
+  }
 }
 
 /** @type {Record<RequestStatus, string>} */
@@ -310,7 +290,22 @@ const SHORT_STATUS = {
 };
 
 /** @param {RequestView} request */
-export const shortStatus = (request) => SHORT_STATUS[request.status] ?? sentence(request.status);
+export const shortStatus = (request) =>
+  isEndedByUs(request) ? "Ended" : (SHORT_STATUS[request.status] ?? sentence(request.status));
+
+/** Whether the operator has ended it unserved. @param {RequestView} request */
+export const isEndedByUs = ({ status, timeline }) =>
+  status === "unfilled" && timeline.some(({ event, cause }) => event === "unfilled" && cause === "operator");
+
+/** @type {Record<RefundStatus, string>} */
+const SHORT_REFUND = { pending: "refund on its way", succeeded: "refunded", failed: "refund not through yet" };
+
+/**
+ * Where a request stands, and where its money is, in a few words.
+ * @param {RequestView} request
+ */
+export const shortStatusAndMoney = (request) =>
+  [shortStatus(request), request.refund && SHORT_REFUND[request.refund.status]].filter(Boolean).join(", ");
 
 /**
  * One line of a request's story.
@@ -344,24 +339,87 @@ export function timelineText(entry, request, side) {
       return `${who ?? request.assigned_mechanic?.name ?? "A mechanic"} accepted`;
     case "started":
       return "Session started";
+    case "reminded":
+      return `${who ?? "The mechanic"} was reminded to start`;
+    case "no_show":
+      return `${who ?? "The mechanic"} did not start in time`;
+    case "find_another":
+      return `${side === "customer" ? "You" : "The customer"} asked for another mechanic`;
     case "completed":
-      return "Session completed";
+      return completedText(entry, request, side);
+    case "reported":
+      return "You reported a problem";
     case "released":
       return `${who ?? "The mechanic"} gave the request back`;
     case "cancelled":
-      return "Request cancelled";
+      if (side === "customer") return cancelledText(request) || "You cancelled the request";
+      return entry.cause ? "Called off" : "The customer cancelled";
     case "unfilled":
-      return "No mechanic was free in time";
+      return entry.cause === "operator" ? "We have ended this request" : "No mechanic was free in time";
     case "refund_requested":
-      return "Refund on its way";
+      return request.disputed ? "A refund, as soon as the bank lets us" : "Refund on its way";
     case "refunded":
-      return request.refund ? `${money(request.refund.amount_cents)} refunded` : "Refunded";
+      return refundedText(entry, request);
     case "refund_failed":
-      return "A refund attempt failed; trying again";
+      return request.refund?.status === "failed"
+        ? "The refund has not gone through; we look after it"
+        : "A refund did not go through";
+    case "refunded_at_stripe":
+      return givenBackText(entry, request);
+    case "disputed":
+      return `${side === "customer" ? "Your" : "The customer's"} bank disputes the payment`;
+    case "dispute_won":
+      return "The bank has left the payment with us";
+    case "dispute_lost":
+      return "The bank has given the payment back";
     default:
       return sentence(entry.event);
   }
 }
+
+/**
+ * Of what may still be on its way.
+ * @param {TimelineEntryView} entry
+ * @param {RequestView} request
+ */
+function givenBackText({ amount_cents }, { currency }) {
+  return amount_cents === undefined || currency === undefined ? "Given back" : `We gave back ${money(amount_cents, currency)}`;
+}
+
+/**
+ * @param {TimelineEntryView} entry
+ * @param {RequestView} request
+ */
+function refundedText({ amount_cents }, { refund, currency }) {
+  const amount = amount_cents ?? refund?.amount_cents;
+  const code = refund?.currency ?? currency;
+  return amount === undefined || code === undefined ? "Refunded" : `${money(amount, code)} refunded`;
+}
+
+/**
+ * @param {TimelineEntryView} entry
+ * @param {RequestView} request
+ * @param {"customer" | "mechanic"} side
+ */
+function completedText({ by, lasted_s }, request, side) {
+  const after = lasted_s === undefined ? "" : ` after ${length(lasted_s)}`;
+  if (by === side) return `You completed the session${after}`;
+  switch (by) {
+    case "mechanic":
+      return `${request.assigned_mechanic?.name ?? "The mechanic"} completed the session${after}`;
+    case "customer":
+      return `The customer completed the session${after}`;
+    case "time":
+      return `The session ended by itself${after}`;
+    case "operator":
+      return `Pitlane ended the session${after}`;
+    default:
+      return "Session completed";
+  }
+}
+
+/** How long a session was: seconds count only where there is no minute. @param {number} seconds */
+const length = (seconds) => span(seconds < 60 ? seconds : Math.round(seconds / 60) * 60);
 
 /** What a mechanic may say to a decline; operators read it, customers do not. @type {readonly string[]} */
 export const DECLINE_REASONS = ["Busy right now", "Not my field", "Done for today"];
@@ -378,7 +436,7 @@ export function withdrawnText(reason, by_you = false) {
   const texts = {
     taken: "Another mechanic was faster.",
     expired: "The time for this offer ran out.",
-    cancelled: "The customer cancelled this request.",
+    cancelled: "This request was called off.",
     skipped: "The customer chose not to wait.",
     declined: "Declined.",
     offer_gone: "This offer is gone.",
@@ -400,6 +458,16 @@ export function offerText({ kind, customer_name, plan }, plans) {
 }
 
 /**
+ * Several that came together.
+ * @param {readonly {kind: OfferKind}[]} offers
+ */
+export function offersText(offers) {
+  const asked = offers.filter(({ kind }) => kind === "priority").length;
+  const customers = asked === 1 ? "one customer" : `${asked} customers`;
+  return `${offers.length} offers wait${asked ? `; ${customers} asked for you` : ""}.`;
+}
+
+/**
  * The title of the app's page: what waits comes first, where a narrow tab still shows it.
  * @param {string} title
  * @param {readonly {kind: OfferKind, customer_name: string}[]} offers  those that are open, in the right order
@@ -413,27 +481,44 @@ export function appTitle(title, offers) {
 
 /**
  * Why no offer can be accepted now; empty if it can.
- * @param {{live: boolean, in_session: boolean}} now
+ * @param {{live: boolean, in_session: boolean, may_give_back: boolean, is_answering: boolean}} now  `is_answering`: the answer
+ *   to another offer is on its way
  */
-export function acceptReason({ live, in_session }) {
-  if (in_session) return "You are in a session. Complete it, or give it back, to accept another offer.";
-  return live ? "" : "No connection just now, so no answer can be sent. We keep trying.";
+export function acceptReason({ live, in_session, may_give_back, is_answering }) {
+  if (in_session)
+    return `You are in a session. Complete it${may_give_back ? ", or give it back," : ""} to accept another offer.`;
+  if (live) return "";
+  return is_answering
+    ? "No connection: your other answer goes out first, once we get through."
+    : NO_ANSWER;
 }
+
+const NO_ANSWER = "No connection: no answer can be sent just now.";
 
 /**
  * The mechanic's day in a line.
  * @param {object} now
  * @param {boolean} now.live
+ * @param {boolean} now.polling  offers come and answers go all the same
  * @param {boolean | null} now.on_duty
  * @param {string | null} now.customer_name  of the session, if there is one
+ * @param {boolean} now.is_to_start  it has not begun, and its customer waits
+ * @param {boolean} now.on_break
  * @param {number} now.offers  how many are open
+ * @param {boolean} now.is_answering  an answer to one is on its way, or about to be
  */
-export function situationText({ live, on_duty, customer_name, offers }) {
+export function situationText({ live, polling, on_duty, customer_name, is_to_start, on_break, offers, is_answering }) {
   // Only a socket says whether they are on duty; offers come by polling, too.
   if (on_duty === null) return live ? "Offers come every few seconds" : "Connecting…";
-  if (!live) return "No connection: offers cannot reach you here";
+  if (!live) {
+    // What is on its way is repeated until somebody can be reached.
+    if (is_answering) return "No connection. Your answer goes out again once we get through.";
+    return offers ? NO_ANSWER : "No connection: offers cannot reach you here. We keep trying.";
+  }
   const rest = offers === 0 ? "" : offers === 1 ? " · 1 offer" : ` · ${offers} offers`;
-  if (customer_name !== null) return `In a session with ${customer_name}${rest}`;
-  if (rest) return `${on_duty ? "On duty" : "Off duty"}${rest}`;
-  return on_duty ? "On duty · waiting for offers" : "Off duty";
+  if (customer_name !== null)
+    return is_to_start ? `${customer_name} waits for you to start${rest}` : `In a session with ${customer_name}${rest}`;
+  const duty = on_duty ? "On duty" : on_break ? "On a break" : "Off duty";
+  if (!on_duty || rest) return `${duty}${rest}`;
+  return polling ? `${duty} · offers come every few seconds` : `${duty} · waiting for offers`;
 }

@@ -5,6 +5,7 @@
  */
 
 import * as api from "./api.js";
+import { deviceName } from "./device-name.js";
 import { answeredNotice, failedNotice, noticeOf } from "./notices.js";
 import { keyBytes } from "./push-key.js";
 
@@ -104,9 +105,22 @@ function read(data) {
 
 /** @param {Notice} notice */
 async function show({ title, options, brief }) {
+  const { request_id } = options.data;
+  // Before and not after: a browser that is asked while it shows one may not know of that one yet.
+  if (request_id !== undefined) await closeOlder(request_id, options.tag ?? "");
   await scope.registration.showNotification(title, options);
   // Not awaited: until the event ends a browser wants to see something. If the worker is ended first, the app closes it.
   if (brief) setTimeout(() => void close(options.tag ?? "", title), BRIEF_MS);
+}
+
+/**
+ * What was shown of a session before this: it may have begun as an offer, under another tag.
+ * @param {string} request_id
+ * @param {string} tag  of what is newer
+ */
+async function closeOlder(request_id, tag) {
+  for (const notification of await scope.registration.getNotifications())
+    if (notification.data?.request_id === request_id && notification.tag !== tag) notification.close();
 }
 
 /**
@@ -121,9 +135,10 @@ async function close(tag, title) {
 /** @param {Clicked} event */
 async function clicked({ action, notification }) {
   notification.close();
-  const { offer_id } = /** @type {NoticeData} */ (notification.data ?? {});
+  const about = /** @type {NoticeData} */ (notification.data ?? {});
+  const { offer_id } = about;
   if (offer_id !== undefined && (action === "accept" || action === "decline")) await show(await answer(offer_id, action));
-  else await openApp(offer_id);
+  else await openApp(about);
 }
 
 /**
@@ -145,16 +160,18 @@ async function answer(offer_id, action) {
   }
 }
 
-/** @param {string | undefined} offer_id  to be shown there */
-async function openApp(offer_id) {
+/** Show there what a notification is about: the session, or how it ended, and else the offer. @param {NoticeData} about */
+async function openApp({ offer_id, request_id }) {
   const pages = await scope.clients.matchAll({ type: "window", includeUncontrolled: true });
   const page = pages.find(({ url }) => new URL(url).pathname === APP);
-  const hash = offer_id === undefined ? "" : `#offer-${offer_id}`;
+  const is_offer = offer_id !== undefined && request_id === undefined;
   if (!page) {
-    await scope.clients.openWindow(APP + hash);
+    // What has become of a session is the first thing there anyway.
+    await scope.clients.openWindow(is_offer ? `${APP}#offer-${offer_id}` : APP);
     return;
   }
-  if (offer_id !== undefined) page.postMessage({ type: "show_offer", offer_id });
+  if (is_offer) page.postMessage({ type: "show_offer", offer_id });
+  else if (request_id !== undefined) page.postMessage({ type: "show_session" });
   await page.focus();
 }
 
@@ -173,7 +190,7 @@ async function subscribeAnew({ oldSubscription, newSubscription }) {
       userVisibleOnly: true,
       applicationServerKey: keyBytes(public_key),
     }));
-  await api.addPushSubscription(subscription.toJSON());
+  await api.addPushSubscription({ ...subscription.toJSON(), label: deviceName() });
   if (oldSubscription && oldSubscription.endpoint !== subscription.endpoint)
     await api.removePushSubscription(oldSubscription.endpoint);
 }

@@ -1,7 +1,10 @@
 """What can be bought, and buying it."""
 
+from msgspec.structs import replace
+
 from dispatch.money.checkout import Checkouts
 from dispatch.money.plans import Plans
+from dispatch.reading.reader import Reader
 from http_api.rest.operation import ANYONE, CUSTOMER, Answer, Call, HeaderParameter, Operation, operation
 from models import rest
 from models.outcomes import Refused
@@ -13,7 +16,7 @@ IDEMPOTENCY_KEY = HeaderParameter(
 )
 
 
-def operations(plans: Plans, checkouts: Checkouts) -> list[Operation]:
+def operations(plans: Plans, checkouts: Checkouts, reader: Reader) -> list[Operation]:
     """Return this module's part of the table."""
 
     @operation("GET", "/api/plans", roles=ANYONE, answers={200: rest.Plans}, problems=("unavailable",))
@@ -40,6 +43,7 @@ def operations(plans: Plans, checkouts: Checkouts) -> list[Operation]:
             "plan_not_offered",
             "free_session_used",
             "idempotency_key_reused",
+            "checkout_refused",
             "stripe_unavailable",
             "unavailable",
         ),
@@ -48,6 +52,10 @@ def operations(plans: Plans, checkouts: Checkouts) -> list[Operation]:
         """Start paying for a plan, or get the free one at once."""
         key = call.headers.get(IDEMPOTENCY_KEY.name)
         checkout = await checkouts.start(call.account_id, call.body_as(CheckoutBody), idempotency_key=key)
+        if isinstance(checkout, FreeCheckout):
+            # Repeated, it may be of a session that has begun: then with who is there, and where it takes place.
+            request = await reader.request_for(call.account_id, checkout.request.id)
+            return request if isinstance(request, Refused) else Answer(201, replace(checkout, request=request))
         return checkout if isinstance(checkout, Refused) else Answer(201, checkout)
 
     @operation(

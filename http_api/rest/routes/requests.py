@@ -8,9 +8,9 @@ from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.rest.operation import CUSTOMER, CUSTOMER_OR_MECHANIC, MECHANIC, Call, Operation, operation
 from models.outcomes import Refused
-from models.rest import RequestAnswer, Requests
+from models.rest import FindAnotherBody, ReasonBody, RequestAnswer, Requests
 from models.wire import Id, RequestView
-from models.words import RequestStatus
+from models.words import RequestStatus, Role
 
 ACTION_PROBLEMS = ("wrong_state", "unavailable")
 
@@ -74,6 +74,23 @@ def operations(dispatch: Dispatch, reader: Reader) -> list[Operation]:
 
     @operation(
         "POST",
+        "/api/requests/{id}/find-another",
+        roles=CUSTOMER,
+        body=FindAnotherBody,
+        body_is_optional=True,
+        answers={200: RequestAnswer},
+        problems=ACTION_PROBLEMS,
+    )
+    async def find_another(call: Call) -> RequestAnswer | Refused:
+        """Take the request from the mechanic who has accepted it and not started: it is broadcast again, without them.
+
+        With `mechanic_id` it is taken from that mechanic alone: repeated, or late, it never costs whoever has it by then.
+        """
+        mechanic_id = call.body_as(FindAnotherBody).mechanic_id
+        return _answer(await dispatch.find_another(call.account_id, call.path["id"], mechanic_id))
+
+    @operation(
+        "POST",
         "/api/requests/{id}/start",
         roles=MECHANIC,
         answers={200: RequestAnswer},
@@ -86,13 +103,27 @@ def operations(dispatch: Dispatch, reader: Reader) -> list[Operation]:
     @operation(
         "POST",
         "/api/requests/{id}/complete",
-        roles=MECHANIC,
+        roles=CUSTOMER_OR_MECHANIC,
         answers={200: RequestAnswer},
         problems=ACTION_PROBLEMS,
     )
     async def complete_session(call: Call) -> RequestAnswer | Refused:
-        """End the session: the customer has been served."""
-        return _answer(await dispatch.complete(call.account_id, call.path["id"]))
+        """End the session: the customer has been served. Whichever of the two comes second is answered the same."""
+        by_mechanic = call.identity.role == Role.MECHANIC
+        complete = dispatch.complete if by_mechanic else dispatch.complete_by_customer
+        return _answer(await complete(call.account_id, call.path["id"]))
+
+    @operation(
+        "POST",
+        "/api/requests/{id}/report",
+        roles=CUSTOMER,
+        body=ReasonBody,
+        answers={200: RequestAnswer},
+        problems=("already_reported", "validation_failed", *ACTION_PROBLEMS),
+    )
+    async def report_session(call: Call) -> RequestAnswer | Refused:
+        """Say that something was wrong with a session, once, within seven days of its end. An operator sees it."""
+        return _answer(await dispatch.report(call.account_id, call.path["id"], call.body_as(ReasonBody).reason))
 
     @operation(
         "POST",
@@ -102,10 +133,20 @@ def operations(dispatch: Dispatch, reader: Reader) -> list[Operation]:
         problems=ACTION_PROBLEMS,
     )
     async def release_request(call: Call) -> RequestAnswer | Refused:
-        """Give the request back: it is broadcast again, without this mechanic."""
+        """Give the request back: it is broadcast again, without this mechanic. Repeated, it answers what has become of it."""
         return _answer(await dispatch.release(call.account_id, call.path["id"]))
 
-    return [list_requests, read_request, skip_wait, cancel_request, start_session, complete_session, release_request]
+    return [
+        list_requests,
+        read_request,
+        skip_wait,
+        cancel_request,
+        find_another,
+        start_session,
+        complete_session,
+        report_session,
+        release_request,
+    ]
 
 
 def _answer(result: RequestView | Refused) -> RequestAnswer | Refused:

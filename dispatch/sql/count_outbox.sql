@@ -1,0 +1,2 @@
+-- How much is left to tell; what is told is deleted.
+SELECT 'outbox', count(*) FROM outbox
