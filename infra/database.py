@@ -136,11 +136,12 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
-        """Close all connections; idempotent."""
-        await self._driver.close()
-        await self.writer.dispose()
-        if self.is_sqlite:
-            await self.reader.dispose()
+        """Close all connections; idempotent. Cancellation waits for it, for as long as a transaction may take."""
+        with anyio.move_on_after(TRANSACTION_TIMEOUT_S, shield=True):
+            await self._driver.close()
+            await self.writer.dispose()
+            if self.is_sqlite:
+                await self.reader.dispose()
 
 
 async def within(session: AsyncSession, work: Transaction[T]) -> T:

@@ -1,5 +1,6 @@
 """SQL on both kinds: the schema's history, transactions that are all or nothing, and what cannot be."""
 
+import gc
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from infra.statements import Statement
 from models import tables
 from models.errors import DatabaseUnavailable
 from models.words import OfferKind, RequestStatus, Role
-from tests.parts import side_by_side
+from tests.parts import eventually, side_by_side
 from tests.services import drop_database, fresh_database
 
 
@@ -144,6 +145,46 @@ async def test_several_nodes_that_migrate_side_by_side_build_one_schema(empty_da
         assert (await session.exec(select(func.count()).select_from(tables.Plan))).one() == 4
     assert await migrations.is_current(databases[3])
     await closed(*databases)
+
+
+def an_event(event_id: str) -> str:
+    return f"""INSERT INTO stripe_events (id, type, payload, received_at_ms, processed_at_ms, attempts, next_attempt_at_ms)
+        VALUES ('{event_id}', 'test', '{{}}', 1, 1, 1, 1)"""
+
+
+async def test_indexes_are_built_while_others_write_and_begun_anew_when_that_was_broken_off(postgres_url: str):
+    # On PostgreSQL only: SQLite's is one machine's, and its server is not up yet.
+    url = fresh_database(postgres_url)
+    database, slow, quick = Database(url), await asyncpg.connect(url), await asyncpg.connect(url)
+    await migrations._migrate(database, "0013")
+    await quick.execute("SET lock_timeout = 2000")
+
+    async def migrate(outcomes: list[str]) -> None:
+        try:
+            await migrations._migrate(database, "0014")
+            outcomes.append("done")
+        except DBAPIError:
+            outcomes.append("broken off")
+
+    async def builder() -> int | None:
+        """Return which session waits for those that write as it begins to build an index of theirs."""
+        waits = "SELECT pid FROM pg_stat_progress_create_index WHERE phase = 'waiting for writers before build'"
+        return await quick.fetchval(waits)
+
+    outcomes: list[str] = []
+    async with slow.transaction(), anyio.create_task_group() as tasks:
+        await slow.execute(an_event("evt_1"))
+        tasks.start_soon(migrate, outcomes)
+        pid = await eventually(builder, "it waits for who writes just then")
+        await quick.execute(an_event("evt_2"))
+        await quick.execute("SELECT pg_cancel_backend($1)", pid)
+    await migrate(outcomes)
+    assert outcomes == ["broken off", "done"]
+    assert await quick.fetchval("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+    assert await quick.fetchval("SELECT count(*) FROM pg_class WHERE relname = 'ix_stripe_events_finished'") == 1
+    await slow.close()
+    await quick.close()
+    await database.close()
 
 
 # --- transactions -----------------------------------------------------------------------------------------------------
@@ -361,3 +402,16 @@ async def test_a_database_dropped_under_us_does_not_look_like_a_bug(postgres_url
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
     await database.close()
+
+
+async def test_whoever_is_cancelled_closes_every_connection_all_the_same(database_url: str):
+    """A connection that is left open fails the test in which it is collected: warnings are errors here."""
+    database = Database(database_url)
+    await database.ping()
+    async with database.write() as session:
+        await session.connection()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await database.close()
+    del database, session
+    gc.collect()
