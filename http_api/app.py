@@ -32,6 +32,7 @@ from http_api.rest.routes import (
     stripe_webhook,
     tickets,
 )
+from http_api.rest.signing_in import SigningIn
 from http_api.services import Services
 from http_api.sockets import asyncapi
 from http_api.sockets.hub import Hub
@@ -65,7 +66,7 @@ def operations(its: Services) -> list[Operation]:
     """Return the whole table, in the order of the contract."""
     limit = LoginLimit(its.link, its.settings)
     return [
-        *accounts.operations(its.accounts, limit, its.tokens, its.clock, its.settings),
+        *accounts.operations(its.accounts, limit, SigningIn(its.tokens, its.clock, its.settings)),
         *mechanics.operations(its.presence, its.plans),
         *favorites.operations(its.favorites),
         *checkout.operations(its.plans, its.checkouts, its.reader),

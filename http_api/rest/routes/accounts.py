@@ -3,23 +3,20 @@
 from starlette.responses import Response
 
 from accounts.accounts import Accounts, NewAccount
-from http_api.auth import Tokens, origin_is_ours, session_cookie
+from http_api.auth import session_cookie
 from http_api.rest.login_limit import LoginLimit, TooMany
 from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, operation
 from http_api.rest.problems import problem
-from infra.clock import Clock
+from http_api.rest.signing_in import SigningIn, account_view
 from models.outcomes import Refused
 from models.rest import AccountView, LoginBody, PublicConfig, RegisterBody, Renewed, SignedIn
-from models.settings import DoorSettings
-from models.tables import Account
 from models.timestamps import rfc3339
 from models.words import Role
 
 
-def operations(
-    accounts: Accounts, limit: LoginLimit, tokens: Tokens, clock: Clock, settings: DoorSettings
-) -> list[Operation]:
+def operations(accounts: Accounts, limit: LoginLimit, signing_in: SigningIn) -> list[Operation]:
     """Return this module's part of the table."""
+    tokens, clock, settings = signing_in.tokens, signing_in.clock, signing_in.settings
 
     @operation(
         "POST",
@@ -37,7 +34,7 @@ def operations(
         body = call.body_as(RegisterBody)
         new = NewAccount(Role.CUSTOMER, body.email, body.name, body.password)
         account = await accounts.add(new, now_ms=call.received_at_ms)
-        return account if isinstance(account, Refused) else signed_in(call, account, status=201)
+        return account if isinstance(account, Refused) else await signing_in.answer(call, account, status=201)
 
     @operation(
         "POST",
@@ -62,7 +59,7 @@ def operations(
             attempt.succeeded = account is not None
         if account is None:
             return Refused("bad_credentials", "The e-mail address or the password is wrong.")
-        return signed_in(call, account, status=200)
+        return await signing_in.answer(call, account, status=200)
 
     @operation("POST", "/api/auth/renew", roles=SIGNED_IN, answers={200: Renewed}, problems=("unavailable",))
     async def renew(call: Call) -> Renewed | Answer | Refused:
@@ -77,7 +74,7 @@ def operations(
             return Refused("unauthenticated", "This account is gone.")
         now_s = clock.now_ms() // 1000
         token, expires_at_s = tokens.issue(account.id, account.role, now_s=now_s)
-        renewed = Renewed(_view(account), rfc3339(expires_at_s * 1000))
+        renewed = Renewed(account_view(account), rfc3339(expires_at_s * 1000))
         if call.identity.via == "cookie":
             cookie = session_cookie(token, expires_at_s - now_s, settings)
             return Answer(200, renewed, {"Set-Cookie": cookie})
@@ -95,7 +92,7 @@ def operations(
         account = await accounts.find(call.account_id)
         if account is None:
             return Refused("unauthenticated", "This account is gone.")
-        view, expires_at_s = _view(account), call.identity.expires_at_s
+        view, expires_at_s = account_view(account), call.identity.expires_at_s
         view.session_expires_at = rfc3339(expires_at_s * 1000)
         view.session_renew_at = rfc3339((expires_at_s - settings.token_lifetime_s // 2) * 1000)
         return view
@@ -110,21 +107,4 @@ def operations(
             demo=settings.is_demo,
         )
 
-    def signed_in(call: Call, account: Account, *, status: int) -> Answer:
-        now_s = clock.now_ms() // 1000
-        token, expires_at_s = tokens.issue(account.id, account.role, now_s=now_s)
-        headers = {}
-        origin = call.headers.get("origin")
-        if origin is None or origin_is_ours(origin, settings):
-            # A foreign page must not be able to sign its visitor in here as somebody else.
-            headers["Set-Cookie"] = session_cookie(token, expires_at_s - now_s, settings)
-        return Answer(status, SignedIn(_view(account), token, rfc3339(expires_at_s * 1000)), headers)
-
     return [register, login, renew, logout, me, config]
-
-
-def _view(account: Account) -> AccountView:
-    view = AccountView(account.id, account.role, account.name, account.email)
-    if account.role is Role.CUSTOMER:
-        view.has_used_free_session = account.free_session_used
-    return view
