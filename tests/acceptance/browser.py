@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 import bootstrap
 from http_api.auth import COOKIE
@@ -13,6 +13,8 @@ from tests.acceptance.clients import token_for
 
 PICTURES = Path(__file__).parent.parent.parent / "test-results"
 PATIENCE_MS = 20_000
+# Its own five seconds are short where a page backs off before it connects again, and three browsers share two cores.
+expect.set_options(timeout=PATIENCE_MS)
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
