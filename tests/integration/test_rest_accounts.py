@@ -14,7 +14,7 @@ import pytest
 from http_api.rest.login_limit import LoginLimit, TooMany
 from infra.redis_link import RedisLink
 from models.settings import DoorSettings, Settings
-from tests.acceptance.clients import Rest, token_for
+from tests.acceptance.clients import PATIENCE_S, Rest, token_for
 from tests.integration.rest_house import COOKIE, PASSWORD, House, rest_house
 
 EVIL = "https://evil.example"
@@ -240,16 +240,16 @@ async def fail(limit: LoginLimit, *, email: str = "a@b.c", address: str = "::1")
 
 async def test_nodes_count_together_and_forget_after_the_window(redis_url: str):
     link = RedisLink(redis_url, prefix="window")
-    nodes = [LoginLimit(link, doors(login_window_s=1)) for _ in range(2)]
+    nodes = [LoginLimit(link, doors(login_window_s=3)) for _ in range(2)]
     began_s = time.monotonic()
     looked_at = await asyncio.gather(*(fail(node) for node in nodes * 10))
     assert sum(looked_at) == 5
     async with nodes[0].attempt("a@b.c", "::1") as attempt:
-        assert attempt == TooMany(retry_after_s=1)
-    with anyio.fail_after(5):
+        assert isinstance(attempt, TooMany)
+    with anyio.fail_after(PATIENCE_S):
         while not await fail(nodes[1]):  # noqa: ASYNC110
             await anyio.sleep(0.02)
-    assert time.monotonic() - began_s >= 1
+    assert time.monotonic() - began_s >= 3
     await link.close()
 
 

@@ -20,7 +20,7 @@ from infra.database import Database
 from infra.redis_link import RedisLink
 from models.ids import new_id
 from models.tables import Plan
-from tests.acceptance.clients import pay, socket
+from tests.acceptance.clients import PATIENCE_S, pay, socket
 from tests.integration.push_browsers import Browser
 from tests.integration.rest_house import House, rest_house
 
@@ -619,7 +619,7 @@ async def test_a_browser_that_cannot_be_woken_is_not_remembered(
 
 async def until_reachable(house: House, mechanic_id: str, how: str) -> dict[str, Any]:
     async with house.as_customer() as rest:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             while (status := await rest.ok("GET", f"/api/mechanics/{mechanic_id}/status"))["reachable"] != how:  # noqa: ASYNC110
                 await anyio.sleep(0.02)
     return status

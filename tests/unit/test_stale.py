@@ -31,7 +31,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while not true():  # noqa: ASYNC110 - waits by the clock
             await anyio.sleep(0.001)
 
