@@ -37,6 +37,8 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from accounts.accounts import Accounts, NewAccount, NewAccountRefused
+from accounts.revocations import Revocations
+from accounts.sign_ins import SignIns
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.favorites import Favorites
@@ -93,7 +95,7 @@ log = structlog.get_logger("pitlane")
 def serve(settings: Settings, is_demo: bool = False) -> None:
     """Serve until SIGTERM or SIGINT: Redis first, then one node here, or several worker processes."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    settings.signing_key()
+    settings.signing_keys()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
         redis_child: RedisChild | None = None
@@ -140,21 +142,28 @@ async def node(
             clock=clock,
             presence=presence,
             settings=settings.dispatch(),
-            secret_key=settings.signing_key(),
+            secret_key=settings.signing_keys()[-1],
             contact=settings.resolved_base_url,
         )
         money = await stack.enter_async_context(money_parts(settings, database, clock, parts.outbox))
 
         doors = settings.doors(is_demo=is_demo)
-        tokens, tickets = Tokens(doors.secret_key, doors.token_lifetime_s), Tickets(link, doors.ticket_lifetime_s)
+        revocations = Revocations(database, clock, bus, link)
+        # Before anybody's token is looked at.
+        await revocations.refresh()
+        tokens = Tokens(doors.secret_keys, doors.token_lifetime_s, is_revoked=revocations.covers)
+        tickets = Tickets(link, doors.ticket_lifetime_s)
         services = Services(
             settings=doors,
             database=database,
             link=link,
             clock=clock,
             accounts=Accounts(database),
+            revocations=revocations,
+            sign_ins=SignIns(database),
             presence=presence,
             dispatch=parts.dispatch,
+            departures=parts.departures,
             reader=parts.reader,
             hours=parts.hours,
             past_offers=parts.past_offers,
@@ -173,6 +182,7 @@ async def node(
         loops: dict[str, Loop] = {
             "clock": clock.run,
             "bus": bus.run,
+            "revocations": revocations.run,
             "presence": presence.run,
             **parts.loops,
             **money.loops,
@@ -207,6 +217,7 @@ async def node(
             dispatch=parts.dispatch,
             reader=parts.reader,
             handshakes=Handshakes(clock, tokens, tickets, doors),
+            revocations=revocations,
             pages=parts.pages,
             resend_interval_ms=settings.dispatch().resend_interval_ms,
         )

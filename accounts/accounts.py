@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -14,7 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from accounts.revocations import SQL, mark_disabled
 from infra.database import Database
+from infra.statements import Nothing, Statement, Transaction
 from models.errors import ConfigurationError, PitlaneError
 from models.ids import new_id
 from models.outcomes import Refused
@@ -31,6 +34,17 @@ def _nobody() -> str:
     """A hash that no password matches on purpose, made when it is first needed: it costs what every hash costs."""
     return _hasher.hash("nobody's password")
 
+
+@dataclass(frozen=True)
+class Changed:
+    """A row of ``disable_account`` and ``enable_account``."""
+
+    id: str
+
+
+DISABLE: Final = Statement(SQL / "disable_account.sql", Changed)
+ENABLE: Final = Statement(SQL / "enable_account.sql", Changed)
+DISABLE_MECHANIC: Final = Statement(SQL / "disable_mechanic.sql", Nothing)
 
 IMPORT_TIMEOUT_S = 300.0
 LOOK_UP_BATCH = 500
@@ -144,6 +158,35 @@ class Accounts:
         """Return the account with this address in any letter case, or ``None``."""
         async with self._database.read() as session:
             return (await session.exec(select(Account).where(Account.email == normal_email(email)))).first()
+
+    async def rename(self, account_id: str, name: str) -> Account | Refused:
+        """Give the account another name, or say why the name cannot be kept; ``unauthenticated`` if the account is gone."""
+        text = kept(name, "name", len_max=NAME_LEN_MAX, is_optional=False)
+        if isinstance(text, Refused):
+            return text
+        async with self._database.write() as session:
+            account = await session.get(Account, account_id, with_for_update=True)
+            if account is None:
+                return Refused("unauthenticated", "This account is gone.")
+            account.name = text
+        return account
+
+    async def set_disabled(self, account_id: str, is_disabled: bool, *, now_ms: int) -> bool:
+        """Let nobody use an account any more, or its owner again; ``False`` if there is no such account. Idempotent.
+
+        Its tokens are revoked either way. Whoever calls tells ``Revocations``, and dispatch that the account departs.
+        """
+
+        def work() -> Transaction[None]:
+            changed = yield from (DISABLE(id=account_id, at_ms=now_ms) if is_disabled else ENABLE(id=account_id))
+            if changed:
+                yield from DISABLE_MECHANIC(id=account_id, is_disabled=is_disabled)
+                yield from mark_disabled(account_id, is_disabled, now_ms=now_ms)
+
+        if await self.find(account_id) is None:
+            return False
+        await self._database.commit(work())
+        return True
 
     async def sign_in(self, email: str, password: str) -> Account | None:
         """Return the account if the password is right; takes as long whether or not there is such an account."""

@@ -41,9 +41,9 @@ def routes(clock: Clock, tokens: Tokens, settings: DoorSettings, ids: Mapping[st
         member = members.get(request.path_params["slug"])
         if member is None:
             return problem("not_found", "Nobody in the demo has this name.")
-        now_s = clock.now_ms() // 1000
-        token, expires_at_s = tokens.issue(ids[member.slug], member.role, now_s=now_s)
-        cookie = session_cookie(token, expires_at_s - now_s, settings)
+        now_ms = clock.now_ms()
+        issued = tokens.issue(ids[member.slug], member.role, now_ms=now_ms)
+        cookie = session_cookie(issued.token, issued.expires_at_s - now_ms // 1000, settings)
         return RedirectResponse(
             PAGES[member.role], status_code=302, headers={"Set-Cookie": cookie, "Cache-Control": "no-store"}
         )

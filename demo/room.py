@@ -55,7 +55,7 @@ def furnished(settings: Settings) -> Settings:
         return settings
     url = f"{settings.resolved_base_url}{PATH}/{{request_id}}?token={{token}}"
     # Derived, so that every process that shares the signing key shares this one, too.
-    secret = hmac.new(settings.signing_key().encode(), b"the demo's room", hashlib.sha256).hexdigest()
+    secret = hmac.new(settings.signing_keys()[0].encode(), b"the demo's room", hashlib.sha256).hexdigest()
     return settings.model_copy(update={"join_url": url, "join_secret": secret})
 
 

@@ -98,8 +98,7 @@ class Demo:
         return banner.text(facts)
 
     def _token(self, mechanic_id: str) -> str:
-        token, _ = self._tokens.issue(mechanic_id, Role.MECHANIC, now_s=self._clock.now_ms() // 1000)
-        return token
+        return self._tokens.issue(mechanic_id, Role.MECHANIC, now_ms=self._clock.now_ms()).token
 
 
 def _place(database: Database) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from dispatch.awaited import Awaited
 from dispatch.deadlines import Deadlines
+from dispatch.departures import Departures
 from dispatch.elapsing import Elapsing
 from dispatch.money.bookkeeping import Bookkeeping
 from dispatch.money.checkout import Checkouts
@@ -119,6 +120,7 @@ class DispatchParts:
             windows=windows,
             settings=settings,
         )
+        self.departures = Departures(database=database, dispatch=self.dispatch, subscriptions=self.subscriptions)
         responses = Responses(database=database, clock=clock)
         awaited = Awaited(database=database, clock=clock, outbox=self.outbox, settings=settings)
         Telling(
@@ -140,6 +142,7 @@ class DispatchParts:
             "elapsing": self.elapsing.run,
             "awaited": awaited.run,
             "responses": responses.run,
+            "departures": self.departures.run,
         }
 
 

@@ -56,7 +56,8 @@ class Favorites:
     async def add(self, customer_id: str, mechanic_id: str) -> tuple[FavoriteView, bool] | Refused:
         """Mark a mechanic; return the favourite and whether it is new. Idempotent."""
         async with self._database.read() as session:
-            if await session.get(Mechanic, mechanic_id) is None:
+            mechanic = await session.get(Mechanic, mechanic_id)
+            if mechanic is None or mechanic.is_disabled:
                 return NotFound("mechanic_not_found", "There is no such mechanic.")
             if await session.get(Account, customer_id) is None:
                 return Refused("unauthenticated", "This account does not exist any more.")

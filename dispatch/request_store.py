@@ -47,6 +47,7 @@ class LockedOffer:
     asking_types_off: str
 
 
+DEPART_AGAIN = Statement(SQL / "depart_again.sql", Nothing)
 LOCK_REQUESTS = Statement(SQL / "lock_requests.sql", Named)
 LOCK_REQUEST_OF_OFFER = Statement(SQL / "lock_request_of_offer.sql", LockedOffer)
 LOCK_WINDOWS = Statement(SQL / "lock_windows.sql", Window)
@@ -102,6 +103,8 @@ def create(
     effects = Effects(now_ms, NOBODYS)
     stored = effects.take(inserted, request, commands, is_news=True)
     yield from effects.write()
+    if stored.offer_mechanic_id is not None:
+        yield from DEPART_AGAIN(id=stored.offer_mechanic_id, at_ms=now_ms)
     return effects.messages, stored
 
 

@@ -26,6 +26,7 @@ from http_api.rest.routes import (
     mechanics,
     offers,
     ops,
+    own_account,
     preferences,
     push,
     requests,
@@ -65,8 +66,10 @@ def create_app(services: Services, hub: Hub, *, mounts: Sequence[BaseRoute] = ()
 def operations(its: Services) -> list[Operation]:
     """Return the whole table, in the order of the contract."""
     limit = LoginLimit(its.link, its.settings)
+    signing_in = SigningIn(its.tokens, its.sign_ins, its.clock, its.settings)
     return [
-        *accounts.operations(its.accounts, limit, SigningIn(its.tokens, its.clock, its.settings)),
+        *accounts.operations(its.accounts, its.revocations, limit, signing_in),
+        *own_account.operations(its.accounts, its.revocations, its.sign_ins),
         *mechanics.operations(its.presence, its.plans),
         *favorites.operations(its.favorites),
         *checkout.operations(its.plans, its.checkouts, its.reader),
@@ -77,7 +80,7 @@ def operations(its: Services) -> list[Operation]:
         *hours.operations(its.hours),
         *push.operations(its.subscriptions, its.vapid),
         *tickets.operations(its.tickets),
-        *ops.operations(its.ops, its.dispatch, its.refunds),
+        *ops.operations(its.ops, its.dispatch, its.refunds, its.accounts, its.revocations, its.departures),
         *health.operations(its.database, its.link),
     ]
 

@@ -1,10 +1,11 @@
 """Who is calling: tokens, the session cookie, origins and single-use tickets.
 
-A token is checked by its signature and its claims alone, so that a reconnect storm does not reach the database.
+A token is checked by its signature, its claims and a list in memory, so that a reconnect storm does not reach the database.
 """
 
+import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -15,8 +16,9 @@ from jwt import PyJWS
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import PyJWTError
 
+from accounts.revocations import Proof
 from infra.redis_link import RedisLink
-from models.ids import is_id
+from models.ids import id_at, instant_of, is_id
 from models.settings import DoorSettings
 from models.words import Role
 
@@ -35,16 +37,34 @@ class Identity:
     role: Role
     expires_at_s: int
     via: Via
+    token_id: str = ""
+    """What tells the token from all others. Tickets of an earlier version lack it and what follows; they end in seconds."""
+    issued_at_ms: int = 0
+    sign_in_id: str | None = None
+    """The device that it was issued to; ``None`` in tokens that others make."""
+
+    @property
+    def proof(self) -> Proof:
+        """What may be revoked of it."""
+        return Proof(self.account_id, self.token_id, self.issued_at_ms, self.expires_at_s * 1000, self.sign_in_id)
 
 
 class _Claims(msgspec.Struct):
-    """What a token must say (contract). Strictly typed: a boolean or a text is no instant."""
+    """What a token must say (contract), and what ours say besides. Strictly typed: a boolean or a text is no instant."""
 
     sub: str
     role: Role
     iat: float
     exp: float
     nbf: float | None = None
+    jti: str | None = None
+    sid: str | None = None
+
+    def issued_at_ms(self) -> int:
+        """When it was made: ours say it to the millisecond, in their ``jti``; of others it is the beginning of a second."""
+        iat_ms = int(self.iat * 1000)
+        made_at_ms = instant_of(self.jti) if self.jti else None
+        return made_at_ms if made_at_ms is not None and made_at_ms // 1000 == int(self.iat) else iat_ms
 
 
 class _HS256(HMACAlgorithm):
@@ -64,36 +84,77 @@ class _HS256(HMACAlgorithm):
         return self._prepared[key]
 
 
+@dataclass(frozen=True)
+class Issued:
+    """A fresh token. ``sign_in_id``: of the device that has it, the same in all that follow it."""
+
+    token: str
+    expires_at_s: int
+    sign_in_id: str
+
+
 class Tokens:
     """Signs and checks tokens: HS256 and nothing else, whatever a token's header asks for."""
 
-    def __init__(self, secret_key: str, lifetime_s: int) -> None:
-        self._secret_key = secret_key
+    def __init__(
+        self, secret_keys: Sequence[str], lifetime_s: int, *, is_revoked: Callable[[Proof], bool] = lambda _: False
+    ) -> None:
+        """The first of ``secret_keys`` signs, all verify, so that they can be rotated."""
+        self._secret_keys = tuple(secret_keys)
         self._lifetime_s = lifetime_s
+        self._is_revoked = is_revoked
         self._jws = PyJWS(algorithms=[])
         self._jws.register_algorithm(ALGORITHM, _HS256())
         self._claims = msgspec.json.Decoder(_Claims)
 
-    def issue(self, account_id: str, role: Role, *, now_s: int) -> tuple[str, int]:
-        """Return a token and when it expires, in seconds since the epoch."""
-        expires_at_s = now_s + self._lifetime_s
-        claims = {"sub": account_id, "role": role, "iat": now_s, "exp": expires_at_s}
+    def issue(self, account_id: str, role: Role, *, now_ms: int, sign_in_id: str | None = None) -> Issued:
+        """Return a token; for a device that has none yet if ``sign_in_id`` is ``None``."""
+        jti = id_at(now_ms)
+        sid = sign_in_id or jti
+        iat = now_ms // 1000
+        claims = {"sub": account_id, "role": role, "iat": iat, "exp": iat + self._lifetime_s, "jti": jti, "sid": sid}
         token = self._jws.encode(
-            msgspec.json.encode(claims), self._secret_key, algorithm=ALGORITHM, headers={"typ": "JWT"}
+            msgspec.json.encode(claims), self._secret_keys[0], algorithm=ALGORITHM, headers={"typ": "JWT"}
         )
-        return token, expires_at_s
+        return Issued(token, iat + self._lifetime_s, sid)
 
     def verify(self, token: str, *, now_s: int, via: Via) -> Identity | None:
-        """Return whose token this is, or ``None`` unless it is ours, complete and not expired. No leeway."""
+        """Return whose token this is, or ``None`` unless it is ours, complete, not expired and not revoked. No leeway."""
+        payload = self._signed(token)
+        if payload is None:
+            return None
         try:
-            payload = self._jws.decode(token, self._secret_key, algorithms=[ALGORITHM])
             claims = self._claims.decode(payload)
-        except (PyJWTError, msgspec.DecodeError, ValueError, RecursionError):
-            # ValueError covers bytes that are no text, RecursionError a header of thousands of brackets.
+            if claims.exp <= now_s or (claims.nbf is not None and claims.nbf > now_s) or not is_id(claims.sub):
+                return None
+            identity = Identity(
+                claims.sub,
+                claims.role,
+                int(claims.exp),
+                via,
+                token_id=claims.jti or hashlib.sha256(token.encode()).hexdigest(),
+                issued_at_ms=claims.issued_at_ms(),
+                sign_in_id=claims.sid,
+            )
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+            # OverflowError is an instant without an end.
             return None
-        if claims.exp <= now_s or (claims.nbf is not None and claims.nbf > now_s) or not is_id(claims.sub):
-            return None
-        return Identity(claims.sub, claims.role, int(claims.exp), via)
+        return None if self._is_revoked(identity.proof) else identity
+
+    def is_revoked(self, identity: Identity) -> bool:
+        """Tell whether what was valid once has been revoked since."""
+        return self._is_revoked(identity.proof)
+
+    def _signed(self, token: str) -> bytes | None:
+        """Return what one of the keys has signed, or ``None``."""
+        for key in self._secret_keys:
+            try:
+                payload: bytes = self._jws.decode(token, key, algorithms=[ALGORITHM])
+            except (PyJWTError, ValueError, RecursionError):
+                # ValueError covers bytes that are no text, RecursionError a header of thousands of brackets.
+                continue
+            return payload
+        return None
 
 
 def token_of(scope_headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, Literal["bearer", "cookie"]] | None:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from accounts.accounts import Accounts
+from accounts.revocations import Revocations
+from accounts.sign_ins import SignIns
+from dispatch.departures import Departures
 from dispatch.favorites import Favorites
 from dispatch.money.checkout import Checkouts
 from dispatch.money.payments import Payments
@@ -33,8 +36,11 @@ class Services:
     link: RedisLink
     clock: Clock
     accounts: Accounts
+    revocations: Revocations
+    sign_ins: SignIns
     presence: Presence
     dispatch: Dispatch
+    departures: Departures
     reader: Reader
     hours: HoursReader
     past_offers: PastOffersReader

@@ -1,6 +1,7 @@
 """Identifiers: ULIDs, 26 URL-safe characters that sort by creation time."""
 
 import re
+import secrets
 
 from ulid import ULID
 
@@ -16,6 +17,19 @@ def new_id() -> str:
 def first_id_at(at_ms: int) -> str:
     """Return the least id that can be made at an instant: it parts those from before from those since."""
     return str(ULID(at_ms.to_bytes(6, "big") + bytes(10)))
+
+
+def id_at(at_ms: int) -> str:
+    """Return a fresh id of an instant, in ms since the epoch: by a clock that is not this machine's own."""
+    return str(ULID(at_ms.to_bytes(6, "big") + secrets.token_bytes(10)))
+
+
+def instant_of(text: str) -> int | None:
+    """Return the instant that an id of ours was made at, in ms since the epoch; ``None`` for one of anybody else's."""
+    try:
+        return ULID.from_str(text).milliseconds
+    except ValueError:
+        return None
 
 
 def is_id(text: str) -> bool:

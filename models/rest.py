@@ -40,6 +40,16 @@ class LoginBody(Struct, forbid_unknown_fields=True):
     password: Annotated[str, Meta(max_length=256)]
 
 
+class LogoutBody(Struct, forbid_unknown_fields=True):
+    """``everywhere``: on all devices, and not on this one alone."""
+
+    everywhere: bool = False
+
+
+class NameBody(Struct, forbid_unknown_fields=True):
+    name: Name
+
+
 class CheckoutBody(Struct, forbid_unknown_fields=True):
     """``note``: what it is about, such as the car and its trouble. Mechanics read it before they accept."""
 
@@ -117,6 +127,19 @@ class AccountView(Struct):
     has_used_free_session: bool | UnsetType = UNSET
     session_expires_at: Timestamp | UnsetType = UNSET
     session_renew_at: Timestamp | UnsetType = UNSET
+
+
+class DeviceView(Struct):
+    """Where an account is signed in. ``user_agent``: what the program there calls itself (RFC 9110 §10.1.5)."""
+
+    id: str
+    user_agent: str | None
+    signed_in_at: Timestamp
+    is_this: bool
+
+
+class Devices(Struct):
+    devices: list[DeviceView]
 
 
 class SignedIn(Struct):
@@ -355,6 +378,11 @@ class DisputeView(Struct):
     amount_cents: int
     currency: str
     status: str
+
+
+class AccountState(Struct):
+    id: str
+    is_disabled: bool
 
 
 class RefundRetried(Struct):

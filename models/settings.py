@@ -102,7 +102,8 @@ class DoorSettings:
     loopback_url: str
     """Where this machine reaches its own server, whatever the public address."""
     own_origins: frozenset[str]
-    secret_key: str = field(repr=False)
+    secret_keys: tuple[str, ...] = field(repr=False)
+    """The first signs tokens, all verify."""
     secure_cookie: bool
     heartbeat_interval_ms: int
     presence_timeout_ms: int
@@ -264,9 +265,14 @@ class Settings(BaseSettings):
             return self.database_url
         return f"sqlite:///{self.data_dir.absolute() / 'pitlane.sqlite3'}"
 
-    def signing_key(self) -> str:
-        """Return the key that signs tokens, generated once into the data directory if none is set."""
-        return self.secret_key or _kept_secret(self.data_dir / "secret_key")
+    def signing_keys(self) -> tuple[str, ...]:
+        """Return the keys that tokens are verified with, of which the first signs; one is made, once, if none is set.
+
+        There are several while a key is rotated: ``new,old``.
+        """
+        if self.secret_key is None:
+            return (_kept_secret(self.data_dir / "secret_key"),)
+        return tuple(key.strip() for key in self.secret_key.split(",") if key.strip())
 
     def presence(self) -> PresenceSettings:
         """The section for ``presence``."""
@@ -297,10 +303,15 @@ class Settings(BaseSettings):
             base = self.stripe_api_base.rstrip("/") if self.stripe_api_base else None
             return StripeSettings(self.stripe_secret_key, signing, base, is_standin=False)
         # Derived, so that every node of an installation that shares a secret shares these, too.
-        derived = hmac.new(self.signing_key().encode(), b"stripe stand-in", hashlib.sha256).hexdigest()
+        derived = [
+            hmac.new(key.encode(), b"stripe stand-in", hashlib.sha256).hexdigest() for key in self.signing_keys()
+        ]
         api_base = self.stripe_api_base or f"http://{_bracketed(self.reachable_host)}:{self.port}/stripe-standin"
         return StripeSettings(
-            f"sk_test_{derived[:32]}", (f"whsec_{derived[32:]}",), api_base.rstrip("/"), is_standin=True
+            f"sk_test_{derived[0][:32]}",
+            tuple(f"whsec_{one[32:]}" for one in derived),
+            api_base.rstrip("/"),
+            is_standin=True,
         )
 
     def doors(self, *, is_demo: bool = False) -> DoorSettings:
@@ -315,7 +326,7 @@ class Settings(BaseSettings):
             base_url=base_url,
             loopback_url=self.loopback_url,
             own_origins=frozenset(origins),
-            secret_key=self.signing_key(),
+            secret_keys=self.signing_keys(),
             secure_cookie=origin.scheme == "https",
             heartbeat_interval_ms=_ms(self.heartbeat_interval_s),
             presence_timeout_ms=_ms(self.presence_timeout_s),

@@ -94,10 +94,16 @@ class MayFail(SQLModel):
     """Since when it waits for an operator."""
 
 
+IS_DEPARTING = text("departing_since_ms IS NOT NULL")
+
+
 class Account(SQLModel, table=True):
     """Somebody who may sign in."""
 
     __tablename__ = "accounts"
+    __table_args__ = (
+        Index("ix_accounts_departing", "departing_since_ms", sqlite_where=IS_DEPARTING, postgresql_where=IS_DEPARTING),
+    )
 
     id: str = Field(primary_key=True)
     role: Role = Field(sa_type=TextOf(Role))
@@ -108,6 +114,54 @@ class Account(SQLModel, table=True):
     """Argon2id; ``None`` for an account that only tokens can use."""
     free_session_used: bool = False
     created_at_ms: int = instant()
+    disabled_at_ms: int | None = instant(default=None)
+    """Since when nobody can use it; ``None``: it can be used."""
+    departing_since_ms: int | None = instant(default=None)
+    """Since when it is to be let go of by everything that still counts on it; ``None``: there is nothing left to do."""
+
+
+IS_TOKENS_REVOCATION = text("token_expires_at_ms IS NOT NULL")
+
+
+class Revocation(SQLModel, table=True):
+    """What may not be used any more although its signature is good: one token, or all of an account's up to an instant.
+
+    Of an account there is one row at most. It stays for good, because nobody knows for how long an integrator's tokens are valid.
+    """
+
+    __tablename__ = "revocations"
+    __table_args__ = (
+        Index(
+            "ix_revocations_ended",
+            "token_expires_at_ms",
+            sqlite_where=IS_TOKENS_REVOCATION,
+            postgresql_where=IS_TOKENS_REVOCATION,
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    """``token:`` or ``account:``, and whose id."""
+    account_id: str
+    up_to_ms: int | None = instant(default=None)
+    """Tokens of the account that were issued until then; ``None`` for a single token."""
+    is_disabled: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """All tokens of the account, whenever they are issued."""
+    token_expires_at_ms: int | None = instant(default=None)
+    """When the single token ends by itself, and nobody has to remember it."""
+    changed_at_ms: int = instant(index=True)
+
+
+class SignIn(SQLModel, table=True):
+    """A device that somebody has signed in on, until its token ends."""
+
+    __tablename__ = "sign_ins"
+
+    id: str = Field(primary_key=True)
+    """In the device's tokens as ``sid``."""
+    account_id: str = Field(foreign_key="accounts.id", index=True)
+    user_agent: str | None = None
+    created_at_ms: int = instant()
+    expires_at_ms: int = instant()
 
 
 WANTS_BROADCASTS = text("push_broadcasts AND has_push")
@@ -133,6 +187,8 @@ class Mechanic(SQLModel, table=True):
     id: str = Field(primary_key=True, foreign_key="accounts.id")
     provider_type: ProviderType = Field(sa_type=String)
     on_duty: bool = True
+    is_disabled: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """Their account is: they get no session any more."""
     active_request_id: str | None = None
     """The one session they are in. Set only by an update that requires it to be empty."""
     has_push: bool = False

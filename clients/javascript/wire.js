@@ -450,7 +450,7 @@ export const CLOSE_CODES = {
   1012: "reconnect_spread",
   /** the snapshot could not be read; the database or Redis does not answer */
   1013: "reconnect",
-  /** the token has expired */
+  /** the token has expired or was revoked */
   4401: "sign_in",
   /** nothing was heard for the presence time-out */
   4408: "reconnect",
@@ -502,6 +502,17 @@ export const WHOLE = ["isk", "ugx"];
  * @typedef {object} LoginBody
  * @property {string} email
  * @property {string} password
+ */
+
+/**
+ * `everywhere`: on all devices, and not on this one alone.
+ * @typedef {object} LogoutBody
+ * @property {boolean} [everywhere]
+ */
+
+/**
+ * @typedef {object} NameBody
+ * @property {string} name
  */
 
 /**
@@ -580,6 +591,20 @@ export const WHOLE = ["isk", "ugx"];
  * @property {boolean} [has_used_free_session]
  * @property {Timestamp} [session_expires_at]
  * @property {Timestamp} [session_renew_at]
+ */
+
+/**
+ * Where an account is signed in. `user_agent`: what the program there calls itself (RFC 9110 §10.1.5).
+ * @typedef {object} DeviceView
+ * @property {string} id
+ * @property {string | null} user_agent
+ * @property {Timestamp} signed_in_at
+ * @property {boolean} is_this
+ */
+
+/**
+ * @typedef {object} Devices
+ * @property {DeviceView[]} devices
  */
 
 /**
@@ -827,6 +852,12 @@ export const WHOLE = ["isk", "ugx"];
  * @property {number} amount_cents
  * @property {string} currency
  * @property {string} status
+ */
+
+/**
+ * @typedef {object} AccountState
+ * @property {string} id
+ * @property {boolean} is_disabled
  */
 
 /**

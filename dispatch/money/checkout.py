@@ -143,7 +143,9 @@ class Checkouts:
                     return Refused(
                         "preferred_mechanic_required", "routing_type priority_broadcast needs a preferred_mechanic_id."
                     )
-            elif (mechanic := await session.get(tables.Mechanic, body.preferred_mechanic_id)) is None:
+            elif (
+                mechanic := await session.get(tables.Mechanic, body.preferred_mechanic_id)
+            ) is None or mechanic.is_disabled:
                 return NotFound("mechanic_not_found", "There is no such mechanic.")
             elif not takes(mechanic.session_types_off, plan.session_type):
                 # Asked once, here: who is paid for is offered the request, whatever they switch off until then.

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, delete
+from sqlalchemy import ColumnElement, delete, true
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -96,6 +96,10 @@ class Subscriptions:
     async def unsubscribe(self, account_id: str, endpoint: str) -> None:
         """Forget a browser. Idempotent."""
         await self._forget(account_id, col(PushSubscription.endpoint) == endpoint)
+
+    async def unsubscribe_all(self, account_id: str) -> None:
+        """Forget all browsers of an account. Idempotent."""
+        await self._forget(account_id, true())
 
     async def unsubscribe_one(self, account_id: str, subscription_id: str) -> Refused | None:
         """Forget a browser by the id that ``of`` names."""

@@ -5,7 +5,7 @@
 -- Returns  the mechanic's facts, as ``presence/read_facts.sql``, and whether others wait for them; no row if they are in a session
 -- Locks  the mechanic's row, after the request's; for many as ``free_mechanic.sql``
 UPDATE mechanics SET active_request_id = :request_id, facts_version = facts_version + 1
-WHERE id = :mechanic_id AND active_request_id IS NULL
+WHERE id = :mechanic_id AND active_request_id IS NULL AND NOT is_disabled
 RETURNING
   id, facts_version, on_duty, coalesce(active_request_id, '') <> '', has_push, last_seen_at_ms, session_types_off, back_at_ms,
   coalesce(off_after_request_id, '-') = coalesce(active_request_id, ''),

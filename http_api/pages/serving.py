@@ -1,4 +1,4 @@
-"""The browser's side: two pages, their files, and the published documents."""
+"""The browser's side: the pages, their files, and the published documents."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -47,6 +47,8 @@ def routes(openapi: dict[str, Any], asyncapi: dict[str, Any], docs_html: str) ->
     return [
         Route("/", _page("index.html"), name="customer page"),
         Route("/mechanic", _page("mechanic.html"), name="mechanic page"),
+        Route("/account", _page("account.html"), name="account page"),
+        Route("/reset", _page("reset.html"), name="password page"),
         Route("/favicon.ico", _favicon),
         Route("/openapi.json", _constant(msgspec.json.encode(openapi), "application/json")),
         Route("/asyncapi.json", _constant(msgspec.json.encode(asyncapi), "application/json")),

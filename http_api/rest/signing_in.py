@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from accounts.sign_ins import NewSignIn, SignIns
 from http_api.auth import Tokens, origin_is_ours, session_cookie
 from http_api.rest.operation import Answer, Call
 from infra.clock import Clock
@@ -17,19 +18,27 @@ class SigningIn:
     """Signs accounts in; the same for every door that leads to it."""
 
     tokens: Tokens
+    sign_ins: SignIns
     clock: Clock
     settings: DoorSettings
 
-    async def answer(self, call: Call, account: Account, *, status: int) -> Answer:
-        """Return ``SignedIn`` with a fresh token for ``account``."""
-        now_s = self.clock.now_ms() // 1000
-        token, expires_at_s = self.tokens.issue(account.id, account.role, now_s=now_s)
+    async def answer(self, call: Call, account: Account, *, status: int, after_ms: int = 0) -> Answer:
+        """Return ``SignedIn`` with a fresh token for ``account``, for a device that is on the account's list from now on.
+
+        ``after_ms``: the instant up to which all tokens have just been revoked.
+        """
+        now_ms = max(self.clock.now_ms(), after_ms + 1)
+        issued = self.tokens.issue(account.id, account.role, now_ms=now_ms)
+        new = NewSignIn(issued.sign_in_id, account.id, call.headers.get("user-agent"))
+        await self.sign_ins.note(new, now_ms=now_ms, expires_at_ms=issued.expires_at_s * 1000)
         headers = {}
         origin = call.headers.get("origin")
         if origin is None or origin_is_ours(origin, self.settings):
             # A foreign page must not be able to sign its visitor in here as somebody else.
-            headers["Set-Cookie"] = session_cookie(token, expires_at_s - now_s, self.settings)
-        return Answer(status, SignedIn(account_view(account), token, rfc3339(expires_at_s * 1000)), headers)
+            max_age_s = issued.expires_at_s - now_ms // 1000
+            headers["Set-Cookie"] = session_cookie(issued.token, max_age_s, self.settings)
+        expires_at = rfc3339(issued.expires_at_s * 1000)
+        return Answer(status, SignedIn(account_view(account), issued.token, expires_at), headers)
 
 
 def account_view(account: Account) -> AccountView:

@@ -45,6 +45,6 @@ CLOSE_CODES = (
     CloseCode(BUG, "something went wrong on our side", Then.RECONNECT),
     CloseCode(RESTARTING, "the server drains: it is about to restart", Then.RECONNECT_SPREAD),
     CloseCode(TRY_LATER, "the snapshot could not be read; the database or Redis does not answer", Then.RECONNECT),
-    CloseCode(TOKEN_EXPIRED, "the token has expired", Then.SIGN_IN),
+    CloseCode(TOKEN_EXPIRED, "the token has expired or was revoked", Then.SIGN_IN),
     CloseCode(SILENT, "nothing was heard for the presence time-out", Then.RECONNECT),
 )

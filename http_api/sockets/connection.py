@@ -112,14 +112,14 @@ class Connection:
         "_snapshot_at_ms",
         "_socket",
         "account_id",
-        "expires_at_s",
         "heard_at_s",
+        "identity",
         "is_closed",
     )
 
     def __init__(self, node: NodeParts, identity: Identity) -> None:
         self.account_id = identity.account_id
-        self.expires_at_s = identity.expires_at_s
+        self.identity = identity
         self.heard_at_s = monotonic()
         self.is_closed = False
         self._snapshot_at_ms = 0
@@ -242,7 +242,7 @@ class Connection:
         silent_s = now_s - self.heard_at_s
         if silent_s >= times.timeout_s:
             self._socket.close(close_codes.SILENT, "nothing was heard for too long")
-        elif now_ms >= self.expires_at_s * 1000:
+        elif now_ms >= self.identity.expires_at_s * 1000:
             self._socket.close(close_codes.TOKEN_EXPIRED, "the token has expired")
         elif silent_s >= times.ping_after_s and now_s - self._pinged_at_s >= times.ping_after_s:
             self._pinged_at_s = now_s

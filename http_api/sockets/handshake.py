@@ -40,7 +40,7 @@ class Handshakes:
         elif carried is not None:
             token, via = carried
             identity = self.tokens.verify(token, now_s=now_s, via=via)
-        if identity is None or identity.expires_at_s <= now_s:
+        if identity is None or identity.expires_at_s <= now_s or self.tokens.is_revoked(identity):
             return unauthenticated()
         if identity.via == "cookie" and not origin_is_ours(websocket.headers.get("origin"), self.settings):
             # A browser sends the cookie along whatever page asks; only the Origin tells whose page it was.

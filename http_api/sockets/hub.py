@@ -6,7 +6,7 @@ clock       ──► _keep_time      silence, token expiry, pings, offers that 
 a gap       ──► stale           fresh snapshots for everybody
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Final, Literal
 
@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from accounts.revocations import Revocations
 from dispatch.push.pages import OpenPages
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
@@ -62,6 +63,7 @@ class Hub:
         dispatch: Dispatch,
         reader: Reader,
         handshakes: Handshakes,
+        revocations: Revocations,
         pages: OpenPages,
         resend_interval_ms: int,
     ) -> None:
@@ -70,6 +72,7 @@ class Hub:
         self._bus = bus
         self._channel = channel
         self._handshakes = handshakes
+        self._revocations = revocations
         self.times = SocketTimes(
             heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
             timeout_s=settings.presence_timeout_ms / 1000,
@@ -147,6 +150,7 @@ class Hub:
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; handshakes are refused before. Reports as started once it hears the other nodes."""
         self._bus.on_gap(self._note_gap)
+        self._revocations.on_change(self._close_revoked)
         try:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(self._jobs.run)
@@ -199,6 +203,8 @@ class Hub:
                 return
             await websocket.accept()
             websocket.scope["extensions"][EXTENSION](connection, self.limits, self.counters)
+            # Its token may have been revoked while the snapshot was read.
+            self._close_revoked({connection.account_id})
         finally:
             if not connection.is_open:
                 self.remove(connection)
@@ -244,6 +250,15 @@ class Hub:
                             connection.deliver(frame)
 
                     await in_slices("offer_again", viewers, send_again)
+
+    # --- revocations --------------------------------------------------------------------------------------------------
+
+    def _close_revoked(self, account_ids: Collection[str]) -> None:
+        """Close the sockets of these accounts whose tokens are not good any more."""
+        for account_id in account_ids:
+            for connection in (*self.mechanics.of(account_id), *self.customers.of(account_id)):
+                if self._revocations.covers(connection.identity.proof):
+                    connection.close(close_codes.TOKEN_EXPIRED, "signed out")
 
     # --- gaps ---------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ ON_LOOPBACK: dict[str, Any] = {"verify": False, "trust_env": False}
 
 def token_for(account_id: str, role: str, *, lifetime_s: int = TOKEN_LIFETIME_S) -> str:
     """Return a token as anybody with the secret key would make it."""
-    return Tokens(SECRET_KEY, lifetime_s).issue(account_id, Role(role), now_s=wall_clock_ms() // 1000)[0]
+    return Tokens([SECRET_KEY], lifetime_s).issue(account_id, Role(role), now_ms=wall_clock_ms()).token
 
 
 class Rest(httpx.AsyncClient):

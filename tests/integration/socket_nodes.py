@@ -24,6 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from accounts.accounts import Accounts, NewAccount
+from accounts.revocations import Revocations
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts
 from dispatch.outbox import Outbox
@@ -148,8 +149,7 @@ class Node:
     server: uvicorn.Server
 
     def token(self, account_id: str, role: str = "mechanic", *, lifetime_s: int = 3600) -> str:
-        now_s = self.clock.now_ms() // 1000
-        return Tokens(SECRET_KEY, lifetime_s).issue(account_id, role, now_s=now_s)[0]
+        return Tokens([SECRET_KEY], lifetime_s).issue(account_id, role, now_ms=self.clock.now_ms()).token
 
     def url(self, kind: str, query: str = "") -> str:
         return f"ws://127.0.0.1:{self.port}/ws/{kind}{query}"
@@ -260,6 +260,9 @@ class Town:
             contact=ORIGIN,
         )
         tickets = Tickets(link, settings.ticket_lifetime_s)
+        revocations = Revocations(self.database, clock, bus, link)
+        await revocations.refresh()
+        tokens = Tokens([SECRET_KEY], settings.token_lifetime_s, is_revoked=revocations.covers)
         hub = Hub(
             settings=settings,
             clock=clock,
@@ -268,7 +271,8 @@ class Town:
             presence=presence,
             dispatch=dispatching.dispatch,
             reader=dispatching.reader,
-            handshakes=Handshakes(clock, Tokens(SECRET_KEY, settings.token_lifetime_s), tickets, settings),
+            handshakes=Handshakes(clock, tokens, tickets, settings),
+            revocations=revocations,
             pages=dispatching.pages,
             resend_interval_ms=resend_interval_ms,
         )
@@ -288,6 +292,7 @@ class Town:
             async with anyio.create_task_group() as under:
                 under.start_soon(bus.run)
                 under.start_soon(presence.run)
+                under.start_soon(revocations.run)
                 under.start_soon(dispatching.outbox.run)
                 await under.start(hub.run)
                 async with anyio.create_task_group() as serving:

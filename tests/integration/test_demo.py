@@ -290,7 +290,7 @@ async def test_a_simulated_mechanic_who_cannot_be_played_keeps_no_other_from_com
         settings = replace(
             Settings(secret_key=SECRET_KEY, _env_file=None).doors(), loopback_url=f"http://127.0.0.1:{node.port}"
         )
-        tokens = Tokens(SECRET_KEY, settings.token_lifetime_s)
+        tokens = Tokens([SECRET_KEY], settings.token_lifetime_s)
         dispatch = furnished(Settings(secret_key=SECRET_KEY, _env_file=None)).dispatch()
         demo = await Demo.prepare(here.database, node.link, node.clock, tokens, settings, dispatch)
         # It is asked for by whoever is offered something, and by nobody else.

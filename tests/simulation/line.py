@@ -68,7 +68,7 @@ class Line:
         async def receive() -> dict[str, Any]:
             return {"type": "websocket.connect"}
 
-        token, _ = self.node.tokens.issue(account_id, kind, now_s=int(self._ground.redis.now_ms() / 1000))
+        token = self.node.tokens.issue(account_id, kind, now_ms=int(self._ground.redis.now_ms())).token
         scope = {
             "type": "websocket",
             "path": f"/ws/{kind}",

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar, cast
 import anyio
 from anyio.abc import TaskGroup
 
+from accounts.revocations import Revocations
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.money.stripe_api import StripeApi
@@ -122,7 +123,8 @@ class Node:
         self.payments, self.checkouts, self.refunds = money.payments, money.checkouts, money.refunds
         self._database = database
         doors = door_settings()
-        self.tokens = Tokens(SECRET_KEY, doors.token_lifetime_s)
+        revocations = Revocations(database, clock, self.bus, link)
+        self.tokens = Tokens([SECRET_KEY], doors.token_lifetime_s, is_revoked=revocations.covers)
         self.hub = Hub(
             settings=doors,
             clock=clock,
@@ -132,6 +134,7 @@ class Node:
             dispatch=self.dispatch,
             reader=self.reader,
             handshakes=Handshakes(clock, self.tokens, Tickets(link, doors.ticket_lifetime_s), doors),
+            revocations=revocations,
             pages=dispatching.pages,
             resend_interval_ms=settings.resend_interval_ms,
         )

@@ -17,6 +17,7 @@ from anyio import wait_all_tasks_blocked
 from anyio.abc import TaskGroup
 from msgspec import Raw
 
+from accounts.revocations import Proof, Revocations
 from dispatch import deliveries
 from dispatch.eligibility import Standing, may_get_broadcast
 from dispatch.push.pages import OpenPages
@@ -327,6 +328,20 @@ class StagePages:
         self.answered.append(question)
 
 
+class StageRevocations:
+    """Nobody is signed out here, unless a test says so."""
+
+    def __init__(self) -> None:
+        self.covered: set[str] = set()
+        self.changed: Callable[[set[str]], None] = lambda _: None
+
+    def covers(self, proof: Proof) -> bool:
+        return proof.account_id in self.covered
+
+    def on_change(self, handler: Callable[[set[str]], None]) -> None:
+        self.changed = handler
+
+
 class Stage:
     def __init__(self, *, resend_interval_ms: int = 5_000, **settings: Any) -> None:
         self.clock = StageClock()
@@ -344,6 +359,7 @@ class Stage:
             reader=cast(Reader, StageReader(self.dispatch)),
             # Nobody comes through the door: connections are made on the stage.
             handshakes=cast(Handshakes, None),
+            revocations=cast(Revocations, StageRevocations()),
             pages=cast(OpenPages, self.pages),
             resend_interval_ms=resend_interval_ms,
         )

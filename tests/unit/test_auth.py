@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from http_api.auth import Identity, Tokens, origin_is_ours, token_of
+from models.ids import id_at
 from models.settings import DoorSettings, Settings
 
 SECRET_KEY = "a secret that is long enough for HS256"
 NOW_S = 1_795_000_000
-tokens = Tokens(SECRET_KEY, lifetime_s=60)
+tokens = Tokens([SECRET_KEY], lifetime_s=60)
 
 
 def made_elsewhere(secret_key: str = SECRET_KEY, algorithm: str | None = "HS256", **changes: Any) -> str:
@@ -30,20 +31,33 @@ def verify(token: str, *, now_s: int = NOW_S) -> Identity | None:
 
 
 def test_an_issued_token_is_good_until_the_second_it_expires():
-    token, expires_at_s = tokens.issue("01J9ZK", "customer", now_s=NOW_S)
-    assert expires_at_s == NOW_S + 60
-    assert verify(token, now_s=expires_at_s - 1) == Identity("01J9ZK", "customer", expires_at_s, "bearer")
-    assert verify(token, now_s=expires_at_s) is None
+    issued = tokens.issue("01J9ZK", "customer", now_ms=NOW_S * 1000 + 7)
+    assert issued.expires_at_s == NOW_S + 60
+    identity = verify(issued.token, now_s=issued.expires_at_s - 1)
+    assert identity is not None
+    assert (identity.account_id, identity.role, identity.expires_at_s) == ("01J9ZK", "customer", NOW_S + 60)
+    assert identity.issued_at_ms == NOW_S * 1000 + 7
+    assert identity.sign_in_id == issued.sign_in_id
+    assert verify(issued.token, now_s=issued.expires_at_s) is None
 
 
 def test_a_token_is_one_that_any_jwt_library_reads():
-    token, expires_at_s = tokens.issue("01J9ZK", "customer", now_s=NOW_S)
-    claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"], options={"verify_exp": False, "verify_iat": False})
-    assert claims == {"sub": "01J9ZK", "role": "customer", "iat": NOW_S, "exp": expires_at_s}
+    issued = tokens.issue("01J9ZK", "customer", now_ms=NOW_S * 1000)
+    claims = jwt.decode(
+        issued.token, SECRET_KEY, algorithms=["HS256"], options={"verify_exp": False, "verify_iat": False}
+    )
+    assert claims.pop("jti") == claims.pop("sid") == issued.sign_in_id
+    assert claims == {"sub": "01J9ZK", "role": "customer", "iat": NOW_S, "exp": NOW_S + 60}
 
 
 def test_a_token_made_elsewhere_with_the_key_is_accepted():
-    assert verify(made_elsewhere()) == Identity("01J9ZK", "mechanic", NOW_S + 60, "bearer")
+    identity = verify(made_elsewhere())
+    assert identity is not None
+    assert (identity.account_id, identity.role, identity.expires_at_s) == ("01J9ZK", "mechanic", NOW_S + 60)
+    # Of one without an id the whole of it is one.
+    assert len(identity.token_id) == 64
+    assert identity.issued_at_ms == (NOW_S - 1) * 1000
+    assert identity.sign_in_id is None
     assert verify(made_elsewhere(exp=NOW_S + 0.5, extra={"is": "ignored"})) is not None
 
 
@@ -60,6 +74,8 @@ def test_a_token_made_elsewhere_with_the_key_is_accepted():
         *(pytest.param(made_elsewhere(sub=sub), id=f"sub {sub!r}") for sub in ("", "a b", "x" * 65, "a/../b")),
         *(pytest.param(made_elsewhere(exp=exp), id=f"exp {exp!r}") for exp in (str(NOW_S + 60), True, None, [])),
         *(pytest.param(made_elsewhere(iat=iat), id=f"iat {iat!r}") for iat in ("now", True, None)),
+        *(pytest.param(made_elsewhere(**{claim: float("inf")}), id=f"{claim} without end") for claim in ("iat", "exp")),
+        pytest.param(made_elsewhere(jti=7), id="a jti that is no text"),
     ],
 )
 def test_any_other_token_is_nobodys(token: str):
@@ -67,7 +83,7 @@ def test_any_other_token_is_nobodys(token: str):
 
 
 def test_a_changed_byte_anywhere_spoils_a_token():
-    token, _ = tokens.issue("01J9ZK", "customer", now_s=NOW_S)
+    token = tokens.issue("01J9ZK", "customer", now_ms=NOW_S * 1000).token
     for position in range(len(token)):
         # The last character of a base64 text carries bits that nobody reads; every other change must be noticed.
         if token[position] != "." and position != len(token) - 1:
@@ -86,8 +102,8 @@ def test_a_header_of_nothing_but_brackets_is_no_token():
 
 
 def test_a_short_key_is_the_settings_business_and_warns_nobody():
-    short = Tokens("short", lifetime_s=60)
-    token, _ = short.issue("01J9ZK", "customer", now_s=NOW_S)
+    short = Tokens(["short"], lifetime_s=60)
+    token = short.issue("01J9ZK", "customer", now_ms=NOW_S * 1000).token
     assert short.verify(token, now_s=NOW_S, via="cookie") is not None
 
 
@@ -148,3 +164,19 @@ def test_a_developers_machine_goes_by_all_its_loopback_names():
     for host in ("127.0.0.1", "localhost", "[::1]"):
         assert origin_is_ours(f"http://{host}:8000", doors())
     assert not origin_is_ours("http://localhost:8001", doors())
+
+
+def test_the_first_of_several_keys_signs_and_all_verify():
+    before, after = Tokens(["old" * 12], 60), Tokens(["new" * 12, "old" * 12], 60)
+    old = before.issue("01J9ZK", "customer", now_ms=NOW_S * 1000).token
+    new = after.issue("01J9ZK", "customer", now_ms=NOW_S * 1000).token
+    assert after.verify(old, now_s=NOW_S, via="bearer") is not None
+    assert after.verify(new, now_s=NOW_S, via="bearer") is not None
+    assert before.verify(new, now_s=NOW_S, via="bearer") is None
+    assert Tokens(["new" * 12], 60).verify(new, now_s=NOW_S, via="bearer") is not None
+
+
+def test_a_jti_of_another_second_than_the_token_says_nothing_of_when_it_was_made():
+    identity = verify(made_elsewhere(jti=id_at((NOW_S + 30) * 1000)))
+    assert identity is not None
+    assert identity.issued_at_ms == (NOW_S - 1) * 1000

@@ -6,7 +6,8 @@ import { keptSession, whyEnded } from "./session.js";
 import { carryOut } from "./verbs.js";
 
 /**
- * @import {SignIn, FormProblem} from "./sign-in.js"
+ * @import {FormProblem} from "./fields.js"
+ * @import {SignIn} from "./sign-in.js"
  * @import {Store} from "./store.js"
  */
 
@@ -83,10 +84,11 @@ export function handleSignIn(form, store) {
 /**
  * End the session here and on the server.
  * @param {Store} store
+ * @param {{everywhere?: boolean}} [where]
  */
-export async function signOut(store) {
+export async function signOut(store, { everywhere = false } = {}) {
   try {
-    await logout();
+    await logout({ everywhere });
   } catch (error) {
     if (!(error instanceof ApiError) || !error.isSignedOut) {
       // Pretending would leave the session open on a shared machine.
@@ -98,10 +100,11 @@ export async function signOut(store) {
 }
 
 /**
+ * What is wrong with what a form has sent.
  * @param {unknown} error
  * @returns {FormProblem[]}
  */
-function problemsOf(error) {
+export function problemsOf(error) {
   if (!(error instanceof ApiError)) return [{ field: null, text: messageOf(error) }];
   if (error.code === "bad_credentials")
     return [{ field: null, text: "That email and password do not belong together." }];
@@ -111,12 +114,6 @@ function problemsOf(error) {
     const wait = error.retry_after_s ? `in ${error.retry_after_s} s` : "in a minute";
     return [{ field: null, text: `Too many attempts. Please try again ${wait}.` }];
   }
-  const fields = error.errors.map(({ field, message }) => ({ field: inputOf(field), text: message }));
+  const fields = error.errors.map(({ field, message }) => ({ field, text: message }));
   return fields.length ? fields : [{ field: null, text: error.message }];
 }
-
-/**
- * @param {string} field  what a problem names
- * @returns {FormProblem["field"]}
- */
-const inputOf = (field) => /** @type {const} */ (["name", "email", "password"]).find((name) => name === field) ?? null;

@@ -4,8 +4,8 @@ import { PitlaneError as ApiError, Rest } from "../../../clients/javascript/pitl
 import { serverClock } from "./clock.js";
 
 /**
- * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, FavoriteAdded, Favorites, FindAnotherBody, FreeCheckout, Hours,
- *   LoginBody, PastOffers, Plans, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, SignedIn, StatusView,
+ * @import {AccountView, AvailableCount, CheckoutBody, CheckoutState, Devices, EraseBody, FavoriteAdded, Favorites, FindAnotherBody,
+ *   ForgotBody, FreeCheckout, Hours, LoginBody, LogoutBody, NameBody, PasswordBody, PastOffers, Plans, PublicConfig, RegisterBody, Renewed, RequestAnswer, Requests, RequestView, ResetBody, SignedIn, StatusView,
  *   StripeCheckout, PreferencesBody, PreferencesView, PushKey, PushSubscribed, PushSubscriptions} from "./wire.js"
  */
 
@@ -56,8 +56,43 @@ export const login = (credentials) => call("POST", "/api/auth/login", { body: cr
 export const register = (account) => call("POST", "/api/auth/register", { body: account });
 /** @returns {Promise<Renewed>} */
 export const renew = () => call("POST", "/api/auth/renew");
-/** @returns {Promise<null>} */
-export const logout = () => call("POST", "/api/auth/logout");
+/**
+ * @param {LogoutBody} body
+ * @returns {Promise<null>}
+ */
+export const logout = (body) => call("POST", "/api/auth/logout", { body });
+/**
+ * @param {PasswordBody} change
+ * @returns {Promise<SignedIn>}
+ */
+export const changePassword = (change) => call("POST", "/api/auth/password", { body: change });
+/**
+ * @param {ForgotBody} body
+ * @returns {Promise<null>}
+ */
+export const forgotPassword = (body) => call("POST", "/api/auth/password/forgot", { body });
+/**
+ * @param {ResetBody} body
+ * @returns {Promise<SignedIn>}
+ */
+export const resetPassword = (body) => call("POST", "/api/auth/password/reset", { body });
+/**
+ * @param {NameBody} change
+ * @returns {Promise<AccountView>}
+ */
+export const changeName = (change) => call("PATCH", "/api/me", { body: change });
+/**
+ * @param {EraseBody} proof
+ * @returns {Promise<null>}
+ */
+export const eraseMe = (proof) => call("DELETE", "/api/me", { body: proof });
+/** @returns {Promise<Devices>} */
+export const getDevices = () => call("GET", "/api/me/devices");
+/**
+ * @param {string} id
+ * @returns {Promise<null>}
+ */
+export const signOutDevice = (id) => call("DELETE", `/api/me/devices/${encoded(id)}`);
 
 /** @returns {Promise<Favorites>} */
 export const getFavorites = () => call("GET", "/api/favorites");

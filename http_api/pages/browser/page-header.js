@@ -23,6 +23,8 @@ const POLLING = "Your network lets no live connection through, so this page asks
 /** @fires sign-out */
 export class PageHeader extends Part {
   #name = h("span", { class: "who-name" });
+  /** On a phone there is no room for a name. */
+  #own = h("a", { class: "who-link", href: "/account", "data-testid": "own-account" }, this.#name, h("span", { class: "who-short" }, "Account"));
   #state = h("span", { class: "connection-text" });
   #connection = h(
     "span",
@@ -36,7 +38,7 @@ export class PageHeader extends Part {
     { class: "stale" },
     "No live connection just now. What you see may be out of date; we are reconnecting.",
   );
-  #account = h("div", { class: "who" }, this.#connection, this.#name, this.#signOut);
+  #account = h("div", { class: "who" }, this.#connection, this.#own, this.#signOut);
 
   build() {
     const home = h("a", { class: "brand", href: location.pathname }, glyph("logo"), h("span", {}, "Pitlane"));
@@ -45,12 +47,15 @@ export class PageHeader extends Part {
     this.#signOut.addEventListener("click", () => this.say("sign-out"));
   }
 
-  /** @param {{me: AccountView | null | undefined, connection: ConnectionState}} props */
+  /** @param {{me: AccountView | null | undefined, connection: ConnectionState | null}} props  null: the page has none */
   update({ me, connection }) {
     this.#account.hidden = !me;
+    setText(this.#name, me?.name ?? "");
+    setAttribute(this.#own, "aria-label", me ? `Your account: ${me.name}` : null);
+    this.#connection.hidden = connection === null;
+    if (connection === null) return;
     // Shown late, by a transition: most interruptions are over before anybody has read it.
     this.#stale.classList.toggle("shown", !!me && (connection === "reconnecting" || connection === "offline"));
-    setText(this.#name, me?.name ?? "");
     setText(this.#state, CONNECTION[connection]);
     setAttribute(this.#connection, "title", connection === "polling" ? POLLING : "Connection to Pitlane");
     setAttribute(this.#connection, "data-state", connection);

@@ -1,11 +1,12 @@
 /** Sign in or, for customers, make an account. Errors are summed up above the form and tied to their fields. */
 
 import { Part, glyph, h, setAttribute, setText } from "./elements.js";
+import { PASSWORD_MIN, field, showProblems } from "./fields.js";
 
-/** @import {Ended} from "./session.js" */
-/** @typedef {{field: "name" | "email" | "password" | null, text: string}} FormProblem */
-
-const PASSWORD_MIN = 8;
+/**
+ * @import {FormProblem} from "./fields.js"
+ * @import {Ended} from "./session.js"
+ */
 
 /** @type {Record<Ended, string>} */
 const ENDED = {
@@ -40,7 +41,7 @@ export class SignIn extends Part {
   #busy = false;
   #name = field("name", "Your name", { type: "text", autocomplete: "name", maxlength: 100 });
   #email = field("email", "Email", { type: "email", autocomplete: "username", inputmode: "email", maxlength: 254 });
-  #password = field("password", "Password", { type: "password", maxlength: 256 });
+  #password = field("password", "Password", { type: "password" });
   #summary = h("div", { class: "notice notice-bad", role: "alert", tabindex: "-1", "data-testid": "sign-in-error" });
   #submit = h("button", { type: "submit", class: "primary wide" });
   #title = h("h1", {});
@@ -48,6 +49,7 @@ export class SignIn extends Part {
   #swapText = h("span", {});
   #demo = h("p", { class: "notice", hidden: true });
   #ended = h("p", { class: "notice", role: "status", hidden: true, "data-testid": "sign-in-ended" });
+  #forgot = h("p", { class: "swap" }, h("a", { href: "/reset", "data-testid": "forgot-password" }, "Forgot your password?"));
 
   build() {
     const form = h(
@@ -75,7 +77,7 @@ export class SignIn extends Part {
           h("p", { class: "door-claim" }, aside.claim),
           points(aside.points),
         ),
-        h("div", { class: "door-form" }, this.#title, this.#ended, this.#demo, form, swap),
+        h("div", { class: "door-form" }, this.#title, this.#ended, this.#demo, form, this.#forgot, swap),
       ),
     );
     form.addEventListener("submit", (event) => {
@@ -129,26 +131,13 @@ export class SignIn extends Part {
    * @param {FormProblem[]} problems
    */
   show(problems) {
-    this.#summary.hidden = problems.length === 0;
-    this.#summary.replaceChildren(...problems.map(({ text }) => h("p", {}, text)));
-    for (const [name, { input, hint }] of Object.entries({
-      name: this.#name,
-      email: this.#email,
-      password: this.#password,
-    })) {
-      const problem = problems.find((one) => one.field === name);
-      setText(hint, problem?.text ?? "");
-      hint.hidden = !problem;
-      setAttribute(input, "aria-invalid", problem ? "true" : null);
-    }
-    const first = problems.find((one) => one.field)?.field;
-    if (first) ({ name: this.#name, email: this.#email, password: this.#password })[first].input.focus();
-    else if (problems.length) this.#summary.focus();
+    showProblems({ name: this.#name, email: this.#email, password: this.#password }, this.#summary, problems);
   }
 
   #draw() {
     const registering = this.#mode === "register";
     this.#name.row.hidden = !registering;
+    this.#forgot.hidden = registering;
     setAttribute(this.#password.input, "autocomplete", registering ? "new-password" : "current-password");
     setText(this.#title, registering ? "Create your account" : "Sign in");
     setText(this.#submit, this.#busy ? "One moment…" : registering ? "Create account" : "Sign in");
@@ -182,15 +171,4 @@ customElements.define("sign-in", SignIn);
 /** @param {string[]} texts */
 function points(texts) {
   return h("ul", {}, ...texts.map((text) => h("li", {}, glyph("check"), h("span", {}, text))));
-}
-
-/**
- * @param {string} name
- * @param {string} label
- * @param {Record<string, string | number>} attributes
- */
-function field(name, label, attributes) {
-  const hint = h("p", { class: "field-problem", id: `${name}-problem` });
-  const input = h("input", { id: `field-${name}`, name, required: true, "aria-describedby": hint.id, ...attributes });
-  return { input, hint, row: h("div", { class: "field" }, h("label", { for: input.id }, label), input, hint) };
 }

@@ -2,7 +2,7 @@
 
 /**
  * @import {AlertSettings} from "./alert-settings.js"
- * @import {LoginBody, Person, PreferencesBody, RegisterBody} from "./wire.js"
+ * @import {EraseBody, ForgotBody, LoginBody, NameBody, PasswordBody, Person, PreferencesBody, RegisterBody} from "./wire.js"
  */
 
 /**
@@ -11,6 +11,13 @@
  *   "sign-in": LoginBody,
  *   "register": RegisterBody,
  *   "sign-out": null,
+ *   "sign-out-everywhere": null,
+ *   "sign-out-device": string,
+ *   "change-name": NameBody,
+ *   "change-password": PasswordBody,
+ *   "erase-account": EraseBody,
+ *   "forgot-password": ForgotBody,
+ *   "reset-password": string,
  *   "load-more": null,
  *   "book-again": string,
  *   "retry-status": null,

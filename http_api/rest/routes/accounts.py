@@ -3,18 +3,21 @@
 from starlette.responses import Response
 
 from accounts.accounts import Accounts, NewAccount
+from accounts.revocations import Revocations
 from http_api.auth import session_cookie
 from http_api.rest.login_limit import LoginLimit, TooMany
 from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, operation
 from http_api.rest.problems import problem
 from http_api.rest.signing_in import SigningIn, account_view
 from models.outcomes import Refused
-from models.rest import AccountView, LoginBody, PublicConfig, RegisterBody, Renewed, SignedIn
+from models.rest import AccountView, LoginBody, LogoutBody, PublicConfig, RegisterBody, Renewed, SignedIn
 from models.timestamps import rfc3339
 from models.words import Role
 
 
-def operations(accounts: Accounts, limit: LoginLimit, signing_in: SigningIn) -> list[Operation]:
+def operations(
+    accounts: Accounts, revocations: Revocations, limit: LoginLimit, signing_in: SigningIn
+) -> list[Operation]:
     """Return this module's part of the table."""
     tokens, clock, settings = signing_in.tokens, signing_in.clock, signing_in.settings
 
@@ -59,6 +62,9 @@ def operations(accounts: Accounts, limit: LoginLimit, signing_in: SigningIn) -> 
             attempt.succeeded = account is not None
         if account is None:
             return Refused("bad_credentials", "The e-mail address or the password is wrong.")
+        if account.disabled_at_ms is not None:
+            # Told to whoever knows the password, and to nobody else.
+            return Refused("bad_credentials", "This account has been disabled. Ask whoever runs this place.")
         return await signing_in.answer(call, account, status=200)
 
     @operation("POST", "/api/auth/renew", roles=SIGNED_IN, answers={200: Renewed}, problems=("unavailable",))
@@ -72,18 +78,35 @@ def operations(accounts: Accounts, limit: LoginLimit, signing_in: SigningIn) -> 
         account = await accounts.find(call.account_id)
         if account is None:
             return Refused("unauthenticated", "This account is gone.")
-        now_s = clock.now_ms() // 1000
-        token, expires_at_s = tokens.issue(account.id, account.role, now_s=now_s)
-        renewed = Renewed(account_view(account), rfc3339(expires_at_s * 1000))
+        now_ms = clock.now_ms()
+        issued = tokens.issue(account.id, account.role, now_ms=now_ms, sign_in_id=call.identity.sign_in_id)
+        await signing_in.sign_ins.renewed(issued.sign_in_id, expires_at_ms=issued.expires_at_s * 1000)
+        renewed = Renewed(account_view(account), rfc3339(issued.expires_at_s * 1000))
         if call.identity.via == "cookie":
-            cookie = session_cookie(token, expires_at_s - now_s, settings)
+            cookie = session_cookie(issued.token, issued.expires_at_s - now_ms // 1000, settings)
             return Answer(200, renewed, {"Set-Cookie": cookie})
-        renewed.token = token
+        renewed.token = issued.token
         return renewed
 
-    @operation("POST", "/api/auth/logout", roles=SIGNED_IN, answers={204: None})
-    async def logout(_call: Call) -> Answer:
-        """Clear the session cookie."""
+    @operation(
+        "POST",
+        "/api/auth/logout",
+        roles=SIGNED_IN,
+        body=LogoutBody,
+        body_is_optional=True,
+        answers={204: None},
+        problems=("unavailable",),
+    )
+    async def logout(call: Call) -> Answer:
+        """Sign out: here, or with `everywhere` on all devices.
+
+        The token is refused from now on, with all that were renewed from it and came before it; so are the sockets that they opened
+        (4401). The session cookie is cleared.
+        """
+        if call.body_as(LogoutBody).everywhere:
+            await revocations.revoke_all(call.account_id)
+        else:
+            await revocations.revoke_token(call.identity.proof)
         return Answer(204, headers={"Set-Cookie": session_cookie("", 0, settings)})
 
     @operation("GET", "/api/me", roles=SIGNED_IN, answers={200: AccountView}, problems=("unavailable",))

@@ -1,14 +1,24 @@
-"""What the operations page shows, and what an operator does to a request."""
+"""What the operations page shows, and what an operator does to requests and accounts."""
 
+from accounts.accounts import Accounts
+from accounts.revocations import Revocations
+from dispatch.departures import Departures
 from dispatch.money.refunds import Refunds
 from dispatch.reading.ops import OpsReader
 from dispatch.service import Dispatch
 from http_api.rest.operation import ADMIN, Call, Operation, operation
 from models.outcomes import NotFound, Refused
-from models.rest import OpsSnapshot, ReasonBody, RefundRetried, RequestAnswer, SettleBody
+from models.rest import AccountState, OpsSnapshot, ReasonBody, RefundRetried, RequestAnswer, SettleBody
 
 
-def operations(reader: OpsReader, dispatch: Dispatch, refunds: Refunds) -> list[Operation]:
+def operations(
+    reader: OpsReader,
+    dispatch: Dispatch,
+    refunds: Refunds,
+    accounts: Accounts,
+    revocations: Revocations,
+    departures: Departures,
+) -> list[Operation]:
     """Return this module's part of the table."""
 
     @operation("GET", "/api/ops/snapshot", roles=ADMIN, answers={200: OpsSnapshot}, problems=("unavailable",))
@@ -63,4 +73,28 @@ def operations(reader: OpsReader, dispatch: Dispatch, refunds: Refunds) -> list[
         result = await dispatch.settle(call.path["id"], call.body_as(SettleBody).as_)
         return result if isinstance(result, Refused) else RequestAnswer(result)
 
-    return [ops_snapshot, refund_request, retry_refund, settle_request]
+    @operation(
+        "POST", "/api/ops/accounts/{id}/disable", roles=ADMIN, answers={200: AccountState}, problems=("unavailable",)
+    )
+    async def disable_account(call: Call) -> AccountState | Refused:
+        """Let nobody use an account: its tokens and its password are refused, and its sockets closed (4401). Safe to repeat.
+
+        What a mechanic was offered, or has accepted and not started, goes to others. A session that is under way goes on.
+        """
+        return await set_disabled(call, True)
+
+    @operation(
+        "POST", "/api/ops/accounts/{id}/enable", roles=ADMIN, answers={200: AccountState}, problems=("unavailable",)
+    )
+    async def enable_account(call: Call) -> AccountState | Refused:
+        """Let its owner use an account again, who has to sign in anew. Safe to repeat."""
+        return await set_disabled(call, False)
+
+    async def set_disabled(call: Call, is_disabled: bool) -> AccountState | Refused:
+        if not await accounts.set_disabled(call.path["id"], is_disabled, now_ms=call.received_at_ms):
+            return NotFound(detail="There is no such account.")
+        await revocations.tell()
+        departures.wake()
+        return AccountState(call.path["id"], is_disabled)
+
+    return [ops_snapshot, refund_request, retry_refund, settle_request, disable_account, enable_account]

@@ -1,0 +1,66 @@
+"""Where an account is signed in: a row for each device that a password was given on, for its owner to look through.
+
+A token is checked without these rows. They only say what there is to end, and ending one is a matter of ``revocations``.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlmodel import col, delete, select, update
+
+from infra.database import Database
+from models.tables import SignIn
+from models.text import cleaned
+
+SHOWN_MAX: Final = 100
+"""Of the newest; whoever has more looks at something else than a list, and signs out everywhere."""
+USER_AGENT_LEN_MAX: Final = 200
+
+
+@dataclass(frozen=True)
+class NewSignIn:
+    """A device that somebody has just signed in on. ``user_agent``: what its program calls itself (RFC 9110 §10.1.5)."""
+
+    id: str
+    account_id: str
+    user_agent: str | None
+
+
+class SignIns:
+    """The devices of accounts, in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def note(self, new: NewSignIn, *, now_ms: int, expires_at_ms: int) -> None:
+        """Keep a sign-in until its token ends; those of the account that have ended by then go."""
+        async with self._database.write() as session:
+            ended = (col(SignIn.account_id) == new.account_id) & (col(SignIn.expires_at_ms) <= now_ms)
+            await session.exec(delete(SignIn).where(ended))
+            session.add(
+                SignIn(
+                    id=new.id,
+                    account_id=new.account_id,
+                    user_agent=_shown(new.user_agent),
+                    created_at_ms=now_ms,
+                    expires_at_ms=expires_at_ms,
+                )
+            )
+
+    async def renewed(self, sign_in_id: str, *, expires_at_ms: int) -> None:
+        """Keep it for longer: its token was followed by another. Does nothing to one that is not kept."""
+        async with self._database.write() as session:
+            await session.exec(update(SignIn).where(col(SignIn.id) == sign_in_id).values(expires_at_ms=expires_at_ms))
+
+    async def of(self, account_id: str, *, now_ms: int) -> list[SignIn]:
+        """Return where the account is signed in, the newest first."""
+        async with self._database.read() as session:
+            lives = (col(SignIn.account_id) == account_id) & (col(SignIn.expires_at_ms) > now_ms)
+            return list(
+                await session.exec(select(SignIn).where(lives).order_by(col(SignIn.id).desc()).limit(SHOWN_MAX))
+            )
+
+
+def _shown(user_agent: str | None) -> str | None:
+    """Return it as it is kept, cut where it is too long; ``None`` if nothing of it can be seen."""
+    return cleaned(user_agent or "")[:USER_AGENT_LEN_MAX].strip() or None

@@ -1,0 +1,4 @@
+-- Accounts that are still to be let go of, the longest first.
+--
+-- :limit
+SELECT id FROM accounts WHERE departing_since_ms IS NOT NULL ORDER BY departing_since_ms LIMIT :limit
