@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Pitlane's one command, and the life of its process: the only file that knows all the parts.
 
-    python3 run.py demo | test [pytest arguments] | serve | migrate | reconcile | account add … | account import FILE.csv
-                 | bench [NAME]
+    python3 run.py demo | test [pytest arguments] | serve | migrate | reconcile | bench [NAME]
+                 | account add | import | disable | enable | signout | password | erase …
 
 Needs nothing but Python: ``bootstrap`` makes the environment and comes back here inside it. This file must stay readable
 for older Pythons, which are told so by ``bootstrap``; hence no ``match`` and no ``except*``.
@@ -27,6 +27,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVarTuple, Unpack
 
@@ -37,10 +38,11 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from accounts.accounts import Accounts, NewAccount, NewAccountRefused
-from accounts.revocations import Revocations
+from accounts.revocations import Revocations, revoke_all
 from accounts.sign_ins import SignIns
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
+from dispatch.erasure import Erasure, Person
 from dispatch.favorites import Favorites
 from dispatch.money.plans import Plans
 from dispatch.money.stripe_api import StripeApi
@@ -52,6 +54,10 @@ from embedded.stripe_standin.standin import StripeStandin
 from embedded.workers import Workers
 from http_api.app import create_app
 from http_api.auth import Tickets, Tokens
+from http_api.known_browsers import KnownBrowsers
+from http_api.rest.rate_limit import RateLimit
+from http_api.rest.routes.passwords import ForgottenPasswords
+from http_api.rest.signing_in import SigningIn
 from http_api.services import Services
 from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
@@ -61,9 +67,11 @@ from infra.bus import Bus
 from infra.clock import Clock, RedisClock, WallClock, wall_clock_ms
 from infra.database import Database
 from infra.loops import Loop, keep_running
+from infra.mail import Mailer
 from infra.redis_link import RedisLink
 from models.errors import ConfigurationError, PitlaneError, RedisUnavailable, StripeUnavailable
 from models.ids import new_id
+from models.outcomes import Refused
 from models.settings import DoorSettings, Settings
 from presence.service import Presence
 
@@ -81,6 +89,7 @@ COLLECT_AFTER = (20_000, 20, 50)
 """New objects until the youngest are looked through for garbage, and how often that happens until the older ones are."""
 BACKLOG = 4096
 TEST_PROCESSES_MAX = 4
+ACCOUNT_ACTIONS = ("disable", "enable", "signout", "password", "erase")
 DEMO_DEFAULTS = {"priority_window_s": 30.0, "broadcast_window_s": 90.0, "start_window_s": 40.0}
 """Short, so that a visitor sees the fallback and a no-show happen; the demo says so."""
 
@@ -153,14 +162,22 @@ async def node(
         await revocations.refresh()
         tokens = Tokens(doors.secret_keys, doors.token_lifetime_s, is_revoked=revocations.covers)
         tickets = Tickets(link, doors.ticket_lifetime_s)
+        accounts, sign_ins, mailer = Accounts(database), SignIns(database), Mailer(settings.mail())
+        signing_in = SigningIn(tokens, sign_ins, KnownBrowsers(doors.secret_keys), clock, doors)
+        links_of_account = RateLimit(link, "password_links_of_account", allowed=5, window_s=3600)
+        forgotten = ForgottenPasswords(accounts, mailer, signing_in, links_of_account)
+        standin = standin_of(settings, database)
+        elsewhere = [] if standin is None else [partial(forgotten_at, standin)]
         services = Services(
             settings=doors,
             database=database,
             link=link,
             clock=clock,
-            accounts=Accounts(database),
+            accounts=accounts,
             revocations=revocations,
-            sign_ins=SignIns(database),
+            sign_ins=sign_ins,
+            signing_in=signing_in,
+            forgotten=forgotten,
             presence=presence,
             dispatch=parts.dispatch,
             departures=parts.departures,
@@ -176,6 +193,7 @@ async def node(
             preferences=parts.preferences,
             subscriptions=parts.subscriptions,
             vapid=parts.vapid,
+            erasure=Erasure(database=database, clock=clock, elsewhere=elsewhere),
             tokens=tokens,
             tickets=tickets,
         )
@@ -183,19 +201,14 @@ async def node(
             "clock": clock.run,
             "bus": bus.run,
             "revocations": revocations.run,
+            "mail": mailer.run,
+            "forgotten_passwords": forgotten.run,
             "presence": presence.run,
             **parts.loops,
             **money.loops,
         }
         mounts: list[BaseRoute] = []
-        if settings.stripe().is_standin:
-            standin = StripeStandin(
-                database.writer,
-                api_key=settings.stripe().secret_key,
-                webhook_secret=settings.stripe().webhook_secrets[0],
-                webhook_url=settings.loopback_url + "/api/stripe/webhook",
-                public_url=settings.resolved_base_url + "/stripe-standin",
-            )
+        if standin is not None:
             await standin.prepare()
             mounts.append(Mount("/stripe-standin", app=standin.app))
             loops["stripe_standin"] = standin.run
@@ -259,6 +272,25 @@ async def money_parts(
         await stripe_api.close()
 
 
+def standin_of(settings: Settings, database: Database) -> StripeStandin | None:
+    """Return the stand-in for Stripe, where no key is set."""
+    stripe = settings.stripe()
+    if not stripe.is_standin:
+        return None
+    return StripeStandin(
+        database.writer,
+        api_key=stripe.secret_key,
+        webhook_secret=stripe.webhook_secrets[0],
+        webhook_url=settings.loopback_url + "/api/stripe/webhook",
+        public_url=settings.resolved_base_url + "/stripe-standin",
+    )
+
+
+async def forgotten_at(standin: StripeStandin, person: Person) -> None:
+    """Have the stand-in for Stripe forget somebody."""
+    await standin.forget(person.email)
+
+
 async def clock_of(link: RedisLink) -> RedisClock:
     """Return a clock that has read Redis' own."""
     clock = RedisClock(link)
@@ -286,6 +318,9 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                # Who is calling is ``http_api.caller``'s to say.
+                proxy_headers=False,
+                server_header=False,
                 timeout_graceful_shutdown=int(DRAIN_S),
                 **uvicorn_options(doors),
             )
@@ -409,6 +444,8 @@ def main(arguments: list[str]) -> int:
     add.add_argument("--password", required=True)
     add.add_argument("--provider-type", choices=["independent", "workshop"])
     account.add_parser("import").add_argument("file", type=Path)
+    for name in ACCOUNT_ACTIONS:
+        account.add_parser(name).add_argument("--email", required=True)
 
     if arguments[:1] == ["test"]:
         # Everything after it is pytest's, options included; argparse would want to understand them.
@@ -437,7 +474,10 @@ def main(arguments: list[str]) -> int:
             run_loop(reconcile, settings)
         elif options.command == "account":
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-            run_loop(add_accounts, settings, accounts_from(options), options.account_command == "import")
+            if options.account_command in ACCOUNT_ACTIONS:
+                run_loop(change_account, settings, options.account_command, options.email)
+            else:
+                run_loop(add_accounts, settings, accounts_from(options), options.account_command == "import")
         elif options.command == "worker":
             listener = socket.socket(fileno=options.listener_fd)
             assert settings.redis_url is not None, "whoever starts a worker says where Redis is"
@@ -457,6 +497,10 @@ def complain(error: PitlaneError, code: int) -> int:
     """Print one sentence, and return the exit code."""
     print(f"run.py: {error}", file=sys.stderr)
     return code
+
+
+class CannotBeDone(PitlaneError):
+    """What an operator wants is not possible as things stand."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -551,6 +595,34 @@ def accounts_from(options: argparse.Namespace) -> list[NewAccount]:
             return [NewAccount.checked(row, f"{options.file} line {rows.line_num}") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigurationError(f"Cannot read {options.file}: {error}") from error
+
+
+async def change_account(settings: Settings, action: str, email: str) -> None:
+    """Do what an operator wants with an account. Running nodes hear of it within two seconds, and do what follows."""
+    password = sys.stdin.readline().rstrip("\r\n") if action == "password" else ""
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(settings.resolved_database_url)
+        stack.push_async_callback(database.close)
+        await bring_up_to_date(database)
+        accounts, now_ms = Accounts(database), wall_clock_ms()
+        account = await accounts.find_by_email(email)
+        if account is None:
+            raise ConfigurationError(f"There is no account with the e-mail address {email}.")
+        refused: Refused | None = None
+        if action in ("disable", "enable"):
+            await accounts.set_disabled(account.id, action == "disable", now_ms=now_ms)
+        elif action == "signout":
+            await database.commit(revoke_all(account.id, now_ms=now_ms))
+        elif action == "password":
+            refused = await accounts.change_password(account, password, now_ms=now_ms)
+        else:
+            standin = standin_of(settings, database)
+            if standin is not None:
+                await standin.prepare()
+            elsewhere = [] if standin is None else [partial(forgotten_at, standin)]
+            refused = await Erasure(database=database, clock=WallClock(), elsewhere=elsewhere).erase(account)
+        if refused is not None:
+            raise CannotBeDone(refused.detail)
 
 
 async def add_accounts(settings: Settings, new_accounts: list[NewAccount], is_import: bool) -> None:

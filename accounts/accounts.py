@@ -1,38 +1,30 @@
 """Who may sign in: accounts and their passwords."""
 
+import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from typing import Final
 
 import anyio
-import anyio.to_thread
 from anyio import CapacityLimiter
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from msgspec import Struct, ValidationError, convert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from accounts.revocations import SQL, mark_disabled
+from accounts.passwords import SIDE_BY_SIDE, Hashing, hashed, is_too_long, matches, refusal_of
+from accounts.revocations import SQL, mark_disabled, revoke_all
 from infra.database import Database
 from infra.statements import Nothing, Statement, Transaction
 from models.errors import ConfigurationError, PitlaneError
 from models.ids import new_id
 from models.outcomes import Refused
-from models.rest import Email, Name, Password
+from models.rest import Email, Name, NewPassword
 from models.tables import Account, DutyInterval, Mechanic
 from models.text import NAME_LEN_MAX, kept
 from models.words import ProviderType, Role
-
-_hasher = PasswordHasher()
-
-
-@cache
-def _nobody() -> str:
-    """A hash that no password matches on purpose, made when it is first needed: it costs what every hash costs."""
-    return _hasher.hash("nobody's password")
 
 
 @dataclass(frozen=True)
@@ -42,14 +34,31 @@ class Changed:
     id: str
 
 
+@dataclass(frozen=True)
+class ResetOf:
+    """Whose password may be set."""
+
+    account_id: str
+
+
 DISABLE: Final = Statement(SQL / "disable_account.sql", Changed)
 ENABLE: Final = Statement(SQL / "enable_account.sql", Changed)
 DISABLE_MECHANIC: Final = Statement(SQL / "disable_mechanic.sql", Nothing)
+CHANGE_PASSWORD: Final = Statement(SQL / "change_password.sql", Changed)
+SET_PASSWORD: Final = Statement(SQL / "set_password.sql", Nothing)
+KEEP_RESET: Final = Statement(SQL / "keep_reset.sql", Nothing)
+DROP_RESETS: Final = Statement(SQL / "drop_resets.sql", Nothing)
+RESET_OF: Final = Statement(SQL / "reset_of.sql", ResetOf)
+USE_RESET: Final = Statement(SQL / "use_reset.sql", ResetOf)
+FORGET_RESETS: Final = Statement(SQL / "forget_resets.sql", Nothing)
+
+RESET_MS: Final = 30 * 60_000
+"""How long a link to a new password is good (contract)."""
+RESETS_MAX: Final = 3
+"""Links of one account that are good at a time, the newest."""
 
 IMPORT_TIMEOUT_S = 300.0
 LOOK_UP_BATCH = 500
-HASHES_SIDE_BY_SIDE = 2
-"""Argon2 takes 64 MiB and a core for some 50 ms; more side by side would only slow everything else."""
 
 
 class NewAccountRefused(PitlaneError):
@@ -87,7 +96,7 @@ class _OperatorsRow(Struct):
     role: Role
     email: Email
     name: Name
-    password: Password | None
+    password: NewPassword | None
     provider_type: ProviderType | None
 
 
@@ -96,15 +105,20 @@ class Accounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._hashing = CapacityLimiter(HASHES_SIDE_BY_SIDE)
+        self._hashing = Hashing()
 
     async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
         """Add one account, or say ``email_taken``, or ``validation_failed`` for a name that cannot be kept."""
         name = _name_of(new)
         if isinstance(name, Refused):
             return name
-        hashed = await self._hashed(new.password) if new.password else None
-        account = _account(new, name, hashed, now_ms=now_ms)
+        password_hash: str | None = None
+        if new.password:
+            kept_as = await self._hashed(new.password, new.email)
+            if isinstance(kept_as, Refused):
+                return kept_as
+            password_hash = kept_as
+        account = _account(new, name, password_hash, now_ms=now_ms)
         try:
             async with self._database.write() as session:
                 session.add(account)
@@ -125,13 +139,24 @@ class Accounts:
             names.append(name)
         hashes: list[str | None] = [None] * len(news)
 
-        async def hash_one(position: int, password: str) -> None:
-            hashes[position] = await self._hashed(password)
+        side_by_side = CapacityLimiter(SIDE_BY_SIDE)
+        why_not: list[Refused] = []
+
+        async def hash_one(position: int, new: NewAccount) -> None:
+            async with side_by_side:
+                kept_as = await self._hashed(new.password or "", new.email)
+            if isinstance(kept_as, Refused):
+                why_not.append(Refused(kept_as.code, f"The password of {new.email} cannot be kept. {kept_as.detail}"))
+                tasks.cancel_scope.cancel()
+            else:
+                hashes[position] = kept_as
 
         async with anyio.create_task_group() as tasks:
             for position, new in enumerate(news):
                 if new.password:
-                    tasks.start_soon(hash_one, position, new.password)
+                    tasks.start_soon(hash_one, position, new)
+        if why_not:
+            raise NewAccountRefused(why_not[0].detail)
         accounts = [
             _account(new, name, hashed, now_ms=now_ms) for new, name, hashed in zip(news, names, hashes, strict=True)
         ]
@@ -172,7 +197,8 @@ class Accounts:
         return account
 
     async def set_disabled(self, account_id: str, is_disabled: bool, *, now_ms: int) -> bool:
-        """Let nobody use an account any more, or its owner again; ``False`` if there is no such account. Idempotent.
+        """Let nobody use an account any more, or its owner again; ``False`` if there is no such account, or
+        it has been erased. Idempotent.
 
         Its tokens are revoked either way. Whoever calls tells ``Revocations``, and dispatch that the account departs.
         """
@@ -183,20 +209,111 @@ class Accounts:
                 yield from DISABLE_MECHANIC(id=account_id, is_disabled=is_disabled)
                 yield from mark_disabled(account_id, is_disabled, now_ms=now_ms)
 
-        if await self.find(account_id) is None:
+        account = await self.find(account_id)
+        if account is None or (account.erased_at_ms is not None and not is_disabled):
             return False
         await self._database.commit(work())
         return True
 
     async def sign_in(self, email: str, password: str) -> Account | None:
-        """Return the account if the password is right; takes as long whether or not there is such an account."""
-        account = await self.find_by_email(email)
-        expected = account.password_hash if account else None
-        matches = await anyio.to_thread.run_sync(_matches, expected, password, limiter=self._hashing)
-        return account if expected and matches else None
+        """Return the account if the password is right; takes as long whether or not there is such an account.
 
-    async def _hashed(self, password: str) -> str:
-        return await anyio.to_thread.run_sync(_hasher.hash, password, limiter=self._hashing)
+        Raises ``Overloaded`` if too many sign in just now.
+        """
+        account = await self.find_by_email(email)
+        return account if await self._matches(account, password) else None
+
+    # --- passwords ----------------------------------------------------------------------------------------------------
+
+    async def proves(self, account_id: str, password: str) -> Account | None:
+        """Return the account if this is its password; for somebody who is signed in and about to do what cannot be undone."""
+        account = await self.find(account_id)
+        return account if await self._matches(account, password) else None
+
+    async def change_password(
+        self, account: Account, password: str, *, now_ms: int, kept_sign_in_id: str | None = None
+    ) -> Refused | None:
+        """Give an account another password, and refuse all tokens of it that have been issued until ``now_ms``.
+
+        ``account`` as it was read: of two changes side by side one comes too late. Raises ``Overloaded``.
+        """
+        kept_as = await self._hashed(password, account.email)
+        if isinstance(kept_as, Refused):
+            return kept_as
+
+        def work() -> Transaction[bool]:
+            changed = yield from CHANGE_PASSWORD(
+                id=account.id, password_hash=kept_as, before=account.password_hash or ""
+            )
+            if changed:
+                yield from FORGET_RESETS(account_id=account.id)
+                yield from revoke_all(account.id, now_ms=now_ms, kept_sign_in_id=kept_sign_in_id or "")
+            return bool(changed)
+
+        if not await self._database.commit(work()):
+            return Refused("bad_credentials", "The password has just been changed elsewhere.")
+        return None
+
+    async def begin_reset(self, email: str, *, now_ms: int) -> tuple[Account, str] | None:
+        """Return an account and a token by which its password can be set once; ``None`` if there is none that may.
+
+        Of its tokens the newest few are good.
+        """
+        account = await self.find_by_email(email)
+        if account is None or account.disabled_at_ms is not None or account.password_hash is None:
+            return None
+        token = secrets.token_urlsafe(32)
+
+        def work() -> Transaction[None]:
+            yield from KEEP_RESET(id=_digest(token), account_id=account.id, expires_at_ms=now_ms + RESET_MS)
+            yield from DROP_RESETS(account_id=account.id, now_ms=now_ms, kept=RESETS_MAX)
+
+        await self._database.commit(work())
+        return account, token
+
+    async def reset_password(self, token: str, password: str, *, now_ms: int) -> Account | Refused:
+        """Set the password that a mail has let somebody choose, once, and refuse all tokens of the account from before.
+
+        A password that cannot be kept does not use the token up. Raises ``Overloaded``.
+        """
+        unknown = Refused("bad_reset_token", "This link has been used, or is too old. Ask for another one.")
+        found = await self._database.query(RESET_OF(id=_digest(token), now_ms=now_ms))
+        account = await self.find(found[0].account_id) if found else None
+        if account is None or account.disabled_at_ms is not None:
+            return unknown
+        kept_as = await self._hashed(password, account.email)
+        if isinstance(kept_as, Refused):
+            return kept_as
+
+        def work() -> Transaction[bool]:
+            if not (yield from USE_RESET(id=_digest(token), now_ms=now_ms)):
+                return False
+            yield from SET_PASSWORD(id=account.id, password_hash=kept_as)
+            yield from FORGET_RESETS(account_id=account.id)
+            yield from revoke_all(account.id, now_ms=now_ms)
+            return True
+
+        return account if await self._database.commit(work()) else unknown
+
+    async def _matches(self, account: Account | None, password: str) -> bool:
+        kept = account.password_hash if account is not None else None
+        # One that is too long for anybody's is looked at as long as any other.
+        look = partial(matches, kept, "" if is_too_long(password) else password)
+        return await self._hashing.run(look, is_sign_in=True)
+
+    async def _hashed(self, password: str, email: str) -> str | Refused:
+        return await self._hashing.run(partial(_judged_and_hashed, password, email))
+
+
+def _judged_and_hashed(password: str, email: str) -> str | Refused:
+    """Return the hash, or why the password cannot be kept. Work for a thread."""
+    why_not = refusal_of(password, email=email)
+    return hashed(password) if why_not is None else Refused("validation_failed", why_not, member="password")
+
+
+def _digest(token: str) -> str:
+    """Return what stands for a token in SQL: whoever reads there shall not be able to use it."""
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
 def _name_of(new: NewAccount) -> str | Refused:
@@ -236,10 +353,3 @@ async def _first_taken(session: AsyncSession, emails: Sequence[str]) -> str | No
 def normal_email(email: str) -> str:
     """Return the address as it is kept and compared."""
     return email.strip().lower()
-
-
-def _matches(hashed: str | None, password: str) -> bool:
-    try:
-        return _hasher.verify(hashed or _nobody(), password)
-    except (VerificationError, InvalidHashError):
-        return False

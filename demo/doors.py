@@ -8,7 +8,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from demo.cast import MEMBERS
-from http_api.auth import Tokens, session_cookie
+from http_api import cookies
+from http_api.auth import Tokens
 from http_api.rest.problems import problem
 from infra.clock import Clock
 from models.settings import DoorSettings
@@ -43,9 +44,11 @@ def routes(clock: Clock, tokens: Tokens, settings: DoorSettings, ids: Mapping[st
             return problem("not_found", "Nobody in the demo has this name.")
         now_ms = clock.now_ms()
         issued = tokens.issue(ids[member.slug], member.role, now_ms=now_ms)
-        cookie = session_cookie(issued.token, issued.expires_at_s - now_ms // 1000, settings)
-        return RedirectResponse(
-            PAGES[member.role], status_code=302, headers={"Set-Cookie": cookie, "Cache-Control": "no-store"}
-        )
+        max_age_s = issued.expires_at_s - now_ms // 1000
+        is_secure = settings.is_https or request.url.scheme == "https"
+        answer = RedirectResponse(PAGES[member.role], status_code=302, headers={"Cache-Control": "no-store"})
+        for cookie in cookies.setting(cookies.SESSION, issued.token, max_age_s, is_secure=is_secure):
+            answer.headers.append("Set-Cookie", cookie)
+        return answer
 
     return [Route("/demo/enter/{slug}", enter, methods=["GET"])]

@@ -6,7 +6,7 @@ request.py        the state machine (pure)             request_store.py  one tra
 effects.py        what else a transition writes        service.py        what people do to requests
 elapsing.py       what time does to requests           showing.py        a request as each of those sees it who may
 awaited.py        favourites who become busy           views.py          rows become what clients see (pure)
-departures.py   accounts that are disabled: what they hold goes to others
+departures.py     what disabled accounts hold goes on  erasure.py        what is forgotten of an erased account
 stored.py         a request with all that is seen of it reading/          what can be seen of it all
 eligibility.py    who may get a broadcast (pure)       preferences.py    what a mechanic chooses to take
 duty.py           on duty, off, and breaks             hours.py          days of work, cut and summed (pure)

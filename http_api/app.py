@@ -11,12 +11,14 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from http_api import metrics
+from http_api.caller import Callers
 from http_api.pages import serving
 from http_api.rest import openapi, resource
 from http_api.rest.checks import Checks
 from http_api.rest.login_limit import LoginLimit
 from http_api.rest.operation import Operation
 from http_api.rest.problems import failure, on_http_exception
+from http_api.rest.rate_limit import RateLimit
 from http_api.rest.routes import (
     accounts,
     checkout,
@@ -27,13 +29,13 @@ from http_api.rest.routes import (
     offers,
     ops,
     own_account,
+    passwords,
     preferences,
     push,
     requests,
     stripe_webhook,
     tickets,
 )
-from http_api.rest.signing_in import SigningIn
 from http_api.services import Services
 from http_api.sockets import asyncapi
 from http_api.sockets.hub import Hub
@@ -55,7 +57,7 @@ def create_app(services: Services, hub: Hub, *, mounts: Sequence[BaseRoute] = ()
             *serving.routes(described, asyncapi.document(base_url=base_url), openapi.page(described)),
             *mounts,
         ],
-        middleware=[Middleware(EveryAnswer)],
+        middleware=[Middleware(Callers, trusted=services.settings.trusted_proxies), Middleware(EveryAnswer)],
         exception_handlers={HTTPException: on_http_exception},
     )
     # A path with a slash too many is no resource; a redirect would turn a POST's bearer token loose on another path.
@@ -66,10 +68,12 @@ def create_app(services: Services, hub: Hub, *, mounts: Sequence[BaseRoute] = ()
 def operations(its: Services) -> list[Operation]:
     """Return the whole table, in the order of the contract."""
     limit = LoginLimit(its.link, its.settings)
-    signing_in = SigningIn(its.tokens, its.sign_ins, its.clock, its.settings)
+    registrations = RateLimit(its.link, "registrations", allowed=30, window_s=600)
+    links = RateLimit(its.link, "password_links", allowed=20, window_s=600)
     return [
-        *accounts.operations(its.accounts, its.revocations, limit, signing_in),
-        *own_account.operations(its.accounts, its.revocations, its.sign_ins),
+        *accounts.operations(its.accounts, its.revocations, limit, registrations, its.signing_in),
+        *passwords.operations(its.accounts, its.revocations, limit, its.signing_in, its.forgotten, links),
+        *own_account.operations(its.accounts, its.revocations, its.sign_ins, limit, its.erasure, its.departures),
         *mechanics.operations(its.presence, its.plans),
         *favorites.operations(its.favorites),
         *checkout.operations(its.plans, its.checkouts, its.reader),

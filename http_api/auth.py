@@ -17,12 +17,12 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import PyJWTError
 
 from accounts.revocations import Proof
+from http_api import cookies
 from infra.redis_link import RedisLink
 from models.ids import id_at, instant_of, is_id
 from models.settings import DoorSettings
 from models.words import Role
 
-COOKIE = "pitlane_session"
 ALGORITHM = "HS256"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -162,21 +162,15 @@ def token_of(scope_headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, Literal
 
     ``scope_headers`` as in an ASGI scope, names in lower case. The token is not verified.
     """
-    cookie = None
+    cookie: str | None = None
     for name, value in scope_headers:
         if name == b"authorization":
             scheme, _, credentials = value.decode("latin-1").partition(" ")
             if scheme.lower() == "bearer":
                 return credentials.strip(), "bearer"
         elif name == b"cookie" and cookie is None:
-            cookie = _session_of(value.decode("latin-1"))
+            cookie = cookies.value_of(value.decode("latin-1"), cookies.SESSION)
     return None if cookie is None else (cookie, "cookie")
-
-
-def session_cookie(token: str, max_age_s: int, settings: DoorSettings) -> str:
-    """Return the ``Set-Cookie`` that keeps ``token`` out of scripts' reach; an empty one for 0 s clears it."""
-    secure = "; Secure" if settings.secure_cookie else ""
-    return f"{COOKIE}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}"
 
 
 def origin_is_ours(origin: str | None, settings: DoorSettings) -> bool:
@@ -214,14 +208,6 @@ class Tickets:
 
     def _key(self, ticket: str) -> str:
         return self._link.key("ticket", ticket)
-
-
-def _session_of(cookies: str) -> str | None:
-    for pair in cookies.split(";"):
-        name, _, value = pair.partition("=")
-        if name.strip() == COOKIE:
-            return value.strip().strip('"')
-    return None
 
 
 @cache

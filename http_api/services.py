@@ -6,6 +6,7 @@ from accounts.accounts import Accounts
 from accounts.revocations import Revocations
 from accounts.sign_ins import SignIns
 from dispatch.departures import Departures
+from dispatch.erasure import Erasure
 from dispatch.favorites import Favorites
 from dispatch.money.checkout import Checkouts
 from dispatch.money.payments import Payments
@@ -20,6 +21,8 @@ from dispatch.reading.past_offers import PastOffersReader
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.auth import Tickets, Tokens
+from http_api.rest.routes.passwords import ForgottenPasswords
+from http_api.rest.signing_in import SigningIn
 from infra.clock import Clock
 from infra.database import Database
 from infra.redis_link import RedisLink
@@ -38,6 +41,8 @@ class Services:
     accounts: Accounts
     revocations: Revocations
     sign_ins: SignIns
+    signing_in: SigningIn
+    forgotten: ForgottenPasswords
     presence: Presence
     dispatch: Dispatch
     departures: Departures
@@ -53,5 +58,6 @@ class Services:
     preferences: Preferences
     subscriptions: Subscriptions
     vapid: Vapid
+    erasure: Erasure
     tokens: Tokens
     tickets: Tickets

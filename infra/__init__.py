@@ -9,5 +9,6 @@ clock.py       one clock for all nodes: Redis TIME        time.lua       the clo
 bus.py         pub/sub that notices its own gaps          logs.py        one line per event
 metrics.py     what operators can watch                   loops.py       loops that outlive their own bugs
 slices.py      something for many, each alone, a few at a time
+mail.py        e-mail, in a lane of its own
 backlog.py     what waits for one loop, bounded
 """

@@ -10,10 +10,12 @@ of failing half-way with SQLITE_BUSY when a reading transaction wants to become 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TypeVar
 
 import anyio
+import anyio.to_thread
 import asyncpg
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
@@ -66,7 +68,20 @@ _BROKEN = (
     OSError,
 )
 """What reaches us when the database is away; what does not come through SQLAlchemy is not wrapped by it."""
-PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON")
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    f"busy_timeout={BUSY_TIMEOUT_MS}",
+    "foreign_keys=ON",
+    # What is deleted is overwritten: somebody may have asked to be forgotten.
+    "secure_delete=ON",
+)
+COMPACT_LEN_MAX = 256 * 1024 * 1024
+VACUUMED = (
+    *("accounts", "checkouts", "favorites", "password_resets", "push_messages", "push_subscriptions", "sign_ins"),
+    *("stripe_events", "timeline"),
+)
+"""Tables in which somebody's name, address or words may have been."""
 
 
 class Database:
@@ -128,6 +143,33 @@ class Database:
         """Run a reading transaction; return what has come of it. For the rest as ``read``."""
         with _Bounded(within_s):
             return await self._driver.query(work)
+
+    async def compact(self) -> None:
+        """Rewrite an embedded database, so that nothing of what was deleted or overwritten is left in its files.
+
+        That takes about a second for 200 MB, in which nobody writes; so one that is larger than ``COMPACT_LEN_MAX`` is left as it
+        is, and what is deleted there is overwritten with zeros. On PostgreSQL this only makes room: see ``docs/accounts.md``.
+        """
+        if self.is_sqlite:
+            async with self._turn:
+                await anyio.to_thread.run_sync(self._compact_sqlite)
+        else:
+            async with self.writer.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                for table in VACUUMED:
+                    await connection.exec_driver_sql(f"VACUUM {table}")
+
+    def _compact_sqlite(self) -> None:
+        path = Path(self.url.database or "")
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        try:
+            if path.stat().st_size <= COMPACT_LEN_MAX:
+                connection.execute("VACUUM")
+            # The log still has what was there before.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise DatabaseUnavailable(f"The database cannot be compacted now: {error}") from error
+        finally:
+            connection.close()
 
     async def ping(self) -> None:
         """Raise ``DatabaseUnavailable`` unless the database answers."""

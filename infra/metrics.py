@@ -50,6 +50,13 @@ ROWS_FORGOTTEN = Counter(
     registry=REGISTRY,
 )
 
+MAIL = Counter(
+    "pitlane_mail_total",
+    "E-mails by what has become of them",
+    ["outcome"],
+    registry=REGISTRY,
+)
+
 SQL_STATEMENTS = Counter(
     "pitlane_sql_statements_total",
     "Statements of what happens often, by the name of their file; executed for many at once, one counts as one",

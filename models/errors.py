@@ -20,6 +20,10 @@ class Unavailable(PitlaneError):
     """A part of the world did not do what it was asked, for now. Waiting helps, and retrying later is safe."""
 
 
+class Overloaded(PitlaneError):
+    """Too many ask for the same just now; a little later there is room again."""
+
+
 class RedisUnavailable(Unavailable):
     """Redis did not answer within its bound, or says that it cannot just now."""
 

@@ -23,7 +23,9 @@ from models.words import (
 
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Name = Annotated[str, Meta(min_length=1, pattern=r"\S", extra_json_schema={"maxLength": NAME_LEN_MAX})]
-Password = Annotated[str, Meta(min_length=8, max_length=256)]
+PASSWORD_BYTES_MAX = 1024
+NewPassword = Annotated[str, Meta(min_length=8, extra_json_schema={"maxLength": PASSWORD_BYTES_MAX})]
+"""At most so many bytes in UTF-8; what else it must not be, the server says."""
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -31,19 +33,39 @@ Password = Annotated[str, Meta(min_length=8, max_length=256)]
 
 class RegisterBody(Struct, forbid_unknown_fields=True):
     email: Email
-    password: Password
+    password: NewPassword
     name: Name
 
 
 class LoginBody(Struct, forbid_unknown_fields=True):
     email: Annotated[str, Meta(max_length=254)]
-    password: Annotated[str, Meta(max_length=256)]
+    password: Annotated[str, Meta(extra_json_schema={"maxLength": PASSWORD_BYTES_MAX})]
 
 
 class LogoutBody(Struct, forbid_unknown_fields=True):
     """``everywhere``: on all devices, and not on this one alone."""
 
     everywhere: bool = False
+
+
+class PasswordBody(Struct, forbid_unknown_fields=True):
+    current_password: Annotated[str, Meta(max_length=PASSWORD_BYTES_MAX)]
+    new_password: NewPassword
+
+
+class ForgotBody(Struct, forbid_unknown_fields=True):
+    email: Annotated[str, Meta(max_length=254)]
+
+
+class ResetBody(Struct, forbid_unknown_fields=True):
+    """``reset_token``: what stands behind the ``#`` of the link in the mail."""
+
+    reset_token: Annotated[str, Meta(max_length=200)]
+    new_password: NewPassword
+
+
+class EraseBody(Struct, forbid_unknown_fields=True):
+    current_password: Annotated[str, Meta(max_length=PASSWORD_BYTES_MAX)]
 
 
 class NameBody(Struct, forbid_unknown_fields=True):

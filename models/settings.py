@@ -6,11 +6,13 @@ and waits that an operator might change live there, the others beside what they 
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from models.errors import ConfigurationError
 from models.redis_url import SCHEMES, ClusterUrl, is_cluster
 
+SMTP_PORTS = {"smtp": 587, "smtps": 465}
+"""RFC 8314 §3: for submission, with STARTTLS and with TLS from the first byte."""
+SENDER = re.compile(r"[^@\s<>]+@[^@\s<>]+|[^<>\r\n]*<[^@\s<>]+@[^@\s<>]+>")
 SECRET_LEN_MIN = 32
 """Bytes. HS256 needs a key at least as long as its hash (RFC 7518 §3.2)."""
 
@@ -95,6 +100,20 @@ class StripeSettings:
 
 
 @dataclass(frozen=True)
+class MailSettings:
+    """How e-mail is sent. ``host`` ``None``: it is not; ``is_logged``: it is written to the log instead."""
+
+    host: str | None
+    port: int
+    user: str | None
+    password: str | None = field(repr=False)
+    is_tls: bool
+    """From the first byte; else STARTTLS is used where the server offers it."""
+    sender: str
+    is_logged: bool
+
+
+@dataclass(frozen=True)
 class DoorSettings:
     """The HTTP and socket edge."""
 
@@ -104,7 +123,9 @@ class DoorSettings:
     own_origins: frozenset[str]
     secret_keys: tuple[str, ...] = field(repr=False)
     """The first signs tokens, all verify."""
-    secure_cookie: bool
+    is_https: bool
+    """Whether the public address is, whatever a proxy says of a single request."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     heartbeat_interval_ms: int
     presence_timeout_ms: int
     disconnect_grace_ms: int
@@ -119,6 +140,8 @@ class DoorSettings:
     frames_burst_max: int = 200
     send_buffer_len_max: int = 1024 * 1024
     login_failures_max: int = 5
+    """From one address for one account, or of a known browser, within the window."""
+    login_failures_of_address_max: int = 20
     login_window_s: int = 60
     jobs_per_connection_max: int = 32
 
@@ -149,6 +172,9 @@ class Settings(BaseSettings):
     heartbeat_interval_s: float = Field(20, gt=0, le=3600)
     presence_timeout_s: float = Field(45, gt=0, le=7200)
     disconnect_grace_s: float = Field(3, ge=0, le=60)
+    trusted_proxies: str = "127.0.0.1,::1"
+    smtp_url: str | None = Field(None, repr=False)
+    mail_from: str | None = None
     broadcast_push_max: int = Field(200, ge=0, le=10_000)
     push_trusted_hosts: str | None = None
     retention_days: int = Field(90, ge=1, le=36_500)
@@ -200,7 +226,9 @@ class Settings(BaseSettings):
             self._check_redis_url(self.redis_url)
         if self.base_url is not None and urlsplit(self.base_url).scheme not in ("http", "https"):
             raise ConfigurationError("PITLANE_BASE_URL must start with http:// or https://.")
+        self._trusted_proxies()
         self._check_join()
+        self._check_mail()
         if self.env == "production":
             self._check_production()
 
@@ -216,6 +244,24 @@ class Settings(BaseSettings):
         if not self.join_secret or len(self.join_secret.encode()) < SECRET_LEN_MIN:
             raise ConfigurationError(
                 f"PITLANE_JOIN_SECRET must be set to at least {SECRET_LEN_MIN} bytes: it signs the tokens in PITLANE_JOIN_URL."
+            )
+
+    def _check_mail(self) -> None:
+        if self.smtp_url is None:
+            return
+        try:
+            url = urlsplit(self.smtp_url)
+            is_fit = url.scheme in SMTP_PORTS and bool(url.hostname) and url.path in ("", "/") and url.port != 0
+        except ValueError:
+            is_fit = False
+        if not is_fit:
+            # Not the URL itself: a password may be in it.
+            raise ConfigurationError(
+                "PITLANE_SMTP_URL must be smtp:// or smtps:// with a host; user:password@ may stand before it."
+            )
+        if self.mail_from is None or not SENDER.fullmatch(self.mail_from):
+            raise ConfigurationError(
+                "PITLANE_MAIL_FROM must be set to the address that mail comes from, such as Pitlane <no-reply@example.com>."
             )
 
     def _check_redis_url(self, url: str) -> None:
@@ -314,6 +360,28 @@ class Settings(BaseSettings):
             is_standin=True,
         )
 
+    def mail(self) -> MailSettings:
+        """The section for e-mail."""
+        url = urlsplit(self.smtp_url or "")
+        return MailSettings(
+            host=url.hostname,
+            port=url.port or SMTP_PORTS.get(url.scheme, 0),
+            user=unquote(url.username) if url.username else None,
+            password=unquote(url.password) if url.password else None,
+            is_tls=url.scheme == "smtps",
+            sender=self.mail_from or "",
+            is_logged=self.env == "development",
+        )
+
+    def _trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        parts = [part.strip() for part in self.trusted_proxies.split(",") if part.strip()]
+        try:
+            return tuple(ip_network(part) for part in parts)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"PITLANE_TRUSTED_PROXIES must be addresses and networks, separated by commas: {error}."
+            ) from error
+
     def doors(self, *, is_demo: bool = False) -> DoorSettings:
         """The section for ``http_api``."""
         base_url = self.resolved_base_url
@@ -327,7 +395,8 @@ class Settings(BaseSettings):
             loopback_url=self.loopback_url,
             own_origins=frozenset(origins),
             secret_keys=self.signing_keys(),
-            secure_cookie=origin.scheme == "https",
+            is_https=origin.scheme == "https",
+            trusted_proxies=self._trusted_proxies(),
             heartbeat_interval_ms=_ms(self.heartbeat_interval_s),
             presence_timeout_ms=_ms(self.presence_timeout_s),
             disconnect_grace_ms=_ms(self.disconnect_grace_s),

@@ -116,6 +116,8 @@ class Account(SQLModel, table=True):
     created_at_ms: int = instant()
     disabled_at_ms: int | None = instant(default=None)
     """Since when nobody can use it; ``None``: it can be used."""
+    erased_at_ms: int | None = instant(default=None)
+    """Since when nothing of its person is kept; it is disabled, too, and stays so."""
     departing_since_ms: int | None = instant(default=None)
     """Since when it is to be let go of by everything that still counts on it; ``None``: there is nothing left to do."""
 
@@ -149,6 +151,17 @@ class Revocation(SQLModel, table=True):
     token_expires_at_ms: int | None = instant(default=None)
     """When the single token ends by itself, and nobody has to remember it."""
     changed_at_ms: int = instant(index=True)
+
+
+class PasswordReset(SQLModel, table=True):
+    """A link by which an account's password can be set, once."""
+
+    __tablename__ = "password_resets"
+
+    id: str = Field(primary_key=True)
+    """Digest of the token in it."""
+    account_id: str = Field(foreign_key="accounts.id", index=True)
+    expires_at_ms: int = instant()
 
 
 class SignIn(SQLModel, table=True):

@@ -511,6 +511,29 @@ export const WHOLE = ["isk", "ugx"];
  */
 
 /**
+ * @typedef {object} PasswordBody
+ * @property {string} current_password
+ * @property {string} new_password
+ */
+
+/**
+ * @typedef {object} ForgotBody
+ * @property {string} email
+ */
+
+/**
+ * `reset_token`: what stands behind the `#` of the link in the mail.
+ * @typedef {object} ResetBody
+ * @property {string} reset_token
+ * @property {string} new_password
+ */
+
+/**
+ * @typedef {object} EraseBody
+ * @property {string} current_password
+ */
+
+/**
  * @typedef {object} NameBody
  * @property {string} name
  */

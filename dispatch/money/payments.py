@@ -52,6 +52,8 @@ class Wish:
     duration_min: int
     may_be_second: bool = False
     """Whether the same may have been paid for on another page that was open beside its own."""
+    customer_is_gone: bool = False
+    """Whether the account has been erased: nobody is there to be served."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ class Payments:
             claimed = yield from _claim(checkout.id, stripe_session, "paid", unless="paid", request_id=request_id)
             if not claimed:
                 return None
-            cause = why_not
+            cause = "account_erased" if claimed[0].customer_is_gone else why_not
             if claimed[0].may_be_second:
                 # Of two that are paid in the same moment, on two nodes, one comes after the other.
                 yield from LOCK_CUSTOMER(checkout_id=checkout.id)

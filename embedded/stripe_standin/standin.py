@@ -55,6 +55,11 @@ class StripeStandin:
                 await conn.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
             await store.prepare(conn)
 
+    async def forget(self, email: str) -> None:
+        """Forget an address, wherever it stands. Stripe itself does so only when it is asked to (docs.stripe.com/privacy)."""
+        async with store.transaction(self._engine) as conn:
+            await store.forget(conn, email)
+
     async def run(self) -> None:
         """Deliver webhooks and expire Sessions until cancelled. A database that is away is waited for."""
         async with anyio.create_task_group() as tasks:

@@ -133,6 +133,25 @@ def now_ms() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
 
 
+FORGOTTEN = "forgotten@example.invalid"
+ADDRESSED = (
+    *((sessions, name) for name in ("email", "params")),
+    *((payment_intents, name) for name in ("email", "details")),
+    (events, "payload"),
+    (idempotency_keys, "body"),
+)
+"""Where a customer's address may stand."""
+
+
+async def forget(conn: AsyncConnection, email: str) -> None:
+    """Write another address wherever this one stands, in any letter case of its own."""
+    for table, name in ADDRESSED:
+        column = table.c[name]
+        text = sa.cast(column, sa.Text)
+        replaced = sa.cast(sa.func.replace(text, email, FORGOTTEN), column.type)
+        await conn.execute(sa.update(table).where(text.contains(email, autoescape=True)).values({name: replaced}))
+
+
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """One short transaction. A cancellation waits for its end, since one amid a query would cost the connection."""

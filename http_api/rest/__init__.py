@@ -5,6 +5,6 @@ Read first: ``operation.py`` (what an operation is), then any file of ``routes/`
 operation.py    what an operation is                          checks.py       who asks, whether they may, and what
 resource.py     the one wrapper around all of them            openapi.py      the table as a document
 problems.py     every refusal: code, status, title            login_limit.py  how often a password may be tried
-signing_in.py   the answer to whoever has proved who they are
+signing_in.py   the answer to who has proved who they are     rate_limit.py   how often something may be done
 login_begin.lua, login_end.lua   the two halves of a try      routes/         the operations
 """

@@ -46,6 +46,7 @@ class Checks:
                 body=await self._body(called, headers, receive),
                 received_at_ms=received_at_ms,
                 client_address=(scope.get("client") or ("", 0))[0],
+                is_secure=self.settings.is_https or scope.get("scheme") == "https",
                 maybe_identity=identity,
             )
         except _Unfit as unfit:

@@ -1,13 +1,13 @@
 """How often a password may be tried: counted in Redis, so that all nodes count together.
 
-Failures are remembered per account and per client address for a minute; attempts that are still being checked count as
-well, as long as they last. So attempts that start together cannot slip through, and a crowd of right passwords from one
-address waits a moment instead of being refused.
+Failures are remembered for a minute: those from one address for one account, and all from one address. A browser that has
+signed in to the account before has its own to spend instead, so that nobody elsewhere can keep its owner out. Attempts that
+are still being checked count as well, as long as they last. So attempts that start together cannot slip through, and a crowd
+of right passwords from one address waits a moment instead of being refused.
 """
 
-import hashlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from pathlib import Path
 import anyio
 
 from accounts.accounts import normal_email
+from http_api.caller import counted_as
+from http_api.rest.rate_limit import digest
 from infra.redis_link import RedisLink, Script
 from models.settings import DoorSettings
 
@@ -36,6 +38,11 @@ class TooMany:
 
     retry_after_s: int
 
+    @property
+    def detail(self) -> str:
+        """One sentence for a person."""
+        return f"Too many attempts have failed. Please try again in {self.retry_after_s} s."
+
 
 @dataclass
 class Attempt:
@@ -45,29 +52,41 @@ class Attempt:
 
 
 class LoginLimit:
-    """Lets so many failures through for an account or an address within the window, then none until it has passed."""
+    """Lets so many failures through within the window, then no attempt until it has passed."""
 
     def __init__(self, link: RedisLink, settings: DoorSettings) -> None:
         self._link = link
         self._failures_max = settings.login_failures_max
+        self._failures_of_address_max = settings.login_failures_of_address_max
         self._window_ms = settings.login_window_s * 1000
         self._begin = link.script(BEGIN)
         self._end = link.script(END)
         self._side_by_side = anyio.CapacityLimiter(ATTEMPTS_SIDE_BY_SIDE)
 
     @asynccontextmanager
-    async def attempt(self, email: str, address: str) -> AsyncIterator[Attempt | TooMany]:
-        """Count one attempt for the length of the block. Raises ``RedisUnavailable``: without counting nobody signs in."""
-        async with self._side_by_side, self._counted(email, address) as attempt:
+    async def attempt(
+        self, email: str, address: str, *, device_id: str | None = None
+    ) -> AsyncIterator[Attempt | TooMany]:
+        """Count one attempt for the length of the block. Raises ``RedisUnavailable``: without counting nobody signs in.
+
+        ``device_id``: of a browser that is known for this account.
+        """
+        async with self._side_by_side, self._counted(self._subjects(email, address, device_id)) as attempt:
             yield attempt
 
+    def _subjects(self, email: str, address: str, device_id: str | None) -> dict[str, int]:
+        """Return what an attempt counts for, each with the failures that are let through."""
+        account = normal_email(email)
+        if device_id is not None:
+            return {f"device:{device_id}:{account}": self._failures_max}
+        network = counted_as(address)
+        return {f"both:{network}:{account}": self._failures_max, f"address:{network}": self._failures_of_address_max}
+
     @asynccontextmanager
-    async def _counted(self, email: str, address: str) -> AsyncIterator[Attempt | TooMany]:
-        keys = [
-            key for subject in (f"account:{normal_email(email)}", f"address:{address}") for key in self._keys(subject)
-        ]
+    async def _counted(self, subjects: Mapping[str, int]) -> AsyncIterator[Attempt | TooMany]:
+        keys = [key for subject in subjects for key in self._keys(subject)]
         attempt_id = secrets.token_hex(8)
-        refused = await self._wait_for_turn(keys, attempt_id)
+        refused = await self._wait_for_turn(keys, attempt_id, subjects.values())
         if refused is not None:
             yield refused
             return
@@ -85,9 +104,9 @@ class LoginLimit:
             with anyio.CancelScope(shield=True):
                 await self._run(self._end, keys, [attempt_id, int(has_failed), self._window_ms])
 
-    async def _wait_for_turn(self, keys: list[str], attempt_id: str) -> TooMany | None:
+    async def _wait_for_turn(self, keys: list[str], attempt_id: str, allowed: Iterable[int]) -> TooMany | None:
         """Return ``None`` once the attempt counts as under way."""
-        arguments = (attempt_id, self._failures_max, self._window_ms, UNDER_WAY_MAX_MS)
+        arguments: list[str | int] = [attempt_id, self._window_ms, UNDER_WAY_MAX_MS, *allowed]
         with anyio.move_on_after(WAIT_MAX_S):
             # The attempts waited for may be another node's, so there is nothing here to be woken by.
             while (verdict := await self._run(self._begin, keys, arguments)) == WAIT:  # noqa: ASYNC110
@@ -100,5 +119,5 @@ class LoginLimit:
 
     def _keys(self, subject: str) -> tuple[str, str]:
         # Whoever reads Redis shall not learn who signs in here.
-        digest = hashlib.sha256(subject.encode()).hexdigest()[:32]
-        return self._link.key("login", f"failed:{digest}"), self._link.key("login", f"under-way:{digest}")
+        key = digest(subject)
+        return self._link.key("login", f"failed:{key}"), self._link.key("login", f"under-way:{key}")

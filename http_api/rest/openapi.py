@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from http_api.auth import COOKIE
+from http_api import cookies
 from http_api.rest.operation import MEANT_FOR, NoBody, Operation, RawBody
 from http_api.rest.problems import MEDIA_TYPE, PROBLEMS
 from models.ids import ID_PATTERN
@@ -48,7 +48,7 @@ def document(operations: Iterable[Operation], *, base_url: str) -> dict[str, Any
                 "cookie": {
                     "type": "apiKey",
                     "in": "cookie",
-                    "name": COOKIE,
+                    "name": cookies.SESSION,
                     "description": "For browsers; a write's `Origin` must then be our own.",
                 },
             },

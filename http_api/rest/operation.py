@@ -5,7 +5,7 @@ publishes the same declarations; so the document cannot drift.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -68,6 +68,8 @@ class Call:
     body: Struct | bytes | None
     received_at_ms: int
     client_address: str
+    is_secure: bool
+    """Whether it came by https, perhaps as far as a proxy of ours."""
     maybe_identity: Identity | None
 
     def query_as(self, kind: type[Kind]) -> Kind:
@@ -99,6 +101,8 @@ class Answer:
     status: int
     value: Struct | bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: Sequence[str] = ()
+    """Values of ``Set-Cookie``."""
 
 
 Handler = Callable[[Call], Awaitable[Struct | Answer | Refused | Response | None]]

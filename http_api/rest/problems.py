@@ -5,18 +5,20 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from models.errors import StripeRefused, StripeUnavailable, Unavailable
+from models.errors import Overloaded, StripeRefused, StripeUnavailable, Unavailable
 from models.outcomes import Refused, TooMany
 from models.rest import FieldError, Problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 """What is away is usually back at once: a restart, a failover."""
+OVERLOADED_RETRY_AFTER_S = 3
 STRIPE_RETRY_AFTER_S = 3
 """By then the SDK's own tries at Stripe are over, and whatever they met may be too."""
 
 PROBLEMS: dict[str, tuple[int, str]] = {
     "bad_signature": (400, "The signature does not match"),
+    "bad_reset_token": (400, "The link is not good any more"),
     "malformed_json": (400, "The body is not JSON"),
     "bad_credentials": (401, "Wrong e-mail address or password"),
     "unauthenticated": (401, "Not signed in"),
@@ -32,6 +34,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "idempotency_key_reused": (409, "The idempotency key was used for something else"),
     "no_subscription": (409, "No browser can be woken"),
     "offer_gone": (409, "The offer is gone"),
+    "request_open": (409, "A request is still open"),
     "plan_not_offered": (409, "The mechanic does not take this kind of session"),
     "too_many_favorites": (409, "Too many favourites"),
     "wrong_state": (409, "Not possible in this state"),
@@ -89,6 +92,10 @@ def failure(error: Exception, *, where: str) -> Response:
         _log.error("stripe_failed", where=where, error=str(error))
         detail = "The payment service did not answer as it should. Please try again."
         return problem("stripe_unavailable", detail, headers={"Retry-After": str(STRIPE_RETRY_AFTER_S)})
+    if isinstance(error, Overloaded):
+        return problem(
+            "too_many_requests", f"{error} Please try again.", headers={"Retry-After": str(OVERLOADED_RETRY_AFTER_S)}
+        )
     if isinstance(error, Unavailable):
         _log.error("unavailable", where=where, error=f"{type(error).__name__}: {error}")
         detail = "A part of the service is not reachable just now. Please try again."

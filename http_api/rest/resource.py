@@ -72,4 +72,6 @@ def _answer(called: Operation, result: Struct | Answer | Refused | Response | No
     headers["Cache-Control"] = "no-store"
     for name, value in result.headers.items():
         headers[name] = value
+    for cookie in result.cookies:
+        headers.append("Set-Cookie", cookie)
     return response

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from accounts.sign_ins import NewSignIn, SignIns
-from http_api.auth import Tokens, origin_is_ours, session_cookie
+from http_api import cookies
+from http_api.auth import Tokens, origin_is_ours
+from http_api.known_browsers import KnownBrowsers
 from http_api.rest.operation import Answer, Call
 from infra.clock import Clock
 from models.rest import AccountView, SignedIn
@@ -19,6 +21,7 @@ class SigningIn:
 
     tokens: Tokens
     sign_ins: SignIns
+    known_browsers: KnownBrowsers
     clock: Clock
     settings: DoorSettings
 
@@ -31,14 +34,17 @@ class SigningIn:
         issued = self.tokens.issue(account.id, account.role, now_ms=now_ms)
         new = NewSignIn(issued.sign_in_id, account.id, call.headers.get("user-agent"))
         await self.sign_ins.note(new, now_ms=now_ms, expires_at_ms=issued.expires_at_s * 1000)
-        headers = {}
+        kept: list[str] = []
         origin = call.headers.get("origin")
         if origin is None or origin_is_ours(origin, self.settings):
             # A foreign page must not be able to sign its visitor in here as somebody else.
             max_age_s = issued.expires_at_s - now_ms // 1000
-            headers["Set-Cookie"] = session_cookie(issued.token, max_age_s, self.settings)
+            kept += cookies.setting(cookies.SESSION, issued.token, max_age_s, is_secure=call.is_secure)
+            kept += self.known_browsers.remembering(
+                call.headers.get("cookie", ""), account.email, is_secure=call.is_secure
+            )
         expires_at = rfc3339(issued.expires_at_s * 1000)
-        return Answer(status, SignedIn(account_view(account), issued.token, expires_at), headers)
+        return Answer(status, SignedIn(account_view(account), issued.token, expires_at), cookies=kept)
 
 
 def account_view(account: Account) -> AccountView:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from http_api.auth import COOKIE
+from http_api import cookies
 from http_api.sockets import examples
 from http_api.sockets.close_codes import CLOSE_CODES
 from models import wire
@@ -126,7 +126,7 @@ _SECURITY: Final[dict[str, Any]] = {
     "cookie": {
         "type": "httpApiKey",
         "in": "cookie",
-        "name": COOKIE,
+        "name": cookies.SESSION,
         "description": "For our own pages: the handshake's Origin must be ours.",
     },
     "ticket": {

@@ -8,7 +8,7 @@ from typing import Any
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 import bootstrap
-from http_api.auth import COOKIE
+from http_api.cookies import SESSION as COOKIE
 from tests.acceptance.clients import token_for
 
 PICTURES = Path(__file__).parent.parent.parent / "test-results"

@@ -8,7 +8,8 @@ from sqlalchemy import delete
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from http_api.auth import COOKIE, Identity
+from http_api.auth import Identity
+from http_api.cookies import SESSION as COOKIE
 from models.tables import Mechanic
 from tests.integration.socket_nodes import ORIGIN, SECRET_KEY, Node, eventually, town
 from tests.services import redis_server

@@ -1,7 +1,7 @@
 """The published document: valid, complete, and made of what the code validates with."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -11,6 +11,7 @@ from http_api.app import operations
 from http_api.rest import openapi
 from http_api.rest.operation import Operation
 from http_api.rest.problems import PROBLEMS
+from http_api.rest.signing_in import SigningIn
 from http_api.services import Services
 from infra.redis_link import RedisLink
 from models.settings import Settings
@@ -20,6 +21,10 @@ CONTRACT = {
     "POST /api/auth/login": "anyone",
     "POST /api/auth/renew": "admin customer mechanic",
     "POST /api/auth/logout": "admin customer mechanic",
+    "POST /api/auth/password": "admin customer mechanic",
+    "POST /api/auth/password/forgot": "anyone",
+    "POST /api/auth/password/reset": "anyone",
+    "DELETE /api/me": "customer mechanic",
     "GET /api/me": "admin customer mechanic",
     "PATCH /api/me": "admin customer mechanic",
     "GET /api/me/devices": "admin customer mechanic",
@@ -77,6 +82,7 @@ def table() -> list[Operation]:
     # Nothing behind the table is called, and nothing connects before it is.
     parts: dict[str, Any] = dict.fromkeys(Services.__dataclass_fields__)
     parts |= {"settings": settings, "link": RedisLink("redis://127.0.0.1:1", prefix="test")}
+    parts["signing_in"] = SigningIn(*[cast(Any, None)] * 5)
     return operations(Services(**parts))
 
 

@@ -1,14 +1,14 @@
 """Signing up, in and out, and who one is."""
 
-from starlette.responses import Response
-
 from accounts.accounts import Accounts, NewAccount
 from accounts.revocations import Revocations
-from http_api.auth import session_cookie
+from http_api import cookies
+from http_api.caller import counted_as
 from http_api.rest.login_limit import LoginLimit, TooMany
 from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, operation
-from http_api.rest.problems import problem
+from http_api.rest.rate_limit import RateLimit
 from http_api.rest.signing_in import SigningIn, account_view
+from models import outcomes
 from models.outcomes import Refused
 from models.rest import AccountView, LoginBody, LogoutBody, PublicConfig, RegisterBody, Renewed, SignedIn
 from models.timestamps import rfc3339
@@ -16,7 +16,7 @@ from models.words import Role
 
 
 def operations(
-    accounts: Accounts, revocations: Revocations, limit: LoginLimit, signing_in: SigningIn
+    accounts: Accounts, revocations: Revocations, limit: LoginLimit, registrations: RateLimit, signing_in: SigningIn
 ) -> list[Operation]:
     """Return this module's part of the table."""
     tokens, clock, settings = signing_in.tokens, signing_in.clock, signing_in.settings
@@ -27,7 +27,7 @@ def operations(
         roles=ANYONE,
         body=RegisterBody,
         answers={201: SignedIn},
-        problems=("email_taken", "unavailable"),
+        problems=("email_taken", "too_many_requests", "unavailable"),
     )
     async def register(call: Call) -> Answer | Refused:
         """Make a customer's account and sign in.
@@ -35,6 +35,8 @@ def operations(
         The answer also sets the cookie `pitlane_session`.
         """
         body = call.body_as(RegisterBody)
+        if (too_many := await registrations.take(counted_as(call.client_address))) is not None:
+            return too_many
         new = NewAccount(Role.CUSTOMER, body.email, body.name, body.password)
         account = await accounts.add(new, now_ms=call.received_at_ms)
         return account if isinstance(account, Refused) else await signing_in.answer(call, account, status=201)
@@ -45,19 +47,20 @@ def operations(
         roles=ANYONE,
         body=LoginBody,
         answers={200: SignedIn},
-        problems=("bad_credentials", "too_many_attempts", "unavailable"),
+        problems=("bad_credentials", "too_many_attempts", "too_many_requests", "unavailable"),
     )
-    async def login(call: Call) -> Answer | Refused | Response:
+    async def login(call: Call) -> Answer | Refused:
         """Sign in.
 
-        The answer also sets the cookie `pitlane_session`. After five failures within a minute for an account or an
-        address even the right password is refused, until `Retry-After` seconds have passed.
+        The answer also sets the cookie `pitlane_session`. After five failures within a minute from one address for one account, or
+        twenty from one address, even the right password is refused, until `Retry-After` seconds have passed. A browser that has
+        signed in to the account before has failures of its own.
         """
         body = call.body_as(LoginBody)
-        async with limit.attempt(body.email, call.client_address) as attempt:
+        device_id = signing_in.known_browsers.device_of(call.headers.get("cookie", ""), body.email)
+        async with limit.attempt(body.email, call.client_address, device_id=device_id) as attempt:
             if isinstance(attempt, TooMany):
-                detail = f"Too many attempts have failed. Please try again in {attempt.retry_after_s} s."
-                return problem("too_many_attempts", detail, headers={"Retry-After": str(attempt.retry_after_s)})
+                return outcomes.TooMany("too_many_attempts", attempt.detail, retry_after_s=attempt.retry_after_s)
             account = await accounts.sign_in(body.email, body.password)
             attempt.succeeded = account is not None
         if account is None:
@@ -83,8 +86,9 @@ def operations(
         await signing_in.sign_ins.renewed(issued.sign_in_id, expires_at_ms=issued.expires_at_s * 1000)
         renewed = Renewed(account_view(account), rfc3339(issued.expires_at_s * 1000))
         if call.identity.via == "cookie":
-            cookie = session_cookie(issued.token, issued.expires_at_s - now_ms // 1000, settings)
-            return Answer(200, renewed, {"Set-Cookie": cookie})
+            max_age_s = issued.expires_at_s - now_ms // 1000
+            kept = cookies.setting(cookies.SESSION, issued.token, max_age_s, is_secure=call.is_secure)
+            return Answer(200, renewed, cookies=kept)
         renewed.token = issued.token
         return renewed
 
@@ -107,7 +111,7 @@ def operations(
             await revocations.revoke_all(call.account_id)
         else:
             await revocations.revoke_token(call.identity.proof)
-        return Answer(204, headers={"Set-Cookie": session_cookie("", 0, settings)})
+        return Answer(204, cookies=cookies.setting(cookies.SESSION, "", 0, is_secure=call.is_secure))
 
     @operation("GET", "/api/me", roles=SIGNED_IN, answers={200: AccountView}, problems=("unavailable",))
     async def me(call: Call) -> AccountView | Refused:

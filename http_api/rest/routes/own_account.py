@@ -1,16 +1,28 @@
-"""What somebody may see and change of their own account: their name, and where they are signed in."""
+"""What somebody may see and change of their own account: their name, where they are signed in, and whether it exists."""
 
 from accounts.accounts import Accounts
 from accounts.revocations import Revocations
 from accounts.sign_ins import SignIns
-from http_api.rest.operation import SIGNED_IN, Call, Operation, operation
+from dispatch.departures import Departures
+from dispatch.erasure import Erasure
+from http_api import cookies
+from http_api.rest.login_limit import LoginLimit
+from http_api.rest.operation import CUSTOMER_OR_MECHANIC, SIGNED_IN, Answer, Call, Operation, operation
+from http_api.rest.routes.passwords import proven
 from http_api.rest.signing_in import account_view
 from models.outcomes import Refused
-from models.rest import AccountView, Devices, DeviceView, NameBody
+from models.rest import AccountView, Devices, DeviceView, EraseBody, NameBody
 from models.timestamps import rfc3339
 
 
-def operations(accounts: Accounts, revocations: Revocations, sign_ins: SignIns) -> list[Operation]:
+def operations(
+    accounts: Accounts,
+    revocations: Revocations,
+    sign_ins: SignIns,
+    limit: LoginLimit,
+    erasure: Erasure,
+    departures: Departures,
+) -> list[Operation]:
     """Return this module's part of the table."""
 
     @operation(
@@ -44,4 +56,26 @@ def operations(accounts: Accounts, revocations: Revocations, sign_ins: SignIns) 
             return Refused("not_found", "You are not signed in there, or not any more.")
         return None
 
-    return [rename, devices, sign_out_device]
+    @operation(
+        "DELETE",
+        "/api/me",
+        roles=CUSTOMER_OR_MECHANIC,
+        body=EraseBody,
+        answers={204: None},
+        problems=("bad_credentials", "request_open", "too_many_attempts", "too_many_requests", "unavailable"),
+    )
+    async def erase(call: Call) -> Answer | Refused:
+        """Erase the account: signed out everywhere, and nothing kept of its person. It cannot be undone.
+
+        Bookings and money are kept, of a "Former customer" or "Former mechanic". Refused while a request is open.
+        """
+        account = await proven(accounts, limit, call, call.body_as(EraseBody).current_password)
+        if isinstance(account, Refused):
+            return account
+        if (refused := await erasure.erase(account)) is not None:
+            return refused
+        await revocations.tell()
+        departures.wake()
+        return Answer(204, cookies=cookies.setting(cookies.SESSION, "", 0, is_secure=call.is_secure))
+
+    return [rename, devices, sign_out_device, erase]
