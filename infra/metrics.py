@@ -31,6 +31,13 @@ LOOPS_DIED = Counter(
     registry=REGISTRY,
 )
 
+CONNECTIONS_REFUSED = Counter(
+    "pitlane_connections_refused_total",
+    "Connections, requests and handshakes that were refused at the edge, before they reached any work",
+    ["why"],
+    registry=REGISTRY,
+)
+
 REFUNDS_UNFINISHED = Gauge(
     "pitlane_refunds_unfinished",
     "Payments that are to go back and have not arrived, by what they wait for; as the reconciler last saw them, at most a hundred",

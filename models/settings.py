@@ -136,6 +136,21 @@ class DoorSettings:
     ticket_lifetime_s: int = 30
     frame_len_max: int = 16 * 1024
     body_len_max: int = 64 * 1024
+    head_len_max: int = 64 * 1024
+    """Of a request: its first line and all its headers."""
+    silence_timeout_ms: int = 10_000
+    """How long a connection that is no socket may say nothing, a head take to be whole, a body stall, an answer go unread."""
+    request_timeout_ms: int = 60_000
+    """How long a body may take in all, and an answer to be read."""
+    handshake_timeout_ms: int = 15_000
+    """How long the handshake of a socket may take us; a client gives up after ten seconds."""
+    client_drain_timeout_ms: int = 2_000
+    """How long a client may take, in a drain or after a refusal, for what it is in the middle of."""
+    guests_max: int = 10_000
+    """Connections on which nobody has signed in; at most half of what the limit of open files leaves room for."""
+    guests_len_max: int = 24 * 1024 * 1024
+    """Bytes that unfinished requests on those may take together."""
+    sockets_per_account_max: int = 20
     frames_per_s_max: int = 50
     frames_burst_max: int = 200
     send_buffer_len_max: int = 1024 * 1024

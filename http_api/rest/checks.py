@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from http_api.auth import Identity, Tokens, origin_is_ours, token_of
+from http_api.auth import Identity, Tokens, admit, origin_is_ours, token_of
 from http_api.rest.operation import MEANT_FOR, Call, HeaderParameter, Operation, RawBody
 from http_api.rest.problems import PROBLEMS, invalid, problem
 from infra.clock import Clock
@@ -35,6 +35,8 @@ class Checks:
         headers = Headers(scope=scope)
         try:
             identity = self._admitted(called, headers, now_s=received_at_ms // 1000)
+            if identity is not None:
+                admit(scope)
             path = scope.get("path_params", {})
             if not all(is_id(value) for value in path.values()):
                 raise _Unfit(problem(called.unknown_id, f"{PROBLEMS[called.unknown_id][1]}."))

@@ -22,7 +22,7 @@ from accounts.revocations import Revocations
 from dispatch.push.pages import OpenPages
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
-from http_api.auth import Identity
+from http_api.auth import Identity, admit
 from http_api.rest import problems
 from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
@@ -192,6 +192,7 @@ class Hub:
         if isinstance(who, Response):
             await websocket.send_denial_response(who)
             return None
+        admit(websocket.scope)
         return who
 
     async def _open(self, websocket: WebSocket, connection: Connection) -> None:

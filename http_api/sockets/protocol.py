@@ -7,17 +7,28 @@ messages mean is not.
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from http_api.auth import ADMISSION
+from http_api.edge.connections import NEVER, Connections, Stage, Visitor, refused
+from http_api.edge.farewell import Farewell
+from http_api.edge.http import http_protocol
+from http_api.edge.limits import REQUEST_COST_LEN, EdgeLimits
+from http_api.edge.refusals import refusal
 from http_api.sockets import close_codes, frame_rate, frames
 from http_api.sockets.frames import BadFrame
+from infra import open_files
 from models.settings import DoorSettings
 
 EXTENSION = "pitlane.handover"
+REFUSED_REQUESTS: Final = logging.getLogger("pitlane.refused_handshakes")
+"""Where the library tells of each handshake that it refuses, at length: nowhere. What is refused is counted."""
+REFUSED_REQUESTS.disabled = True
 CLOSE_TIMEOUT_S = 2.0
 """How long the peer may take to answer our close frame before the connection is simply cut."""
 
@@ -76,12 +87,14 @@ class SocketCounters:
     slow_consumers_closed: int = 0
 
 
-def uvicorn_options(settings: DoorSettings) -> dict[str, Any]:
-    """Return the keyword arguments for ``uvicorn.Config`` that concern WebSockets.
+def uvicorn_options(settings: DoorSettings, connections: Connections | None = None) -> dict[str, Any]:
+    """Return the keyword arguments for ``uvicorn.Config`` that concern connections.
 
+    ``connections``: this server's; made by the settings and the limit of open files as it is now unless given.
     uvicorn's own keep-alive is off, because it takes a timer per socket: the hub pings whoever is silent.
     """
     return {
+        "http": http_protocol(connections or Connections(EdgeLimits.of(settings, open_files.current()))),
         "ws": HandoverProtocol,
         "ws_max_size": settings.frame_len_max,
         "ws_per_message_deflate": False,
@@ -98,17 +111,37 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.conn.logger = REFUSED_REQUESTS
         self._early = bytearray()
+        self._visits: Connections | None = None
+        self.deadline_s = NEVER
+
+    def begin(self, visitor: Visitor, visits: Connections) -> None:
+        """Speak for the connection of ``visitor``, which has asked for a socket; comes first."""
+        self._visits = visits
+        self.deadline_s = monotonic() + visits.limits.handshake_s
+        visits.became(visitor, self)
+        visits.is_at(self, Stage.WORKING, REQUEST_COST_LEN)
 
     async def run_asgi(self) -> None:
         """Run the endpoint, with ``hand_over`` in its scope."""
-        cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = self.hand_over
+        extensions = cast(dict[str, Any], self.scope["extensions"])
+        extensions[EXTENSION] = self.hand_over
+        extensions[ADMISSION] = self._admit
         await super().run_asgi()
 
     def data_received(self, data: bytes) -> None:
         """Read the handshake; keep what the client sends before it was answered (a good one sends nothing then)."""
         if not self.handshake_initiated:
-            super().data_received(data)
+            try:
+                super().data_received(data)
+            except ValueError:
+                # What the library lets through, and ASGI has no words for.
+                self._refuse("malformed_request")
+            else:
+                if not self.handshake_initiated:
+                    # The head is whole, and still no request: the library waits, for nobody knows what.
+                    self._refuse("malformed_request")
             return
         self._early += data
         if len(self._early) > self.config.ws_max_size:
@@ -122,12 +155,45 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         transport, self.transport = self.transport, _GivenAway()
         self.stop_keepalive()
         self.connections.discard(self)
+        if self._visits is not None:
+            self._visits.left(self)
         socket = HandedOverSocket(transport, connection, limits, counters, self.connections)
         transport.set_protocol(socket)
         connection.on_open(socket)
         transport.resume_reading()
         if self._early:
             socket.data_received(bytes(self._early))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, or had to."""
+        if self._visits is not None:
+            self._visits.left(self)
+        super().connection_lost(exc)
+
+    def time_out(self, now_s: float) -> None:
+        """The handshake takes too long, or its refusal is not read."""
+        if self.handshake_complete or self.initial_response is not None or self.transport.is_closing():
+            self.cut()
+        else:
+            self._refuse("unavailable")
+
+    def cut(self) -> None:
+        """There is no room: end it without a word."""
+        self.transport.abort()
+        if self._visits is not None:
+            self._visits.left(self)
+
+    def _admit(self) -> None:
+        if self._visits is not None:
+            self._visits.admit(self)
+
+    def _refuse(self, code: str) -> None:
+        """Answer in place of the endpoint, and tell it, if it runs, that the client has gone."""
+        refused(code)
+        assert self._visits is not None
+        transport, self.transport = self.transport, _GivenAway()
+        super().connection_lost(ConnectionAbortedError(code))
+        Farewell.say(refusal(code), self, transport, self._visits, self.connections)
 
 
 class _GivenAway(asyncio.Transport):
