@@ -13,7 +13,7 @@ from http_api.auth import Tokens
 from infra.clock import wall_clock_ms
 from models.words import Role
 
-SECRET_KEY = "a secret of the tests, of forty bytes or so"
+SECRET_KEY = "a secret of the tests of forty bytes or so"
 PATIENCE_S = 15.0
 TOKEN_LIFETIME_S = 3600
 ON_LOOPBACK: dict[str, Any] = {"verify": False, "trust_env": False}

@@ -45,7 +45,7 @@ from tests.unit.connection_stage import client_frame
 
 PATIENCE_S = 10.0
 POLL_S = 0.005
-SECRET_KEY = "a secret of forty bytes or more, for tests"
+SECRET_KEY = "a secret of forty bytes or more for tests"
 ORIGIN = "http://127.0.0.1:8000"
 
 

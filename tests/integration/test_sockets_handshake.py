@@ -118,7 +118,7 @@ async def test_without_redis_a_ticket_is_refused_with_503_and_a_bearer_token_sti
 
 
 async def test_the_secret_key_of_another_installation_opens_nothing(redis_url, tmp_path):
-    async with town(redis_url, tmp_path) as here, here.node(secret_key=SECRET_KEY) as node:
+    async with town(redis_url, tmp_path) as here, here.node(secret_keys=(SECRET_KEY,)) as node:
         mechanic = await here.add_mechanic()
         forged = node.token(mechanic)[:-4] + "AAAA"
         assert await refused(node, "mechanic", Authorization=f"Bearer {forged}") == (401, "unauthenticated")

@@ -29,7 +29,7 @@ from tests.simulation.life import Life, current_life
 from tests.simulation.sql import SimulatedDatabase
 
 T = TypeVar("T")
-SECRET_KEY = "a secret of forty bytes or more, for tests"
+SECRET_KEY = "a secret of forty bytes or more for tests"
 BASE_URL = "https://pitlane.example"
 
 
