@@ -62,7 +62,7 @@ from http_api.services import Services
 from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
 from http_api.sockets.protocol import uvicorn_options
-from infra import logs, migrations
+from infra import logs, migrations, open_files
 from infra.bus import Bus
 from infra.clock import Clock, RedisClock, WallClock, wall_clock_ms
 from infra.database import Database
@@ -132,6 +132,8 @@ async def node(
 
     Of several, the first speaks to the terminal and moves the demo's mechanics.
     """
+    files = open_files.raise_to_hard()
+    log.info("open_files", soft=files.soft, hard=files.hard, connections_max=files.connections_max)
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)

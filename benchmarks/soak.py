@@ -1,6 +1,5 @@
 """As many mechanics as one process takes, connected for minutes, each with the heartbeats of a real app."""
 
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ from benchmarks.options import Options
 from benchmarks.report import Report, Table, progress
 from benchmarks.seeds import Sqlite, prepared
 from benchmarks.sockets import Crowd
+from infra import open_files
 
 HEARTBEAT_INTERVAL_S: Final = 20.0
-FILES_BESIDE: Final = 150
-"""Files that a process needs open besides its sockets."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Sample:
 
 async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     """Connect, then look on; return the table."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_BESIDE
+    limit = open_files.current().connections_max
     wanted = options.pick(options.connections, 20_000, 300)
     count = min(wanted, limit)
     lasts_s = options.pick(options.duration_s, 300.0, 3.0)
@@ -90,5 +88,5 @@ def _table(samples: Sequence[Sample], count: int, wanted: int, lasts_s: float, p
     table.add("server memory per mechanic at the end, KB", per_mechanic_kb, None)
     table.notes.append("No socket was lost.")
     if count < wanted:
-        table.notes.append(f"Not {wanted:,}: the machine allows a process {count + FILES_BESIDE:,} open files.")
+        table.notes.append(f"Not {wanted:,}: the machine allows a process {open_files.current().soft:,} open files.")
     return table

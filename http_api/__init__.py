@@ -6,4 +6,5 @@ auth.py      tokens, origins, tickets                    pages/       what a bro
 metrics.py   for operators: numbers                      cookies.py   the session's, and the device's
 caller.py    whose call it is, through proxies (pure)
 known_browsers.py  who has signed in here before
+edge/        connections before anybody knows whose they are
 """

@@ -10,5 +10,6 @@ bus.py         pub/sub that notices its own gaps          logs.py        one lin
 metrics.py     what operators can watch                   loops.py       loops that outlive their own bugs
 slices.py      something for many, each alone, a few at a time
 mail.py        e-mail, in a lane of its own
-backlog.py     what waits for one loop, bounded
+backlog.py     what waits for one loop, bounded           seldom.py      log lines that strangers can cause at will
+open_files.py  how many connections there is room for
 """

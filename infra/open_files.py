@@ -6,8 +6,8 @@ from typing import Final
 
 RESERVE_MIN: Final = 64
 """For what is not a connection of ours: SQL, Redis, Stripe, push services, files that are served."""
-RESERVE_SHARE: Final = 10
-"""One tenth is kept as well: whoever knocks is taken in before anybody can be sent away, thousands in one go."""
+RESERVE_SHARE: Final = 100
+"""Or one in so many, where that is more."""
 ROOM_MIN: Final = 16
 
 

@@ -5,4 +5,9 @@ A connection begins on the ``Doorstep``, which keeps bytes and nothing else unti
 knows all of them that have no socket yet: whom we wait for and until when, and who has to go when there are too many.
 
 Read ``connections.py`` first.
+
+connections.py  who is here without a socket, who is late, who has to go
+doorstep.py     before the first head                      http.py      requests, within bounds
+farewell.py     after a refusal, until it is read          refusals.py  what is said then
+limits.py       the bounds
 """
