@@ -61,6 +61,7 @@ from http_api.rest.signing_in import SigningIn
 from http_api.services import Services
 from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
+from http_api.sockets.places import RedisPlaces
 from http_api.sockets.protocol import uvicorn_options
 from infra import logs, migrations, open_files
 from infra.bus import Bus
@@ -234,6 +235,7 @@ async def node(
             handshakes=Handshakes(clock, tokens, tickets, doors),
             revocations=revocations,
             pages=parts.pages,
+            places=RedisPlaces(link, node_id, doors.sockets_per_account_max),
             resend_interval_ms=settings.dispatch().resend_interval_ms,
         )
         server = Server(create_app(services, hub, mounts=mounts), hub, doors)

@@ -11,5 +11,5 @@ batches.py       one look-up for many who ask                   shared_frames.py
 protocol.py      a lean WebSocket under uvicorn                 frames.py       RFC 6455 (pure)
 frame_rate.py    how many frames are sane (pure)                close_codes.py  why a socket was closed
 asyncapi.py      the messages as a document                     examples.py     one of each message
-numbers.py       for operators
+places.py        how many sockets an account may have    numbers.py      for operators
 """

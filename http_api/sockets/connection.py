@@ -112,6 +112,7 @@ class Connection:
         "_snapshot_at_ms",
         "_socket",
         "account_id",
+        "has_place",
         "heard_at_s",
         "identity",
         "is_closed",
@@ -120,6 +121,8 @@ class Connection:
     def __init__(self, node: NodeParts, identity: Identity) -> None:
         self.account_id = identity.account_id
         self.identity = identity
+        self.has_place = False
+        """Whether it counts among the sockets that its account may have."""
         self.heard_at_s = monotonic()
         self.is_closed = False
         self._snapshot_at_ms = 0

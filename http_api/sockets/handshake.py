@@ -9,6 +9,7 @@ from starlette.websockets import WebSocket
 from http_api.auth import Identity, Tickets, Tokens, origin_is_ours, token_of
 from http_api.rest import problems
 from http_api.rest.problems import problem
+from http_api.sockets.places import RETRY_AFTER_S
 from infra.clock import Clock
 from models.errors import Unavailable
 from models.settings import DoorSettings
@@ -53,6 +54,15 @@ class Handshakes:
 def unauthenticated() -> Response:
     """The refusal for a missing, bad, used or expired proof."""
     return problem("unauthenticated", "Sign in, or ask for a fresh ticket.")
+
+
+def too_many() -> Response:
+    """The refusal for an account that has as many sockets as it may have."""
+    return problem(
+        "too_many_requests",
+        "This account has too many sockets open; close one, or try again later.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
 
 
 def unavailable() -> Response:

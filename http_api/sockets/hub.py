@@ -6,7 +6,7 @@ clock       ──► _keep_time      silence, token expiry, pings, offers that 
 a gap       ──► stale           fresh snapshots for everybody
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 from typing import Final, Literal
 
@@ -23,15 +23,17 @@ from dispatch.push.pages import OpenPages
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.auth import Identity, admit
+from http_api.edge.connections import refused
 from http_api.rest import problems
 from http_api.sockets import close_codes
 from http_api.sockets.batches import Batches
 from http_api.sockets.connection import Connection, NodeParts, SocketTimes
 from http_api.sockets.customer import CustomerConnection, CustomerParts
-from http_api.sockets.handshake import Handshakes, unauthenticated, unavailable
+from http_api.sockets.handshake import Handshakes, too_many, unauthenticated, unavailable
 from http_api.sockets.inbox import Inbox
 from http_api.sockets.jobs import Jobs
 from http_api.sockets.mechanic import MechanicConnection, MechanicParts
+from http_api.sockets.places import Places
 from http_api.sockets.protocol import EXTENSION, SocketCounters, SocketLimits
 from http_api.sockets.shared_frames import HeartbeatAcks, StatusFrames
 from http_api.sockets.shown_offers import ShownOffer, ShownOffers
@@ -65,6 +67,7 @@ class Hub:
         handshakes: Handshakes,
         revocations: Revocations,
         pages: OpenPages,
+        places: Places,
         resend_interval_ms: int,
     ) -> None:
         """``channel``: where the nodes tell each other's sockets, see ``dispatch.deliveries``."""
@@ -73,6 +76,7 @@ class Hub:
         self._channel = channel
         self._handshakes = handshakes
         self._revocations = revocations
+        self._places = places
         self.times = SocketTimes(
             heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
             timeout_s=settings.presence_timeout_ms / 1000,
@@ -110,6 +114,7 @@ class Hub:
             "customer_snapshots": self._customer_snapshots.run,
             "recent_requests": self._recent_requests.run,
             "inbox": self._inbox.run,
+            "socket_places": places.run,
             "socket_time": self._keep_time,
             "stale_sockets": self._stale.run,
         }
@@ -144,6 +149,9 @@ class Hub:
         """Forget a connection; idempotent."""
         self.mechanics.remove(connection)
         self.customers.remove(connection)
+        if connection.has_place:
+            connection.has_place = False
+            self._places.give_back(connection.account_id)
 
     # --- the life of it -----------------------------------------------------------------------------------------------
 
@@ -179,28 +187,33 @@ class Hub:
     async def _open_mechanic(self, websocket: WebSocket) -> None:
         identity = await self._identified(websocket, "mechanic")
         if identity is not None:
-            await self._open(websocket, self.mechanic(identity))
+            await self._open(websocket, identity, self.mechanic)
 
     async def _open_customer(self, websocket: WebSocket) -> None:
         identity = await self._identified(websocket, "customer")
         if identity is not None:
-            await self._open(websocket, self.customer(identity))
+            await self._open(websocket, identity, self.customer)
 
     async def _identified(self, websocket: WebSocket, role: Literal["mechanic", "customer"]) -> Identity | None:
         """Return who is there, or ``None``: then they have been refused."""
         who = unavailable() if self._is_closed_to_all else await self._handshakes.identify(websocket, role)
         if isinstance(who, Response):
-            await websocket.send_denial_response(who)
+            await self._deny(websocket, who)
             return None
         admit(websocket.scope)
         return who
 
-    async def _open(self, websocket: WebSocket, connection: Connection) -> None:
-        """Read the snapshot, accept, and hand over."""
+    async def _open(self, websocket: WebSocket, identity: Identity, make: Callable[[Identity], Connection]) -> None:
+        """Take a place, read the snapshot, accept, and hand over."""
+        if not await self._places.take(identity.account_id):
+            await self._deny(websocket, too_many())
+            return
+        connection = make(identity)
+        connection.has_place = True
         try:
             refusal = await self._refusal(websocket, connection)
             if refusal is not None:
-                await websocket.send_denial_response(refusal)
+                await self._deny(websocket, refusal)
                 return
             await websocket.accept()
             websocket.scope["extensions"][EXTENSION](connection, self.limits, self.counters)
@@ -209,6 +222,10 @@ class Hub:
         finally:
             if not connection.is_open:
                 self.remove(connection)
+
+    async def _deny(self, websocket: WebSocket, answer: Response) -> None:
+        refused(f"handshake_{answer.status_code}")
+        await websocket.send_denial_response(answer)
 
     async def _refusal(self, websocket: WebSocket, connection: Connection) -> Response | None:
         """Return why this connection cannot be opened, or ``None``: then its snapshot has been read."""

@@ -31,6 +31,7 @@ from dispatch.outbox import Outbox
 from http_api.auth import Identity, Tickets, Tokens
 from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
+from http_api.sockets.places import RedisPlaces
 from http_api.sockets.protocol import uvicorn_options
 from infra import migrations
 from infra.bus import Bus
@@ -274,6 +275,7 @@ class Town:
             handshakes=Handshakes(clock, tokens, tickets, settings),
             revocations=revocations,
             pages=dispatching.pages,
+            places=RedisPlaces(link, node_id, settings.sockets_per_account_max),
             resend_interval_ms=resend_interval_ms,
         )
         server = Server(

@@ -27,6 +27,7 @@ from tests.simulation import redis, stripe
 from tests.simulation.ground import Ground
 from tests.simulation.life import Life, current_life
 from tests.simulation.sql import SimulatedDatabase
+from tests.unit.connection_stage import Uncounted
 
 T = TypeVar("T")
 SECRET_KEY = "a secret of forty bytes or more for tests"
@@ -136,6 +137,7 @@ class Node:
             handshakes=Handshakes(clock, self.tokens, Tickets(link, doors.ticket_lifetime_s), doors),
             revocations=revocations,
             pages=dispatching.pages,
+            places=Uncounted(),
             resend_interval_ms=settings.resend_interval_ms,
         )
         self.clock = clock

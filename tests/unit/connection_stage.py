@@ -342,6 +342,19 @@ class StageRevocations:
         self.changed = handler
 
 
+class Uncounted:
+    """Places for everybody."""
+
+    async def take(self, account_id: str) -> bool:
+        return True
+
+    def give_back(self, account_id: str) -> None:
+        return None
+
+    async def run(self) -> None:
+        await anyio.sleep_forever()
+
+
 class Stage:
     def __init__(self, *, resend_interval_ms: int = 5_000, **settings: Any) -> None:
         self.clock = StageClock()
@@ -361,6 +374,7 @@ class Stage:
             handshakes=cast(Handshakes, None),
             revocations=cast(Revocations, StageRevocations()),
             pages=cast(OpenPages, self.pages),
+            places=Uncounted(),
             resend_interval_ms=resend_interval_ms,
         )
         self.tasks: TaskGroup | None = None
