@@ -104,6 +104,7 @@ log = structlog.get_logger("pitlane")
 
 def serve(settings: Settings, is_demo: bool = False) -> None:
     """Serve until SIGTERM or SIGINT: Redis first, then one node here, or several worker processes."""
+    settings.check_exposure(is_demo=is_demo)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     settings.signing_keys()
     with contextlib.ExitStack() as stack:
@@ -322,9 +323,9 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                # Who is calling is ``http_api.caller``'s to say.
-                proxy_headers=False,
                 server_header=False,
+                # Whose forwarded addresses are believed is decided in one place: http_api.caller.
+                proxy_headers=False,
                 timeout_graceful_shutdown=int(DRAIN_S),
                 **uvicorn_options(doors),
             )

@@ -45,10 +45,9 @@ def routes(clock: Clock, tokens: Tokens, settings: DoorSettings, ids: Mapping[st
         now_ms = clock.now_ms()
         issued = tokens.issue(ids[member.slug], member.role, now_ms=now_ms)
         max_age_s = issued.expires_at_s - now_ms // 1000
-        is_secure = settings.is_https or request.url.scheme == "https"
-        answer = RedirectResponse(PAGES[member.role], status_code=302, headers={"Cache-Control": "no-store"})
-        for cookie in cookies.setting(cookies.SESSION, issued.token, max_age_s, is_secure=is_secure):
-            answer.headers.append("Set-Cookie", cookie)
-        return answer
+        cookie = cookies.setting(cookies.SESSION, issued.token, max_age_s)
+        return RedirectResponse(
+            PAGES[member.role], status_code=302, headers={"Set-Cookie": cookie, "Cache-Control": "no-store"}
+        )
 
     return [Route("/demo/enter/{slug}", enter, methods=["GET"])]

@@ -4,7 +4,7 @@ app.py       all doors as one ASGI app; start here       rest/        the typed 
 services.py  the parts that REST opens to the world      sockets/     who is connected, and what is said there
 auth.py      tokens, origins, tickets                    pages/       what a browser opens
 metrics.py   for operators: numbers                      cookies.py   the session's, and the device's
-caller.py    whose call it is, through proxies (pure)
+caller.py    from which address, by which scheme (pure)
 known_browsers.py  who has signed in here before
 edge/        connections before anybody knows whose they are
 """

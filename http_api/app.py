@@ -10,8 +10,8 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from http_api import metrics
-from http_api.caller import Callers
+from http_api import cookies, metrics
+from http_api.caller import caller_of
 from http_api.pages import serving
 from http_api.rest import openapi, resource
 from http_api.rest.checks import Checks
@@ -40,8 +40,19 @@ from http_api.services import Services
 from http_api.sockets import asyncapi
 from http_api.sockets.hub import Hub
 from http_api.sockets.numbers import SOCKETS
+from models.settings import DoorSettings
 
-HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    # None of it is used by the pages, and so by nobody who gets a script into them.
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), hid=(), microphone=(), payment=(), serial=(), usb=()",
+    # Of what is no page. Pages bring one of their own.
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+STRICT_TRANSPORT_SECURITY = "max-age=31536000"
+"""A year, and this host alone: what its neighbours do is not ours to decide (RFC 6797 §6.1)."""
 
 
 def create_app(services: Services, hub: Hub, *, mounts: Sequence[BaseRoute] = ()) -> Starlette:
@@ -54,10 +65,15 @@ def create_app(services: Services, hub: Hub, *, mounts: Sequence[BaseRoute] = ()
         routes=[
             *resource.routes(Checks(services.clock, services.tokens, services.settings), table),
             *hub.routes,
-            *serving.routes(described, asyncapi.document(base_url=base_url), openapi.page(described)),
+            *serving.routes(
+                described,
+                asyncapi.document(base_url=base_url),
+                openapi.page(described),
+                serving.content_security_policy(services.settings.own_origins),
+            ),
             *mounts,
         ],
-        middleware=[Middleware(Callers, trusted=services.settings.trusted_proxies), Middleware(EveryAnswer)],
+        middleware=[Middleware(EveryAnswer, services.settings)],
         exception_handlers={HTTPException: on_http_exception},
     )
     # A path with a slash too many is no resource; a redirect would turn a POST's bearer token loose on another path.
@@ -92,15 +108,24 @@ def operations(its: Services) -> list[Operation]:
 class EveryAnswer:
     """What every HTTP answer passes: headers that harden it, a number for operators, and an end to every exception.
 
-    Sockets pass untouched.
+    Of sockets only the refusals are HTTP answers.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, settings: DoorSettings) -> None:
         self._app = app
+        self._trusted_proxies = settings.trusted_proxies
+        self._is_https_anyway = settings.secure_cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_https = scope["type"] != "lifespan" and caller_of(scope, self._trusted_proxies).scheme == "https"
+
+        async def send_refusal(message: Message) -> None:
+            if message["type"] == "websocket.http.response.start":
+                self._harden(MutableHeaders(scope=message), is_https=is_https)
+            await send(message)
+
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_refusal)
             return
         began_s = time.perf_counter()
         status = 0
@@ -109,9 +134,7 @@ class EveryAnswer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                self._harden(MutableHeaders(scope=message), is_https=is_https)
             await send(message)
 
         try:
@@ -123,6 +146,18 @@ class EveryAnswer:
             await failure(error, where=_route_of(scope))(scope, receive, send_hardened)
         finally:
             metrics.answered(scope["method"], _route_of(scope), status, time.perf_counter() - began_s)
+
+    def _harden(self, headers: MutableHeaders, *, is_https: bool) -> None:
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        if is_https:
+            headers.setdefault("Strict-Transport-Security", STRICT_TRANSPORT_SECURITY)
+        plain = headers.getlist("set-cookie")
+        if plain:
+            del headers["set-cookie"]
+            for cookie in plain:
+                for dressed in cookies.dressed(cookie, is_https=is_https or self._is_https_anyway):
+                    headers.append("set-cookie", dressed)
 
 
 def _route_of(scope: Scope) -> str:

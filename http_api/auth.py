@@ -175,14 +175,15 @@ def token_of(scope_headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, Literal
 
     ``scope_headers`` as in an ASGI scope, names in lower case. The token is not verified.
     """
-    cookie: str | None = None
+    sent: list[str] = []
     for name, value in scope_headers:
         if name == b"authorization":
             scheme, _, credentials = value.decode("latin-1").partition(" ")
             if scheme.lower() == "bearer":
                 return credentials.strip(), "bearer"
-        elif name == b"cookie" and cookie is None:
-            cookie = cookies.value_of(value.decode("latin-1"), cookies.SESSION)
+        elif name == b"cookie":
+            sent.append(value.decode("latin-1"))
+    cookie = cookies.value_of("; ".join(sent), cookies.SESSION)
     return None if cookie is None else (cookie, "cookie")
 
 

@@ -1,109 +1,95 @@
-"""Who is calling: the address and the scheme of a request, through the proxies that we trust.
+"""From which address and by which scheme somebody calls, behind trusted proxies or not. Pure; the one place that decides it.
 
-One function decides, and every scope that comes in is told what it has decided: limits, cookies and logs know nothing of proxies.
-``X-Forwarded-For`` is written by each proxy at its end (developer.mozilla.org, "X-Forwarded-For"), so it is read from there: the
-right-most address that is no trusted proxy's is the client. ``Forwarded`` (RFC 7239) is not read.
+Whoever has opened the connection is believed about nothing but that, unless it is one of ``PITLANE_TRUSTED_PROXIES``. A trusted
+proxy is believed about who called it, which may be a trusted proxy in turn: each appends to ``X-Forwarded-For`` whom it heard
+from, so that the list is read from its right end for as long as those who wrote it are trusted. What stands left of the first
+stranger is whatever that stranger liked to send. ``Forwarded`` (RFC 7239) is not read: a proxy that does not know it passes on
+what its client has sent.
 """
 
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Literal
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from models.networks import Address, Network, address
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-HOPS_MAX: Final = 50
-"""Proxies that are looked through; nobody has more."""
-SECURE: Final = {"https": "https", "wss": "https", "http": "http", "ws": "http"}
+Scheme = Literal["http", "https"]
+SITE_BITS = 64
+"""Of an IPv6 address: so much of it is given to one household, which chooses the rest itself (RFC 6177, RFC 8981)."""
+_SCHEMES: dict[bytes, Scheme] = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 
 
 @dataclass(frozen=True)
 class Caller:
-    """``address`` as text, empty if there is none (a Unix socket); ``scheme``: ``http`` or ``https``, sockets included."""
+    """``address`` in its usual form; empty where the connection has none, as on a unix socket."""
 
     address: str
-    scheme: str
+    scheme: Scheme
+
+    @property
+    def counted_as(self) -> str:
+        """What limits count by: the address, or the network of an IPv6 one, of which one caller has more than can be counted."""
+        found = address(self.address)
+        if not isinstance(found, ipaddress.IPv6Address):
+            return self.address
+        return str(ipaddress.IPv6Network((found, SITE_BITS), strict=False))
 
 
-def caller_of(peer: str, scheme: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> Caller:
-    """Return who calls. ``peer`` and ``scheme`` are the connection's own, ``headers`` as in an ASGI scope.
+def caller_of(scope: Any, trusted: Sequence[Network]) -> Caller:
+    """Return who calls; ``scope`` is ASGI's, of a request or a socket."""
+    host = (scope.get("client") or ("",))[0]
+    return caller(host, scope["headers"], trusted)
 
-    What a trusted proxy passes on is believed up to the first thing that is no address: whatever stands before it, anybody may
-    have written. A peer without an address is a proxy on this very machine, which is trusted as loopback is.
+
+def caller(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> Caller:
+    """Return who calls through a connection from ``peer``; ``headers`` with names in lower case.
+
+    What in the headers is no address ends the reading: the caller is then whoever was believed last.
     """
-    scheme = SECURE.get(scheme, "http")
-    here = address_of(peer) if peer else LOOPBACK
-    if here is None or not _is_among(here, trusted):
-        return Caller(str(here) if here is not None else peer, scheme)
-    forwarded = _values(headers, b"x-forwarded-for")
-    schemes = _values(headers, b"x-forwarded-proto")
-    if schemes and schemes[-1].lower() in SECURE:
-        scheme = SECURE[schemes[-1].lower()]
-    for text in reversed(forwarded[-HOPS_MAX:]):
-        said = address_of(text)
-        if said is None:
+    nearest = address(peer)
+    if nearest is None or not _is_among(nearest, trusted):
+        return Caller("" if nearest is None else str(nearest), "http")
+    forwarded_for, forwarded_proto = [], []
+    for name, value in headers:
+        if name == b"x-forwarded-for":
+            forwarded_for.append(value)
+        elif name == b"x-forwarded-proto":
+            forwarded_proto.append(value)
+    believed, proxies_count = _furthest(nearest, b",".join(forwarded_for), trusted)
+    return Caller(str(believed), _scheme(b",".join(forwarded_proto), proxies_count))
+
+
+def _furthest(nearest: Address, forwarded_for: bytes, trusted: Sequence[Network]) -> tuple[Address, int]:
+    """Return the caller, and how many trusted proxies the call has come through."""
+    believed, rest, proxies_count = nearest, forwarded_for, 1
+    while rest:
+        rest, _, text = rest.rpartition(b",")
+        found = _written(text)
+        if found is None:
             break
-        here = said
-        if not _is_among(said, trusted):
+        believed = found
+        if not _is_among(found, trusted):
             break
-    return Caller(str(here), scheme)
+        proxies_count += 1
+    return believed, proxies_count
 
 
-LOOPBACK: Final = ipaddress.IPv4Address("127.0.0.1")
+def _scheme(forwarded_proto: bytes, proxies_count: int) -> Scheme:
+    """Return what the furthest of the trusted proxies said; where each has appended, that is as far left as there are proxies."""
+    said = forwarded_proto.split(b",")
+    return _SCHEMES.get(said[max(0, len(said) - proxies_count)].strip().lower(), "http")
 
 
-def address_of(text: str) -> Address | None:
-    """Return the address that a proxy names, with a port or brackets or without; an IPv4 one that is written as IPv6 as itself."""
-    text = text.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+def _written(text: bytes) -> Address | None:
+    """Return the address in one entry, with or without a port behind it."""
+    entry = text.decode("latin-1").strip()
+    if entry.startswith("["):
+        return address(entry[1:].partition("]")[0])
+    if entry.count(":") == 1:
+        entry = entry.partition(":")[0]
+    return address(entry)
 
 
-def counted_as(address: str) -> str:
-    """Return whom limits count an address as: an IPv4 address alone, of IPv6 the /64 that one customer of a provider has."""
-    parsed = address_of(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address
-
-
-class Callers:
-    """Tells every scope, of a request or of a socket, who its client is and by which scheme it came."""
-
-    def __init__(self, app: ASGIApp, trusted: Sequence[Network]) -> None:
-        self._app = app
-        self._trusted = trusted
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket"):
-            peer, port = scope.get("client") or ("", 0)
-            caller = caller_of(peer, scope.get("scheme", "http"), scope["headers"], self._trusted)
-            scope["client"] = (caller.address, port)
-            is_secure = caller.scheme == "https"
-            scope["scheme"] = ("wss" if is_secure else "ws") if scope["type"] == "websocket" else caller.scheme
-        await self._app(scope, receive, send)
-
-
-def _is_among(address: Address, networks: Sequence[Network]) -> bool:
-    return any(address in network for network in networks)
-
-
-def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
-    """Return what stands between the commas of all headers of a name, in order."""
-    return [
-        part.strip()
-        for key, value in headers
-        if key == name
-        for part in value.decode("latin-1").split(",")
-        if part.strip()
-    ]
+def _is_among(one: Address, trusted: Sequence[Network]) -> bool:
+    return any(one in network for network in trusted)

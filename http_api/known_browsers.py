@@ -44,16 +44,14 @@ class KnownBrowsers:
             return None
         return known.device
 
-    def remembering(self, cookie_header: str, email: str, *, is_secure: bool) -> list[str]:
-        """Return the ``Set-Cookie`` values by which the browser is known for one more account."""
+    def remembering(self, cookie_header: str, email: str) -> str:
+        """Return the ``Set-Cookie`` value by which the browser is known for one more account."""
         known = self._read(cookie_header) or _Known(new_id(), [])
         mine = self._digests(email)
         others = [digest for digest in known.accounts if digest not in mine]
         known.accounts = [mine[0], *others][:ACCOUNTS_MAX]
         value = msgspec.json.encode(known).hex()
-        return cookies.setting(
-            cookies.DEVICE, f"{value}.{self._signature(value, self._keys[0])}", MAX_AGE_S, is_secure=is_secure
-        )
+        return cookies.setting(cookies.DEVICE, f"{value}.{self._signature(value, self._keys[0])}", MAX_AGE_S)
 
     def _read(self, cookie_header: str) -> _Known | None:
         value, _, signature = (cookies.value_of(cookie_header, cookies.DEVICE) or "").partition(".")

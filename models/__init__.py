@@ -7,5 +7,6 @@ ids.py         identifiers that sort by creation time     redis_url.py  what nam
 session_types.py  which kinds of session a mechanic takes
 text.py        what people write, as it is kept           currencies.py  amounts of money, as people read them
 timestamps.py  instants on the wire                       outcomes.py   expected outcomes that are not success
-errors.py      the shallow tree of what can break         migrations/   the schema's history
+errors.py      the shallow tree of what can break         networks.py   addresses and networks
+migrations/    the schema's history
 """

@@ -4,20 +4,24 @@ The only module that reads the environment. Each service receives just its secti
 and waits that an operator might change live there, the others beside what they bound.
 """
 
+import difflib
 import hashlib
 import hmac
+import os
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.errors import ConfigurationError
+from models.networks import Network, is_loopback, networks
 from models.redis_url import SCHEMES, ClusterUrl, is_cluster
 
 SMTP_PORTS = {"smtp": 587, "smtps": 465}
@@ -25,6 +29,15 @@ SMTP_PORTS = {"smtp": 587, "smtps": 465}
 SENDER = re.compile(r"[^@\s<>]+@[^@\s<>]+|[^<>\r\n]*<[^@\s<>]+@[^@\s<>]+>")
 SECRET_LEN_MIN = 32
 """Bytes. HS256 needs a key at least as long as its hash (RFC 7518 §3.2)."""
+SECRET_VARIETY_MIN = 8
+"""Different characters. Thirty-two that are drawn at random have more, even of sixteen kinds, but once in some millions."""
+SECRET_PERIOD_MIN = 9
+"""Characters. What repeats something shorter over and over is as good as that is."""
+SECRETS_OF_EXAMPLES = re.compile(r"change.?me|replace.?me|your.?(own.?)?secret|correct.?horse", re.IGNORECASE)
+"""What was copied from a page and not made up; a test holds our own pages to it."""
+PREFIX = "PITLANE_"
+NAMES_OF_OTHERS = frozenset({"PITLANE_URL", "PITLANE_TOKEN"})
+"""What our clients' examples read, which may well run in the same surroundings."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +136,14 @@ class DoorSettings:
     own_origins: frozenset[str]
     secret_keys: tuple[str, ...] = field(repr=False)
     """The first signs tokens, all verify."""
-    is_https: bool
-    """Whether the public address is, whatever a proxy says of a single request."""
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    secure_cookie: bool
+    trusted_proxies: tuple[Network, ...]
     heartbeat_interval_ms: int
     presence_timeout_ms: int
     disconnect_grace_ms: int
     priority_window_ms: int
     broadcast_window_ms: int
+    metrics_token: str | None = field(default=None, repr=False)
     is_demo: bool = False
     token_lifetime_s: int = 7 * 24 * 3600
     ticket_lifetime_s: int = 30
@@ -164,12 +177,14 @@ class DoorSettings:
 class Settings(BaseSettings):
     """The contract's table of settings, as it stands in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="PITLANE_", env_file=".env", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", env_ignore_empty=True)
 
     env: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     base_url: str | None = None
+    trusted_proxies: str = "127.0.0.1,::1"
+    standin_on_network: Literal["no", "yes"] = "no"
     data_dir: Path = Path("./var")
     database_url: str | None = None
     redis_url: str | None = None
@@ -187,11 +202,11 @@ class Settings(BaseSettings):
     heartbeat_interval_s: float = Field(20, gt=0, le=3600)
     presence_timeout_s: float = Field(45, gt=0, le=7200)
     disconnect_grace_s: float = Field(3, ge=0, le=60)
-    trusted_proxies: str = "127.0.0.1,::1"
     smtp_url: str | None = Field(None, repr=False)
     mail_from: str | None = None
     broadcast_push_max: int = Field(200, ge=0, le=10_000)
     push_trusted_hosts: str | None = None
+    metrics_token: str | None = Field(None, repr=False)
     retention_days: int = Field(90, ge=1, le=36_500)
     workers: int = Field(1, ge=1, le=64)
 
@@ -201,6 +216,7 @@ class Settings(BaseSettings):
 
         ``defaults`` stand in for what is not set in the environment (the demo's short windows).
         """
+        cls._check_names()
         try:
             settings = cls()
             settings = settings.model_copy(
@@ -208,10 +224,34 @@ class Settings(BaseSettings):
             )
         except ValidationError as error:
             first = error.errors()[0]
-            name = "PITLANE_" + "_".join(str(part) for part in first["loc"]).upper()
+            name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
             raise ConfigurationError(f"{name}: {first['msg'].lower()}, but it is {first['input']!r}.") from error
         settings._check_relations()
         return settings
+
+    @classmethod
+    def _check_names(cls) -> None:
+        """Refuse a name that nothing reads: whoever wrote it relies on what it was to change."""
+        known = {PREFIX + name.upper() for name in cls.model_fields}
+        kept = cls.model_config.get("env_file")
+        sources: list[tuple[str, Iterable[str]]] = [("the environment", os.environ)]
+        if kept is not None:
+            sources.append((str(kept), dotenv_values(str(kept))))
+        for source, names in sources:
+            for name in _unknown(names, known):
+                meant = difflib.get_close_matches(name.upper(), sorted(known), n=1)
+                hint = f"{meant[0]} was probably meant" if meant else "docs/settings.md lists them"
+                raise ConfigurationError(f"{name}, in {source}, is no setting; {hint}.")
+
+    def check_exposure(self, *, is_demo: bool) -> None:
+        """Refuse to let the network in where anybody could pay with the stand-in, or enter as one of the demo's cast."""
+        is_open = is_demo or self.stripe().is_standin
+        if is_open and not is_loopback(self.host) and self.standin_on_network != "yes":
+            what = "enter the demo as anybody in it" if is_demo else "pay with the stand-in for Stripe, without money"
+            raise ConfigurationError(
+                f"PITLANE_HOST is {self.host}, where everybody on the network could {what}; "
+                "if that is wanted, set PITLANE_STANDIN_ON_NETWORK to yes."
+            )
 
     def _check_relations(self) -> None:
         if self.presence_timeout_s < 2 * self.heartbeat_interval_s:
@@ -223,6 +263,8 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 "PITLANE_STRIPE_WEBHOOK_SECRET is missing: with PITLANE_STRIPE_SECRET_KEY set, webhooks must be verified."
             )
+        if self.stripe_webhook_secret and not _listed(self.stripe_webhook_secret):
+            raise ConfigurationError("PITLANE_STRIPE_WEBHOOK_SECRET has commas in it, and no secret between them.")
         if self.stripe_webhook_secret and not self.stripe_secret_key:
             raise ConfigurationError(
                 "PITLANE_STRIPE_SECRET_KEY is missing, although PITLANE_STRIPE_WEBHOOK_SECRET is set."
@@ -239,9 +281,15 @@ class Settings(BaseSettings):
             raise ConfigurationError("PITLANE_DATABASE_URL must start with postgresql:// (or sqlite:///).")
         if self.redis_url is not None:
             self._check_redis_url(self.redis_url)
-        if self.base_url is not None and urlsplit(self.base_url).scheme not in ("http", "https"):
-            raise ConfigurationError("PITLANE_BASE_URL must start with http:// or https://.")
-        self._trusted_proxies()
+        if self.base_url is not None:
+            _check_base_url(self.base_url)
+        try:
+            if not networks(self.trusted_proxies):
+                raise ValueError("there is none in it")
+        except ValueError as error:
+            raise ConfigurationError(
+                f"PITLANE_TRUSTED_PROXIES takes addresses and networks, as in 127.0.0.1,10.0.0.0/8; {error}."
+            ) from error
         self._check_join()
         self._check_mail()
         if self.env == "production":
@@ -293,13 +341,32 @@ class Settings(BaseSettings):
                 ) from error
 
     def _check_production(self) -> None:
-        if not self.secret_key or len(self.secret_key.encode()) < SECRET_LEN_MIN:
-            raise ConfigurationError(
-                f"PITLANE_SECRET_KEY must be set to at least {SECRET_LEN_MIN} bytes in production."
-            )
+        """Refuse whatever is good for development only; each sentence names the setting first."""
+        for key in _listed(self.secret_key or "") or [""]:
+            _check_secret(key)
         if not self.stripe_secret_key:
             raise ConfigurationError(
-                "PITLANE_STRIPE_SECRET_KEY must be set in production, where no stand-in for Stripe runs."
+                "PITLANE_STRIPE_SECRET_KEY must be set where PITLANE_ENV is production: no stand-in for Stripe runs there."
+            )
+        if self.stripe_secret_key.partition("_")[2].startswith("test_"):
+            raise ConfigurationError(
+                "PITLANE_STRIPE_SECRET_KEY is a test key, with which nobody pays, and PITLANE_ENV is production."
+            )
+        if self.stripe_secret_key.startswith("pk_"):
+            raise ConfigurationError(
+                "PITLANE_STRIPE_SECRET_KEY is a publishable key; a secret or restricted one is wanted."
+            )
+        for secret in _listed(self.stripe_webhook_secret or ""):
+            if not re.fullmatch(r"whsec_[\x21-\x7e]+", secret):
+                raise ConfigurationError(
+                    "PITLANE_STRIPE_WEBHOOK_SECRET must be the endpoint's signing secret, whsec_…, in production; "
+                    "several are separated by commas."
+                )
+        if self.stripe_api_base and "stripe-standin" in self.stripe_api_base:
+            raise ConfigurationError("PITLANE_STRIPE_API_BASE is a stand-in for Stripe, and PITLANE_ENV is production.")
+        if not self.base_url or urlsplit(self.base_url).scheme != "https":
+            raise ConfigurationError(
+                "PITLANE_BASE_URL must be the https:// address that browsers open, where PITLANE_ENV is production."
             )
 
     @property
@@ -360,7 +427,7 @@ class Settings(BaseSettings):
     def stripe(self) -> StripeSettings:
         """The section for payments; the stand-in's, mounted into this very server, where no key is set."""
         if self.stripe_secret_key and self.stripe_webhook_secret:
-            signing = tuple(part.strip() for part in self.stripe_webhook_secret.split(",") if part.strip())
+            signing = tuple(_listed(self.stripe_webhook_secret))
             base = self.stripe_api_base.rstrip("/") if self.stripe_api_base else None
             return StripeSettings(self.stripe_secret_key, signing, base, is_standin=False)
         # Derived, so that every node of an installation that shares a secret shares these, too.
@@ -388,15 +455,6 @@ class Settings(BaseSettings):
             is_logged=self.env == "development",
         )
 
-    def _trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        parts = [part.strip() for part in self.trusted_proxies.split(",") if part.strip()]
-        try:
-            return tuple(ip_network(part) for part in parts)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"PITLANE_TRUSTED_PROXIES must be addresses and networks, separated by commas: {error}."
-            ) from error
-
     def doors(self, *, is_demo: bool = False) -> DoorSettings:
         """The section for ``http_api``."""
         base_url = self.resolved_base_url
@@ -410,8 +468,9 @@ class Settings(BaseSettings):
             loopback_url=self.loopback_url,
             own_origins=frozenset(origins),
             secret_keys=self.signing_keys(),
-            is_https=origin.scheme == "https",
-            trusted_proxies=self._trusted_proxies(),
+            secure_cookie=origin.scheme == "https",
+            trusted_proxies=networks(self.trusted_proxies),
+            metrics_token=self.metrics_token,
             heartbeat_interval_ms=_ms(self.heartbeat_interval_s),
             presence_timeout_ms=_ms(self.presence_timeout_s),
             disconnect_grace_ms=_ms(self.disconnect_grace_s),
@@ -423,6 +482,41 @@ class Settings(BaseSettings):
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000)) if seconds else 0
+
+
+def _listed(text: str) -> list[str]:
+    """Return what stands between the commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _unknown(names: Iterable[str], known: set[str]) -> list[str]:
+    """Return the names that look like settings and are none; in any case, as settings are read."""
+    return sorted(
+        name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known | NAMES_OF_OTHERS
+    )
+
+
+def _check_base_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_fit = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_fit = False
+    if not is_fit:
+        raise ConfigurationError("PITLANE_BASE_URL must start with http:// or https:// and name a host.")
+
+
+def _check_secret(key: str) -> None:
+    """Refuse a key that tokens could be forged with by whoever tries the likely ones."""
+    if len(key.encode()) < SECRET_LEN_MIN:
+        raise ConfigurationError(
+            f"PITLANE_SECRET_KEY must be set to at least {SECRET_LEN_MIN} bytes, each key of several, in production."
+        )
+    repeats = any((key[:period] * len(key)).startswith(key) for period in range(1, SECRET_PERIOD_MIN))
+    if repeats or len(set(key)) < SECRET_VARIETY_MIN or SECRETS_OF_EXAMPLES.search(key):
+        raise ConfigurationError(
+            "PITLANE_SECRET_KEY can be guessed, and PITLANE_ENV is production; make one: openssl rand -base64 48"
+        )
 
 
 def _bracketed(host: str) -> str:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from http_api.auth import Identity, Tokens, admit, origin_is_ours, token_of
+from http_api.caller import caller_of
 from http_api.rest.operation import MEANT_FOR, Call, HeaderParameter, Operation, RawBody
 from http_api.rest.problems import PROBLEMS, invalid, problem
 from infra.clock import Clock
@@ -47,8 +48,7 @@ class Checks:
                 headers=headers,
                 body=await self._body(called, headers, receive),
                 received_at_ms=received_at_ms,
-                client_address=(scope.get("client") or ("", 0))[0],
-                is_secure=self.settings.is_https or scope.get("scheme") == "https",
+                client_address=caller_of(scope, self.settings.trusted_proxies).counted_as,
                 maybe_identity=identity,
             )
         except _Unfit as unfit:

@@ -15,7 +15,6 @@ from pathlib import Path
 import anyio
 
 from accounts.accounts import normal_email
-from http_api.caller import counted_as
 from http_api.rest.rate_limit import digest
 from infra.redis_link import RedisLink, Script
 from models.settings import DoorSettings
@@ -79,8 +78,7 @@ class LoginLimit:
         account = normal_email(email)
         if device_id is not None:
             return {f"device:{device_id}:{account}": self._failures_max}
-        network = counted_as(address)
-        return {f"both:{network}:{account}": self._failures_max, f"address:{network}": self._failures_of_address_max}
+        return {f"both:{address}:{account}": self._failures_max, f"address:{address}": self._failures_of_address_max}
 
     @asynccontextmanager
     async def _counted(self, subjects: Mapping[str, int]) -> AsyncIterator[Attempt | TooMany]:

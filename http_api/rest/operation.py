@@ -68,8 +68,7 @@ class Call:
     body: Struct | bytes | None
     received_at_ms: int
     client_address: str
-    is_secure: bool
-    """Whether it came by https, perhaps as far as a proxy of ours."""
+    """Where it comes from, as limits count: an address, or the network of an IPv6 one; empty where there is none."""
     maybe_identity: Identity | None
 
     def query_as(self, kind: type[Kind]) -> Kind:

@@ -39,10 +39,8 @@ class SigningIn:
         if origin is None or origin_is_ours(origin, self.settings):
             # A foreign page must not be able to sign its visitor in here as somebody else.
             max_age_s = issued.expires_at_s - now_ms // 1000
-            kept += cookies.setting(cookies.SESSION, issued.token, max_age_s, is_secure=call.is_secure)
-            kept += self.known_browsers.remembering(
-                call.headers.get("cookie", ""), account.email, is_secure=call.is_secure
-            )
+            kept.append(cookies.setting(cookies.SESSION, issued.token, max_age_s))
+            kept.append(self.known_browsers.remembering(call.headers.get("cookie", ""), account.email))
         expires_at = rfc3339(issued.expires_at_s * 1000)
         return Answer(status, SignedIn(account_view(account), issued.token, expires_at), cookies=kept)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from http_api import cookies
 from http_api.auth import Identity, Tokens, origin_is_ours, token_of
 from models.ids import id_at
 from models.settings import DoorSettings, Settings
@@ -119,6 +120,10 @@ def test_a_short_key_is_the_settings_business_and_warns_nobody():
         ([("cookie", 'a=b; pitlane_session="abc";c=d')], ("abc", "cookie")),
         ([("cookie", "a=b"), ("cookie", "pitlane_session=abc")], ("abc", "cookie")),
         ([("cookie", "not_pitlane_session=abc")], None),
+        ([("cookie", "__Host-pitlane_session=abc")], ("abc", "cookie")),
+        # A neighbour under the same domain can set the plain name, before or after.
+        ([("cookie", "pitlane_session=evil; __Host-pitlane_session=abc")], ("abc", "cookie")),
+        ([("cookie", "pitlane_session=evil"), ("cookie", "__Host-pitlane_session=abc")], ("abc", "cookie")),
         ([("cookie", "pitlane_session=good"), ("authorization", "Bearer bad")], ("bad", "bearer")),
         ([("authorization", "Basic abc"), ("cookie", "pitlane_session=abc")], ("abc", "cookie")),
     ],
@@ -129,6 +134,16 @@ def test_a_bearer_header_wins_over_the_cookie(headers: list[tuple[str, str]], ca
 
 def doors(**changes: Any) -> DoorSettings:
     return Settings(_env_file=None, secret_key=SECRET_KEY, **changes).doors()
+
+
+def test_by_https_the_cookie_has_the_name_that_is_safe_there_and_the_plain_one_is_cleared():
+    plain = cookies.setting(cookies.SESSION, "abc", 60)
+    assert cookies.dressed(plain, is_https=False) == ["pitlane_session=abc; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"]
+    safe, cleared = cookies.dressed(plain, is_https=True)
+    assert safe == "__Host-pitlane_session=abc; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
+    assert cleared == "pitlane_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure"
+    assert len(cookies.dressed(cookies.setting(cookies.SESSION, "", 0), is_https=True)) == 2, "signing out clears both"
+    assert cookies.dressed("other=1; Path=/", is_https=True) == ["other=1; Path=/"]
 
 
 @pytest.mark.parametrize(

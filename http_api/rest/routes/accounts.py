@@ -3,7 +3,6 @@
 from accounts.accounts import Accounts, NewAccount
 from accounts.revocations import Revocations
 from http_api import cookies
-from http_api.caller import counted_as
 from http_api.rest.login_limit import LoginLimit, TooMany
 from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, operation
 from http_api.rest.rate_limit import RateLimit
@@ -35,7 +34,7 @@ def operations(
         The answer also sets the cookie `pitlane_session`.
         """
         body = call.body_as(RegisterBody)
-        if (too_many := await registrations.take(counted_as(call.client_address))) is not None:
+        if (too_many := await registrations.take(call.client_address)) is not None:
             return too_many
         new = NewAccount(Role.CUSTOMER, body.email, body.name, body.password)
         account = await accounts.add(new, now_ms=call.received_at_ms)
@@ -87,8 +86,8 @@ def operations(
         renewed = Renewed(account_view(account), rfc3339(issued.expires_at_s * 1000))
         if call.identity.via == "cookie":
             max_age_s = issued.expires_at_s - now_ms // 1000
-            kept = cookies.setting(cookies.SESSION, issued.token, max_age_s, is_secure=call.is_secure)
-            return Answer(200, renewed, cookies=kept)
+            kept = cookies.setting(cookies.SESSION, issued.token, max_age_s)
+            return Answer(200, renewed, cookies=[kept])
         renewed.token = issued.token
         return renewed
 
@@ -111,7 +110,7 @@ def operations(
             await revocations.revoke_all(call.account_id)
         else:
             await revocations.revoke_token(call.identity.proof)
-        return Answer(204, cookies=cookies.setting(cookies.SESSION, "", 0, is_secure=call.is_secure))
+        return Answer(204, cookies=[cookies.setting(cookies.SESSION, "", 0)])
 
     @operation("GET", "/api/me", roles=SIGNED_IN, answers={200: AccountView}, problems=("unavailable",))
     async def me(call: Call) -> AccountView | Refused:

@@ -76,6 +76,6 @@ def operations(
             return refused
         await revocations.tell()
         departures.wake()
-        return Answer(204, cookies=cookies.setting(cookies.SESSION, "", 0, is_secure=call.is_secure))
+        return Answer(204, cookies=[cookies.setting(cookies.SESSION, "", 0)])
 
     return [rename, devices, sign_out_device, erase]

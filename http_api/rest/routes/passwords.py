@@ -9,7 +9,6 @@ import structlog
 
 from accounts.accounts import Accounts
 from accounts.revocations import Revocations
-from http_api.caller import counted_as
 from http_api.rest.login_limit import LoginLimit, TooMany
 from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, operation
 from http_api.rest.rate_limit import RateLimit
@@ -126,7 +125,7 @@ def operations(
 
         The link is good for 30 minutes, once.
         """
-        if (too_many := await of_address.take(counted_as(call.client_address))) is not None:
+        if (too_many := await of_address.take(call.client_address)) is not None:
             return too_many
         if not forgotten.ask(call.body_as(ForgotBody).email):
             return outcomes.TooMany(
@@ -144,7 +143,7 @@ def operations(
     )
     async def reset_password(call: Call) -> Answer | Refused:
         """Choose a new password with the token of the link, and sign in; all tokens from before are refused."""
-        if (too_many := await of_address.take(counted_as(call.client_address))) is not None:
+        if (too_many := await of_address.take(call.client_address)) is not None:
             return too_many
         body = call.body_as(ResetBody)
         now_ms = signing_in.clock.now_ms()
