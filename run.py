@@ -3,6 +3,7 @@
 
     python3 run.py demo | test [pytest arguments] | serve | migrate | reconcile | bench [NAME]
                  | account add | import | disable | enable | signout | password | erase …
+                 | plan list | plan set ID … | backup FILE | restore FILE
 
 Needs nothing but Python: ``bootstrap`` makes the environment and comes back here inside it. This file must stay readable
 for older Pythons, which are told so by ``bootstrap``; hence no ``match`` and no ``except*``.
@@ -25,10 +26,12 @@ import json
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, NoReturn, TypeVarTuple, Unpack
 
 import anyio
@@ -44,7 +47,7 @@ from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.erasure import Erasure, Person
 from dispatch.favorites import Favorites
-from dispatch.money.plans import Plans
+from dispatch.money.plans import PlanChange, Plans
 from dispatch.money.stripe_api import StripeApi
 from dispatch.money.unfinished_refunds import unfinished
 from dispatch.outbox import Outbox
@@ -55,6 +58,7 @@ from embedded.workers import Workers
 from http_api.app import create_app
 from http_api.auth import Tickets, Tokens
 from http_api.known_browsers import KnownBrowsers
+from http_api.machine_numbers import MachineNumbers
 from http_api.rest.rate_limit import RateLimit
 from http_api.rest.routes.passwords import ForgottenPasswords
 from http_api.rest.signing_in import SigningIn
@@ -63,17 +67,20 @@ from http_api.sockets.handshake import Handshakes
 from http_api.sockets.hub import Hub
 from http_api.sockets.places import RedisPlaces
 from http_api.sockets.protocol import uvicorn_options
-from infra import logs, migrations, open_files
+from infra import backups, logs, migrations, open_files
 from infra.bus import Bus
 from infra.clock import Clock, RedisClock, WallClock, wall_clock_ms
 from infra.database import Database
 from infra.loops import Loop, keep_running
 from infra.mail import Mailer
+from infra.private_files import in_use, keep_private, make_private
 from infra.redis_link import RedisLink
 from models.errors import ConfigurationError, PitlaneError, RedisUnavailable, StripeUnavailable
 from models.ids import new_id
 from models.outcomes import Refused
 from models.settings import DoorSettings, Settings
+from models.tables import Plan
+from models.timestamps import rfc3339
 from presence.service import Presence
 
 if TYPE_CHECKING:
@@ -105,7 +112,6 @@ log = structlog.get_logger("pitlane")
 def serve(settings: Settings, is_demo: bool = False) -> None:
     """Serve until SIGTERM or SIGINT: Redis first, then one node here, or several worker processes."""
     settings.check_exposure(is_demo=is_demo)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     settings.signing_keys()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
@@ -128,14 +134,18 @@ async def node(
     redis_url: str,
     listener: socket.socket,
     is_demo: bool = False,
-    is_first: bool = True,
+    number: int = 0,
+    numbers: MachineNumbers | None = None,
+    up_fd: int | None = None,
 ) -> None:
     """One server process: what is inside starts first, everything stops in reverse, a crash of any part ends all.
 
-    Of several, the first speaks to the terminal and moves the demo's mechanics.
+    Of several, ``number`` 0 speaks to the terminal and moves the demo's mechanics, ``numbers`` are those of all, and a byte
+    goes into ``up_fd`` once this one serves.
     """
     files = open_files.raise_to_hard()
     log.info("open_files", soft=files.soft, hard=files.hard, connections_max=files.connections_max)
+    numbers = numbers or MachineNumbers()
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
@@ -200,6 +210,7 @@ async def node(
             erasure=Erasure(database=database, clock=clock, elsewhere=elsewhere),
             tokens=tokens,
             tickets=tickets,
+            numbers=numbers,
         )
         loops: dict[str, Loop] = {
             "clock": clock.run,
@@ -208,6 +219,7 @@ async def node(
             "mail": mailer.run,
             "forgotten_passwords": forgotten.run,
             "presence": presence.run,
+            "numbers": numbers.run,
             **parts.loops,
             **money.loops,
         }
@@ -222,7 +234,7 @@ async def node(
 
             stage = await demo.Demo.prepare(database, link, clock, tokens, doors, settings.dispatch())
             mounts += stage.routes
-            if is_first:
+            if number == 0:
                 loops["demo"] = stage.run
 
         hub = Hub(
@@ -249,8 +261,10 @@ async def node(
             await tasks.start(hub.run)
             tasks.start_soon(stop_on_signal, server)
             look_less_for_garbage()
-            if is_first:
+            if number == 0:
                 tasks.start_soon(announce, settings, server, stage)
+            if up_fd is not None:
+                tasks.start_soon(tell_supervisor, server, up_fd)
             await server.serve(sockets=[listener])
             with anyio.move_on_after(OUTBOX_DRAIN_S):
                 await parts.outbox.drained()
@@ -343,6 +357,11 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("draining")
+        # First of all, and not only in uvicorn's turn: whoever comes now is refused at once, and tries the next node.
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
         await self._hub.drain()
         await super().shutdown(sockets)
 
@@ -370,6 +389,13 @@ async def announce(settings: Settings, server: Server, stage: "Demo | None") -> 
         print(stage.banner(stripe_is_standin=settings.stripe().is_standin), flush=True)
     else:
         print(f"Pitlane is serving at {settings.resolved_base_url}", flush=True)
+
+
+async def tell_supervisor(server: Server, up_fd: int) -> None:
+    """Write a byte into ``up_fd`` once this process serves."""
+    await server.is_up.wait()
+    os.write(up_fd, b"+")
+    os.close(up_fd)
 
 
 async def bring_up_to_date(database: Database) -> None:
@@ -404,13 +430,22 @@ async def supervise(
     database = Database(settings.resolved_database_url)
     await bring_up_to_date(database)
     await database.close()
-    command = [sys.executable, *sys.argv[:1], "worker", str(listener.fileno()), *(["--demo"] if is_demo else [])]
-    workers = Workers(command, settings.workers, {"PITLANE_REDIS_URL": redis_url}, listener.fileno())
-    async with anyio.create_task_group() as tasks:
-        if redis_child is not None:
-            tasks.start_soon(redis_child.run)
-        await workers.run(first_extra=["--first"])
-        tasks.cancel_scope.cancel()
+    with tempfile.TemporaryDirectory(prefix="pitlane-workers-") as numbers_dir:
+        command = [
+            sys.executable,
+            *sys.argv[:1],
+            "worker",
+            *(["--demo"] if is_demo else []),
+            "--numbers-dir",
+            numbers_dir,
+        ]
+        workers = Workers(command, settings.workers, {"PITLANE_REDIS_URL": redis_url}, listener, Random())
+        async with anyio.create_task_group() as tasks:
+            if redis_child is not None:
+                # Without it nothing works, so its end is the machine's; it is started again before it comes to that.
+                tasks.start_soon(redis_child.run)
+            await workers.run()
+            tasks.cancel_scope.cancel()
 
 
 def run_loop(
@@ -438,7 +473,9 @@ def main(arguments: list[str]) -> int:
     worker = commands.add_parser("worker")
     worker.add_argument("listener_fd", type=int)
     worker.add_argument("--demo", action="store_true")
-    worker.add_argument("--first", action="store_true")
+    worker.add_argument("--number", type=int, required=True)
+    worker.add_argument("--up-fd", type=int, required=True)
+    worker.add_argument("--numbers-dir", type=Path, required=True)
     account = commands.add_parser("account", help="add or import accounts").add_subparsers(
         dest="account_command", required=True, parser_class=Parser
     )
@@ -451,6 +488,26 @@ def main(arguments: list[str]) -> int:
     account.add_parser("import").add_argument("file", type=Path)
     for name in ACCOUNT_ACTIONS:
         account.add_parser(name).add_argument("--email", required=True)
+    plan = commands.add_parser("plan", help="list plans, change or add one").add_subparsers(
+        dest="plan_command", required=True, parser_class=Parser
+    )
+    plan.add_parser("list")
+    change = plan.add_parser("set")
+    change.add_argument("id")
+    change.add_argument("--name")
+    change.add_argument("--price-cents", type=int)
+    change.add_argument("--currency")
+    change.add_argument("--duration-min", type=int)
+    change.add_argument("--session-type")
+    change.add_argument("--first-time-only", choices=["yes", "no"])
+    change.add_argument("--position", type=int)
+    for name, what in (
+        ("backup", "the embedded database as one file, while it is in use"),
+        ("restore", "put a backup in the database's place"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("file", type=Path)
+        command.add_argument("--force", action="store_true", help="overwrite what is newer")
 
     if arguments[:1] == ["test"]:
         # Everything after it is pytest's, options included; argparse would want to understand them.
@@ -461,6 +518,7 @@ def main(arguments: list[str]) -> int:
 
         return bench(arguments[1:])
     options = parser.parse_args(arguments)
+    keep_private()
     try:
         is_demo = options.command == "demo" or (options.command == "worker" and options.demo)
         settings = Settings.load(**(DEMO_DEFAULTS if is_demo else {}))
@@ -473,35 +531,64 @@ def main(arguments: list[str]) -> int:
             import demo
 
             settings = demo.furnished(settings)
-        if options.command == "migrate":
-            run_loop(migrate, settings)
-        elif options.command == "reconcile":
-            run_loop(reconcile, settings)
-        elif options.command == "account":
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
-            if options.account_command in ACCOUNT_ACTIONS:
-                run_loop(change_account, settings, options.account_command, options.email)
-            else:
-                run_loop(add_accounts, settings, accounts_from(options), options.account_command == "import")
-        elif options.command == "worker":
-            listener = socket.socket(fileno=options.listener_fd)
-            assert settings.redis_url is not None, "whoever starts a worker says where Redis is"
-            run_loop(node, settings, None, settings.redis_url, listener, is_demo, options.first)
-        else:
-            serve(settings, is_demo)
-    except ConfigurationError as error:
-        return complain(error, 2)
+        if options.command not in ("migrate", "reconcile") or settings.embedded_database is not None:
+            make_private(settings.data_dir, settings.embedded_database)
+        if options.command == "restore":
+            # Which has the database to itself.
+            restore_backup(settings, options.file, is_forced=options.force)
+            return 0
+        with in_use(settings.embedded_database):
+            carry_out(options, settings, is_demo)
     except PitlaneError as error:
-        return complain(error, 1)
+        return complain(error)
+    except ExceptionGroup as group:
+        # One part of a serving process has ended all of it; what it says is for an operator, unless it is a bug.
+        reason = the_only(group)
+        if reason is None:
+            raise
+        return complain(reason)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def complain(error: PitlaneError, code: int) -> int:
+def the_only(group: "BaseExceptionGroup[BaseException]") -> PitlaneError | None:
+    """Return what the group was raised for, if that is one thing and no bug."""
+    inner = group.exceptions[0]
+    if len(group.exceptions) > 1:
+        return None
+    if isinstance(inner, BaseExceptionGroup):
+        return the_only(inner)
+    return inner if isinstance(inner, PitlaneError) else None
+
+
+def carry_out(options: argparse.Namespace, settings: Settings, is_demo: bool) -> None:
+    """Do what the command line asks for, with settings that have been checked."""
+    if options.command == "migrate":
+        run_loop(migrate, settings)
+    elif options.command == "reconcile":
+        run_loop(reconcile, settings)
+    elif options.command == "account" and options.account_command in ACCOUNT_ACTIONS:
+        run_loop(change_account, settings, options.account_command, options.email)
+    elif options.command == "account":
+        run_loop(add_accounts, settings, accounts_from(options), options.account_command == "import")
+    elif options.command == "plan":
+        run_loop(list_plans if options.plan_command == "list" else set_plan, settings, options)
+    elif options.command == "backup":
+        make_backup(settings, options.file, is_forced=options.force)
+    elif options.command == "worker":
+        listener = socket.socket(fileno=options.listener_fd)
+        assert settings.redis_url is not None, "whoever starts a worker says where Redis is"
+        numbers = MachineNumbers(options.numbers_dir, options.number)
+        run_loop(node, settings, None, settings.redis_url, listener, is_demo, options.number, numbers, options.up_fd)
+    else:
+        serve(settings, is_demo)
+
+
+def complain(error: PitlaneError) -> int:
     """Print one sentence, and return the exit code."""
     print(f"run.py: {error}", file=sys.stderr)
-    return code
+    return 2 if isinstance(error, ConfigurationError) else 1
 
 
 class CannotBeDone(PitlaneError):
@@ -578,6 +665,64 @@ async def reconcile(settings: Settings) -> None:
             left = {"owed": refund.id, "left_cents": max(0, refund.left_cents), "currency": refund.currency}
             print(json.dumps(left | {"state": refund.state, "last_error": refund.last_error}))
         print(json.dumps({"repaired": count}))
+
+
+async def list_plans(settings: Settings, _options: argparse.Namespace) -> None:
+    """Print each plan as a JSON line, in their order."""
+    async with plans_of(settings) as plans:
+        for plan in await plans.all():
+            print(line_of(plan))
+
+
+async def set_plan(settings: Settings, options: argparse.Namespace) -> None:
+    """Change a plan, or add one, and print it as a JSON line; a running server sells it from the next look on."""
+    first_time_only = None if options.first_time_only is None else options.first_time_only == "yes"
+    members = ("name", "price_cents", "currency", "duration_min", "session_type", "position")
+    change = PlanChange(**{name: getattr(options, name) for name in members}, first_time_only=first_time_only)
+    async with plans_of(settings) as plans:
+        plan = await plans.change(options.id, change)
+    if isinstance(plan, Refused):
+        raise ConfigurationError(plan.detail)
+    print(line_of(plan))
+
+
+def line_of(plan: Plan) -> str:
+    """Return a plan as a JSON line, its members in the order of the table's."""
+    return json.dumps({name: getattr(plan, name) for name in Plan.model_fields})
+
+
+@contextlib.asynccontextmanager
+async def plans_of(settings: Settings) -> AsyncIterator[Plans]:
+    """Open the plans for the length of the block."""
+    database = Database(settings.resolved_database_url)
+    try:
+        await bring_up_to_date(database)
+        yield Plans(database)
+    finally:
+        await database.close()
+
+
+def make_backup(settings: Settings, target: Path, *, is_forced: bool) -> None:
+    """Copy the embedded database into one file, and say so in a JSON line."""
+    made_at_ms = wall_clock_ms()
+    backups.back_up(installation(settings), target, now_ms=made_at_ms, is_forced=is_forced)
+    print(json.dumps({"backup": str(target), "made_at": rfc3339(made_at_ms), "bytes": target.stat().st_size}))
+
+
+def restore_backup(settings: Settings, source: Path, *, is_forced: bool) -> None:
+    """Put a backup in the embedded database's place, and say in a JSON line from when it is."""
+    of = installation(settings)
+    restored = backups.restore(source, of, newest_schema=migrations.newest(), is_forced=is_forced)
+    print(json.dumps({"restored": str(of.database), "made_at": rfc3339(restored.made_at_ms)}))
+
+
+def installation(settings: Settings) -> backups.Installation:
+    """Return what a backup is of."""
+    if settings.embedded_database is None:
+        raise ConfigurationError(
+            "The database is PostgreSQL, which has tools of its own for this: pg_dump and pg_restore; see docs/operations.md."
+        )
+    return backups.Installation(settings.embedded_database, settings.kept_key)
 
 
 def accounts_from(options: argparse.Namespace) -> list[NewAccount]:

@@ -7,4 +7,6 @@ metrics.py   for operators: numbers                      cookies.py   the sessio
 caller.py    from which address, by which scheme (pure)
 known_browsers.py  who has signed in here before
 edge/        connections before anybody knows whose they are
+readiness.py whether this node can do its work
+machine_numbers.py  the numbers of all worker processes together
 """

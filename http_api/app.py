@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from http_api import cookies, metrics
 from http_api.caller import caller_of
 from http_api.pages import serving
+from http_api.readiness import Readiness
 from http_api.rest import openapi, resource
 from http_api.rest.checks import Checks
 from http_api.rest.login_limit import LoginLimit
@@ -101,7 +102,7 @@ def operations(its: Services) -> list[Operation]:
         *push.operations(its.subscriptions, its.vapid),
         *tickets.operations(its.tickets),
         *ops.operations(its.ops, its.dispatch, its.refunds, its.accounts, its.revocations, its.departures),
-        *health.operations(its.database, its.link),
+        *health.operations(Readiness(its.database, its.link), its.numbers, its.settings.metrics_token),
     ]
 
 

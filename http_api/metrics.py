@@ -1,6 +1,6 @@
-"""Numbers of HTTP calls for operators, and all numbers as Prometheus text."""
+"""Numbers of HTTP calls for operators."""
 
-from prometheus_client import Counter, Histogram, ProcessCollector, disable_created_metrics, generate_latest
+from prometheus_client import Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from infra.metrics import REGISTRY
@@ -31,8 +31,3 @@ def answered(method: str, route: str, status: int, duration_s: float) -> None:
     known = method if method in KNOWN_METHODS else "other"
     HTTP_REQUESTS.labels(known, route, str(status)).inc()
     HTTP_DURATION_S.labels(known, route).observe(duration_s)
-
-
-def exposition() -> bytes:
-    """Return all numbers as of now."""
-    return generate_latest(REGISTRY)

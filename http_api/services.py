@@ -21,6 +21,7 @@ from dispatch.reading.past_offers import PastOffersReader
 from dispatch.reading.reader import Reader
 from dispatch.service import Dispatch
 from http_api.auth import Tickets, Tokens
+from http_api.machine_numbers import MachineNumbers
 from http_api.rest.routes.passwords import ForgottenPasswords
 from http_api.rest.signing_in import SigningIn
 from infra.clock import Clock
@@ -61,3 +62,4 @@ class Services:
     erasure: Erasure
     tokens: Tokens
     tickets: Tickets
+    numbers: MachineNumbers

@@ -8,6 +8,8 @@ redis_link.py  one Redis: connections, scripts, keys      slot_map.py    where a
 clock.py       one clock for all nodes: Redis TIME        time.lua       the clock that judges deadlines
 bus.py         pub/sub that notices its own gaps          logs.py        one line per event
 metrics.py     what operators can watch                   loops.py       loops that outlive their own bugs
+private_files.py  the installation's files are its owner's alone
+backups.py     the embedded database as one file, and back
 slices.py      something for many, each alone, a few at a time
 mail.py        e-mail, in a lane of its own
 backlog.py     what waits for one loop, bounded           seldom.py      log lines that strangers can cause at will

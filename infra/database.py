@@ -42,6 +42,7 @@ _SQLITE_BROKEN = (
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN,
 )
 _POSTGRES_BROKEN = ("08", "25006", "25P03", "3D", "40", "53", "55P03", "57", "58")
@@ -82,6 +83,14 @@ VACUUMED = (
     *("stripe_events", "timeline"),
 )
 """Tables in which somebody's name, address or words may have been."""
+_WRITE_NOTHING_NEW = {
+    True: "UPDATE alembic_version SET version_num = version_num",
+    # Not the row that another node has locked and cannot let go of: only that node is in trouble. Wanting to lock is refused where
+    # nothing can be written, as well.
+    False: "UPDATE alembic_version SET version_num = version_num WHERE version_num IN "
+    "(SELECT version_num FROM alembic_version FOR UPDATE SKIP LOCKED)",
+}
+"""By whether it is SQLite."""
 
 
 class Database:
@@ -176,6 +185,12 @@ class Database:
         async with self.read() as session:
             connection = await session.connection()
             await connection.execute(text("SELECT 1"))
+
+    async def prove_writable(self, *, within_s: float = TRANSACTION_TIMEOUT_S) -> None:
+        """Raise ``DatabaseUnavailable`` unless something can be written and committed: a row that stays as it is."""
+        async with self.write(within_s=within_s) as session:
+            connection = await session.connection()
+            await connection.execute(text(_WRITE_NOTHING_NEW[self.is_sqlite]))
 
     async def close(self) -> None:
         """Close all connections; idempotent. Cancellation waits for it, for as long as a transaction may take."""

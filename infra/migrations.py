@@ -21,14 +21,18 @@ async def is_current(database: Database) -> bool:
 
     Costs one query and no import of Alembic.
     """
-    newest = max(path.stem.split("_", 1)[0] for path in (HISTORY / "versions").glob("[0-9]*.py"))
     async with database.read() as session:
         connection = await session.connection()
         tables = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
         if "alembic_version" not in tables:
             return False
         version = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
-        return version is not None and int(version) >= int(newest)
+        return version is not None and int(version) >= newest()
+
+
+def newest() -> int:
+    """Return the number of the newest schema that this version knows."""
+    return max(int(path.stem.split("_", 1)[0]) for path in (HISTORY / "versions").glob("[0-9]*.py"))
 
 
 async def upgrade(database: Database) -> bool:

@@ -12,8 +12,9 @@ each command, with a time limit for that, for each write and for each read, take
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +48,9 @@ CLIENTS_MAX = 64
 CLUSTER_SHARDS = 16
 """Parts that presence is kept in, each on one server: several for each server of a usual cluster, so that they spread evenly.
 Fixed for the life of a cluster's memory: another number looks for everything elsewhere."""
+PROOFS_MAX = 256
+"""Keys that are tried until each server of a cluster holds one of them."""
+PROOF_KEPT_MS = 10_000
 MOVES_MAX = 5
 MOVE_WAIT_S = 0.05
 """For a slot that is just moving."""
@@ -123,6 +127,19 @@ class RedisLink:
         """Raise ``RedisUnavailable`` unless every server answers."""
         await self.everywhere(lambda redis: redis.ping())
 
+    async def prove_writable(self) -> None:
+        """Raise ``RedisUnavailable`` unless something can be written on every server that holds a part of ours."""
+        keys: dict[Home, str] = {}
+        with translated_errors():
+            homes = await self._in_time(self._homes())
+        for number in range(PROOFS_MAX):
+            key = self.key(f"proof{number}", "written")
+            keys.setdefault(await self.home_of(key), key)
+            if len(keys) == len(homes):
+                break
+        for key in keys.values():
+            await self.ask(key, partial(_write_proof, key))
+
     def script(self, *paths: Path) -> "Script":
         """Return the Lua files at ``paths`` as one script: what several scripts share stands in front of each.
 
@@ -165,12 +182,12 @@ class RedisLink:
         """Return a client of its own for listening at ``home``; what breaks its connection is raised, never hidden by a retry."""
         return Redis(connection_pool=self._pool(home, Retry(NoBackoff(), 0), socket_timeout=self._timeout_s))
 
-    async def _homes(self) -> Iterable[Home]:
+    async def _homes(self) -> Collection[Home]:
         if not self.is_cluster:
             return [None]
         if self._map is None:
             await self._learn(None)
-        return dict.fromkeys(self._map.addresses if self._map else ())
+        return set(self._map.addresses if self._map else ())
 
     async def _learn(self, outdated: SlotMap | None) -> None:
         """Ask any server who holds what, unless somebody else has while we waited for our turn."""
@@ -283,6 +300,10 @@ class Script:
                 return await redis.eval(self._text, *arguments)
 
         return await self._link.ask(keys[0], run)
+
+
+async def _write_proof(key: str, redis: Redis) -> None:
+    await redis.set(key, "", px=PROOF_KEPT_MS)
 
 
 @contextmanager

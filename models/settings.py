@@ -393,6 +393,17 @@ class Settings(BaseSettings):
             return self.database_url
         return f"sqlite:///{self.data_dir.absolute() / 'pitlane.sqlite3'}"
 
+    @property
+    def embedded_database(self) -> Path | None:
+        """The file of the embedded database; ``None`` where the database is a server."""
+        url = urlsplit(self.resolved_database_url)
+        return Path(url.path[1:]) if url.scheme == "sqlite" and url.path[1:] else None
+
+    @property
+    def kept_key(self) -> Path | None:
+        """Where the generated signing key is kept; ``None`` where it is a setting."""
+        return None if self.secret_key else self.data_dir / "secret_key"
+
     def signing_keys(self) -> tuple[str, ...]:
         """Return the keys that tokens are verified with, of which the first signs; one is made, once, if none is set.
 

@@ -10,24 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-# https://docs.stripe.com/currencies: the least that is charged, in minor units, and how many decimals those stand for.
-MINIMUM = {
-    **dict.fromkeys(("usd", "ars", "aud", "brl", "cad", "chf", "cop", "eur", "idr", "ils", "inr", "jpy"), 50),
-    **dict.fromkeys(("krw", "nzd", "php", "rub", "sgd", "zar"), 50),
-    "aed": 200,
-    "czk": 1500,
-    "dkk": 250,
-    "gbp": 30,
-    "hkd": 400,
-    "huf": 17500,
-    "mxn": 1000,
-    "myr": 200,
-    "nok": 300,
-    "pln": 200,
-    "ron": 200,
-    "sek": 300,
-    "thb": 1000,
-}
+from models.currencies import AMOUNT_MAX, LEAST_CHARGED
+
 ZERO_DECIMAL = frozenset(
     ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
 )
@@ -35,7 +19,6 @@ THREE_DECIMAL = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
 """Their last digit has to be 0: banks know only two decimals of them."""
 WHOLE_UNITS = frozenset(("isk", "ugx"))
 """They have no decimals (any more), and are written with two nevertheless, which have to be 00."""
-AMOUNT_MAX = 99_999_999
 METADATA_KEYS_MAX, METADATA_KEY_LEN_MAX, METADATA_VALUE_LEN_MAX = 50, 40, 500
 LINE_ITEMS_MAX = 100
 EXPIRES_AFTER_S_MIN, EXPIRES_AFTER_S_MAX = 30 * 60, 24 * 60 * 60
@@ -379,7 +362,7 @@ def _line_items(params: dict[str, Any]) -> None:
             code="amount_too_large",
             param="line_items",
         )
-    least = MINIMUM.get(params["currency"], 0)
+    least = LEAST_CHARGED.get(params["currency"], 0)
     if 0 < total < least:
         raise StripeError(
             f"The Checkout Session's total amount due must add up to at least {money(least, params['currency'])}.",
