@@ -1,7 +1,6 @@
 """The routes under ``/v1``: who asks, idempotency, and what each call does."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -121,7 +120,7 @@ class Api:
         if scheme.lower() == "basic":
             try:
                 given = base64.b64decode(credentials, validate=True).decode().partition(":")[0]
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:
                 given = ""
         if not given:
             raise StripeError(

@@ -1,10 +1,10 @@
 """Every way in which the server says no over HTTP: one table, one shape (RFC 9457)."""
 
 import msgspec
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from infra.seldom import Seldom
 from models.errors import Overloaded, StripeRefused, StripeUnavailable, Unavailable
 from models.outcomes import Refused, TooMany
 from models.rest import FieldError, Problem
@@ -57,7 +57,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
 """The stable words that clients may switch on, each with its status and title."""
 
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-_log = structlog.get_logger("http")
+_seldom = Seldom("http")
+"""Anybody can ask again and again for what cannot be had."""
 
 
 def problem(
@@ -92,7 +93,7 @@ def failure(error: Exception, *, where: str) -> Response:
     ``where`` is the route, for the log.
     """
     if isinstance(error, StripeUnavailable | StripeRefused):
-        _log.error("stripe_failed", where=where, error=str(error))
+        _seldom.error("stripe_failed", where, where=where, error=str(error))
         detail = "The payment service did not answer as it should. Please try again."
         return problem("stripe_unavailable", detail, headers={"Retry-After": str(STRIPE_RETRY_AFTER_S)})
     if isinstance(error, Overloaded):
@@ -100,10 +101,11 @@ def failure(error: Exception, *, where: str) -> Response:
             "too_many_requests", f"{error} Please try again.", headers={"Retry-After": str(OVERLOADED_RETRY_AFTER_S)}
         )
     if isinstance(error, Unavailable):
-        _log.error("unavailable", where=where, error=f"{type(error).__name__}: {error}")
+        _seldom.error("unavailable", where, where=where, error=f"{type(error).__name__}: {error}")
         detail = "A part of the service is not reachable just now. Please try again."
         return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
-    _log.error("internal_error", where=where, exc_info=error)
+    # Told apart by what was raised as well: one bug must not hide another.
+    _seldom.error("internal_error", f"{where} {type(error).__name__}", where=where, exc_info=error)
     return problem("internal_error", "Something went wrong on our side. It has been logged.")
 
 

@@ -178,11 +178,12 @@ class Connection:
         """Take one text frame. Whatever is wrong with it is answered with ``error``; the socket stays open."""
         self.on_alive()
         try:
-            self.understand(text)
-        except (msgspec.DecodeError, RecursionError) as error:
-            self.send(self.complaint(text, error))
+            try:
+                self.understand(text)
+            except (msgspec.DecodeError, RecursionError) as error:
+                self.send(self.complaint(text, error))
         except Exception:
-            # A bug in one message must not cut off everybody whose frames share this read.
+            # A bug in one message, or in what is said about it, must not cut off everybody whose frames share this read.
             log.exception("message_failed", account_id=self.account_id)
             self.error("internal_error", "Something went wrong on our side.")
 
@@ -292,12 +293,15 @@ class Connection:
 
     def complaint(self, text: str, error: Exception) -> ErrorMessage:
         """Say in one sentence what is wrong with a message that could not be decoded."""
+        if isinstance(error, RecursionError):
+            return _too_deep(text)
         if not isinstance(error, msgspec.ValidationError):
-            sentence = "The message is nested too deeply." if isinstance(error, RecursionError) else f"{error}."
-            return ErrorMessage("malformed_json", sentence)
+            return ErrorMessage("malformed_json", f"{error}.")
         try:
             raw = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError):
+        except RecursionError:
+            return _too_deep(text)
+        except msgspec.DecodeError:
             # Valid as far as it was looked at, malformed after that.
             return ErrorMessage("malformed_json", "The message is not valid JSON.")
         if not isinstance(raw, dict):
@@ -406,6 +410,12 @@ class Connection:
             log.warning("not_refreshed_yet", account_id=self.account_id, error=str(error))
         finally:
             refreshing.ended.set()
+
+
+def _too_deep(text: str) -> ErrorMessage:
+    # Nobody has read it to its end, but an object begins as one.
+    code = "malformed_json" if text.lstrip().startswith("{") else "invalid_message"
+    return ErrorMessage(code, "The message is nested too deeply.")
 
 
 def _name_of(work: Work) -> str:

@@ -217,7 +217,11 @@ class CustomerConnection(Connection):
 
 
 def _is_long_watch(text: str) -> bool:
-    raw = msgspec.json.decode(text)
+    try:
+        raw = msgspec.json.decode(text)
+    except RecursionError:
+        # Somebody else has a word for that.
+        return False
     if not isinstance(raw, dict):
         return False
     ids = raw.get("mechanic_ids")

@@ -130,6 +130,13 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         extensions[ADMISSION] = self._admit
         await super().run_asgi()
 
+    async def send(self, message: Any) -> None:
+        """Do what the endpoint says; a refusal that is whole completes the handshake."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # Else uvicorn logs each refused handshake as a mistake of the endpoint's.
+            self.handshake_complete = True
+
     def data_received(self, data: bytes) -> None:
         """Read the handshake; keep what the client sends before it was answered (a good one sends nothing then)."""
         if not self.handshake_initiated:

@@ -1,7 +1,9 @@
 """What every door does before it opens: who, may they, from where, and only then what; and how it says no."""
 
 import asyncio
+import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -360,3 +362,148 @@ async def test_a_hundred_clients_side_by_side_are_all_answered(house: House):
     ):
         answers = await asyncio.gather(*(crowd.get("/api/me", headers=rest.headers) for _ in range(100)))
     assert {answer.status_code for answer in answers} == {200}
+
+
+# --- what nobody has reckoned with ------------------------------------------------------------------------------------
+
+ODD = [
+    "é".encode("latin-1"),
+    "é".encode(),
+    b"\xff\xfe\xed\xa0\x80",
+    b"t=1,v1=\xe9",
+    b"t=" + b"9" * 5_000 + b",v1=0",
+    b"[::1",
+    b"Bearer \xe9.\xe9.\xe9",
+    b"Basic \xe9\xe9",
+    b"pitlane_session=\xff; pitlane_session=\xe9",
+    b"bytes=-99999999999999999999999-",
+    b"Thu, 99 Foo 99999 99:99:99 GMT",
+    b",;=\"\\'%00%ff${}",
+    b"x" * 4_000,
+]
+READ = (
+    "Authorization",
+    "Cookie",
+    "Origin",
+    "Idempotency-Key",
+    "Pitlane-Account",
+    "Stripe-Signature",
+    "Stripe-Version",
+    "User-Agent",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "Content-Type",
+    "Host",
+    "If-None-Match",
+    "If-Modified-Since",
+    "Range",
+    "Accept-Encoding",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Expect",
+)
+ODD_PARTS = (
+    "%00",
+    "%ff",
+    "%ed%a0%80",
+    "%c3%28",
+    "%2e%2e%2f",
+    "%0a",
+    "9" * 400,
+    "-1",
+    "NaN",
+    "null",
+    "a%00b",
+    "%f0%9f%9a%97",
+    "[",
+    "x" * 2_000,
+)
+
+
+async def statuses_of(house: House, requests: list[bytes]) -> list[int]:
+    """Send each on a connection of its own, some at a time; return the statuses in order, 0 for no answer."""
+    port = int(house.base_url.rpartition(":")[2])
+    statuses = [0] * len(requests)
+    waiting = iter(enumerate(requests))
+
+    async def send_some() -> None:
+        for number, request in waiting:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            with anyio.fail_after(30):
+                try:
+                    said = await reader.read()
+                except ConnectionError:
+                    said = b""
+            statuses[number] = int(said[9:12] or b"0")
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(16):
+            tasks.start_soon(send_some)
+    return statuses
+
+
+def as_request(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> bytes:
+    lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers)]
+    lines += [b"Connection: close", b"Content-Length: %d" % len(body)]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def upgrade(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    usual = {b"Host": b"h", b"Sec-WebSocket-Key": b"dGhlIHNhbXBsZSBub25jZQ==", b"Sec-WebSocket-Version": b"13"}
+    usual |= dict(headers)
+    lines = [b"GET " + target + b" HTTP/1.1", b"Upgrade: websocket", b"Connection: Upgrade"]
+    return b"\r\n".join([*lines, *(name + b": " + value for name, value in usual.items()), b"", b""])
+
+
+@pytest.mark.timeout(180)
+async def test_odd_bytes_in_any_header_path_or_query_at_any_door_are_the_askers_fault(house: House):
+    async with house.as_nobody() as rest:
+        paths = (await rest.ok("GET", "/openapi.json"))["paths"]
+    doors = [
+        (method.upper().encode(), path.encode())
+        for path, methods in paths.items()
+        for method in methods
+        if method in {"get", "post", "put", "delete"}
+    ]
+    doors += [
+        (b"GET", path)
+        for path in (b"/", b"/static/theme.css", b"/docs", b"/problems/x", b"/stripe-standin/v1/refunds", b"/metrics")
+    ]
+    requests = []
+    bearer = (b"Authorization", b"Bearer " + token_for(house.customer, "customer").encode())
+    for method, path in doors:
+        target = re.sub(rb"{\w+}", b"01KARJ7QWA1E5G9K3N7R2T6V0X", path)
+        for value in ODD:
+            odd = [(name.encode(), value) for name in READ if name != "Expect"]
+            requests.append(as_request(method, target, odd, b"{}"))
+            requests.append(as_request(method, target, [(b"Authorization", bearer[1]), *odd[1:]], b"{}"))
+        for part in ODD_PARTS:
+            requests.append(
+                as_request(method, re.sub(rb"{\w+}", part.encode(), path), [(b"Host", b"h"), bearer], b"{}")
+            )
+            query = b"&".join(
+                name + b"=" + part.encode()
+                for name in (b"ids", b"plan", b"status", b"cursor", b"limit", b"from", b"to")
+            )
+            requests.append(as_request(method, target + b"?" + query, [(b"Host", b"h"), bearer], b"{}"))
+    for name in READ:
+        for value in ODD:
+            requests += [
+                upgrade(kind, [(name.encode(), value)]) for kind in (b"/ws/mechanic", b"/ws/customer?ticket=%ff")
+            ]
+            requests.append(
+                as_request(b"POST", b"/api/stripe/webhook", [(b"Host", b"h"), (name.encode(), value)], b"{}")
+            )
+    requests += [upgrade(b"/ws/customer?ticket=" + part.encode(), []) for part in ODD_PARTS]
+    before = house.server.log_path.read_text()
+    statuses = await statuses_of(house, requests)
+    wrong = [(status, one[:300]) for status, one in zip(statuses, requests, strict=True) if not 200 <= status < 500]
+    assert wrong == []
+    said = house.server.log_path.read_text()[len(before) :]
+    assert "Traceback" not in said
+    assert len(said.splitlines()) < 60, "thousands of refusals are some lines"

@@ -194,7 +194,7 @@ async def test_bad_messages_are_answered_and_the_socket_stays_open(redis_url, tm
             ("{", "malformed_json"),
             ('{"type": "dance"}', "unknown_type"),
             ('{"type": "accept"}', "invalid_message"),
-            ("[" * 16_000, "malformed_json"),
+            ("[" * 16_000, "invalid_message"),
         ):
             await phone.connection.send(text)
             assert (await phone.expect("error"))["code"] == code

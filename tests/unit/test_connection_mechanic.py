@@ -135,7 +135,8 @@ async def test_a_heartbeat_is_acknowledged_and_heard_by_presence():
     [
         ("{", "malformed_json", ""),
         ('{"type": "heartbeat"} and more', "malformed_json", ""),
-        ("[" * 9000, "malformed_json", ""),
+        ("[" * 9000, "invalid_message", "deep"),
+        ("[" * 8000 + "]" * 8000, "invalid_message", "deep"),
         ('{"type": "heartbeat", "x": ' + "[" * 8000 + "]" * 8000 + "}", "malformed_json", "deep"),
         ('"heartbeat"', "invalid_message", "object"),
         ("{}", "invalid_message", "`type`"),
