@@ -113,6 +113,8 @@ def serve(settings: Settings, is_demo: bool = False) -> None:
     """Serve until SIGTERM or SIGINT: Redis first, then one node here, or several worker processes."""
     settings.check_exposure(is_demo=is_demo)
     settings.signing_keys()
+    if settings.env == "production" and settings.smtp_url is None:
+        log.warning("mail_is_not_sent", why="PITLANE_SMTP_URL is not set: nobody who forgets a password gets a new one")
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
         redis_child: RedisChild | None = None
@@ -268,6 +270,7 @@ async def node(
             await server.serve(sockets=[listener])
             with anyio.move_on_after(OUTBOX_DRAIN_S):
                 await parts.outbox.drained()
+                await mailer.drained()
             tasks.cancel_scope.cancel()
 
 

@@ -12,6 +12,8 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from email.errors import MessageError
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -26,7 +28,6 @@ from models.redis_url import SCHEMES, ClusterUrl, is_cluster
 
 SMTP_PORTS = {"smtp": 587, "smtps": 465}
 """RFC 8314 §3: for submission, with STARTTLS and with TLS from the first byte."""
-SENDER = re.compile(r"[^@\s<>]+@[^@\s<>]+|[^<>\r\n]*<[^@\s<>]+@[^@\s<>]+>")
 SECRET_LEN_MIN = 32
 """Bytes. HS256 needs a key at least as long as its hash (RFC 7518 §3.2)."""
 SECRET_VARIETY_MIN = 8
@@ -124,6 +125,8 @@ class MailSettings:
     """From the first byte; else STARTTLS is used where the server offers it."""
     sender: str
     is_logged: bool
+    is_loopback: bool
+    """Whether the server is on this very machine, so that nobody listens on the way."""
 
 
 @dataclass(frozen=True)
@@ -311,18 +314,16 @@ class Settings(BaseSettings):
 
     def _check_mail(self) -> None:
         if self.smtp_url is None:
+            if self.mail_from is not None:
+                raise ConfigurationError("PITLANE_SMTP_URL is missing, although PITLANE_MAIL_FROM is set.")
             return
-        try:
-            url = urlsplit(self.smtp_url)
-            is_fit = url.scheme in SMTP_PORTS and bool(url.hostname) and url.path in ("", "/") and url.port != 0
-        except ValueError:
-            is_fit = False
-        if not is_fit:
+        if not _is_smtp_url(self.smtp_url):
             # Not the URL itself: a password may be in it.
             raise ConfigurationError(
-                "PITLANE_SMTP_URL must be smtp:// or smtps:// with a host; user:password@ may stand before it."
+                "PITLANE_SMTP_URL must be smtp:// or smtps:// with a host, and nothing after it but a port; user:password@ may "
+                "stand before it, with what has a meaning in a URL percent-encoded."
             )
-        if self.mail_from is None or not SENDER.fullmatch(self.mail_from):
+        if self.mail_from is None or not _is_one_sender(self.mail_from):
             raise ConfigurationError(
                 "PITLANE_MAIL_FROM must be set to the address that mail comes from, such as Pitlane <no-reply@example.com>."
             )
@@ -464,6 +465,7 @@ class Settings(BaseSettings):
             is_tls=url.scheme == "smtps",
             sender=self.mail_from or "",
             is_logged=self.env == "development",
+            is_loopback=is_loopback(url.hostname or ""),
         )
 
     def doors(self, *, is_demo: bool = False) -> DoorSettings:
@@ -528,6 +530,30 @@ def _check_secret(key: str) -> None:
         raise ConfigurationError(
             "PITLANE_SECRET_KEY can be guessed, and PITLANE_ENV is production; make one: openssl rand -base64 48"
         )
+
+
+def _is_smtp_url(written: str) -> bool:
+    try:
+        url = urlsplit(written)
+        user, password = unquote(url.username or "", errors="strict"), unquote(url.password or "", errors="strict")
+        is_fit = url.scheme in SMTP_PORTS and bool(url.hostname) and url.port != 0 and written.isprintable()
+    except ValueError:
+        return False
+    # Without a user, a password would be left out without a word; half of one that has a / or a # in it would be a host.
+    is_signed_in = bool(user) or not password
+    return is_fit and is_signed_in and url.path in ("", "/") and not url.query and "#" not in written
+
+
+def _is_one_sender(written: str) -> bool:
+    """Tell whether it is one address, perhaps with a name, as mail programs read it (RFC 5322 §3.4)."""
+    message = EmailMessage()
+    try:
+        message["From"] = written
+    except (ValueError, IndexError, MessageError):
+        # IndexError: Python's parser at an address that ends too early.
+        return False
+    header = message["From"]
+    return len(header.addresses) == 1 and not header.defects and "@" in header.addresses[0].addr_spec.strip("@")
 
 
 def _bracketed(host: str) -> str:
