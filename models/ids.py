@@ -5,8 +5,10 @@ import secrets
 
 from ulid import ULID
 
-ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
-_ID = re.compile(ID_PATTERN.strip("^$"))
+ID_FORM = r"[A-Za-z0-9_-]{1,64}"
+ID_PATTERN = rf"^{ID_FORM}$(?!\n)"
+"""Means the same in Python, whose ``$`` also matches before a line break at the end, and in JSON Schema, whose does not."""
+_ID = re.compile(ID_FORM)
 
 
 def new_id() -> str:

@@ -21,7 +21,7 @@ from models.words import (
     Settlement,
 )
 
-Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$(?!\n)")]
 Name = Annotated[str, Meta(min_length=1, pattern=r"\S", extra_json_schema={"maxLength": NAME_LEN_MAX})]
 PASSWORD_BYTES_MAX = 1024
 NewPassword = Annotated[str, Meta(min_length=8, extra_json_schema={"maxLength": PASSWORD_BYTES_MAX})]

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from http_api.auth import Identity
-from models.ids import ID_PATTERN
+from models.ids import ID_FORM
 from models.outcomes import Refused
 from models.words import Role
 
@@ -52,7 +52,7 @@ class HeaderParameter:
 
 MEANT_FOR = HeaderParameter(
     "Pitlane-Account",
-    ID_PATTERN.strip("^$"),
+    ID_FORM,
     "Whose call this is. Refused with 401 where somebody else is signed in: a browser's tabs share one cookie",
 )
 """For every operation that somebody must be signed in for."""
