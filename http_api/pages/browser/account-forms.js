@@ -118,20 +118,30 @@ export class ResetForm extends FormPanel {
 }
 customElements.define("reset-form", ResetForm);
 
-const currentPassword = () => ({ type: "password", autocomplete: "current-password" });
-const newPassword = () => ({ type: "password", autocomplete: "new-password" });
+// Functions that are there from the beginning: an element of the page is made as soon as its class is defined.
+
+function currentPassword() {
+  return { type: "password", autocomplete: "current-password" };
+}
+
+function newPassword() {
+  return { type: "password", autocomplete: "new-password" };
+}
 
 /**
  * @param {string} password
  * @returns {FormProblem[]}
  */
-const missing = (password) => (password ? [] : [{ field: "current_password", text: "Enter your current password." }]);
+function missing(password) {
+  return password ? [] : [{ field: "current_password", text: "Enter your current password." }];
+}
 
 /**
  * @param {string} password
  * @returns {FormProblem[]}
  */
-const tooShort = (password) =>
-  password.length >= PASSWORD_MIN
+function tooShort(password) {
+  return password.length >= PASSWORD_MIN
     ? []
     : [{ field: "new_password", text: `Use at least ${PASSWORD_MIN} characters.` }];
+}

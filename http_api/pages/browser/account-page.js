@@ -17,7 +17,6 @@ import { carryOut } from "./verbs.js";
 /**
  * @import {FormPanel} from "./form-panel.js"
  * @import {State} from "./state.js"
- * @import {DeviceView} from "./wire.js"
  */
 
 const store = createStore();

@@ -88,7 +88,7 @@ export function handleSignIn(form, store) {
  */
 export async function signOut(store, { everywhere = false } = {}) {
   try {
-    await logout({ everywhere });
+    await (everywhere ? logout({ everywhere }) : logout());
   } catch (error) {
     if (!(error instanceof ApiError) || !error.isSignedOut) {
       // Pretending would leave the session open on a shared machine.

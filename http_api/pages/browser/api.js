@@ -57,10 +57,10 @@ export const register = (account) => call("POST", "/api/auth/register", { body: 
 /** @returns {Promise<Renewed>} */
 export const renew = () => call("POST", "/api/auth/renew");
 /**
- * @param {LogoutBody} body
+ * @param {LogoutBody} [body]
  * @returns {Promise<null>}
  */
-export const logout = (body) => call("POST", "/api/auth/logout", { body });
+export const logout = (body) => call("POST", "/api/auth/logout", body ? { body } : {});
 /**
  * @param {PasswordBody} change
  * @returns {Promise<SignedIn>}
