@@ -467,6 +467,53 @@ def ensure_postgres() -> str | None:
     return found
 
 
+def ensure_nginx() -> str | None:
+    """Return the path of an nginx, fetched from Debian's packages where there is none, else ``None``.
+
+    Its package is unpacked into this environment and not installed: that would start a server for the whole world, now and
+    with the machine from then on.
+    """
+    found = find_nginx()
+    if found is None:
+        found = _fetch_nginx()
+    return found
+
+
+def find_nginx() -> str | None:
+    """Return the path of an nginx on this machine or in this environment, or ``None``; installs nothing."""
+    from shutil import which
+
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", str(_NGINX / "usr/sbin")])
+    found = which("nginx", path=places)
+    return found if found and _starts(found, "-v") else None
+
+
+_NGINX = Path(sys.prefix) / "nginx"
+
+
+def _fetch_nginx() -> str | None:
+    import tempfile
+    from shutil import which
+
+    if not which("apt-get") or not which("dpkg-deb"):
+        return None
+    _say("fetching nginx…")
+    variables = dict(os.environ)
+    if os.geteuid() == 0:
+        _quietly(["apt-get", "--quiet", "-o", "DPkg::Lock::Timeout=120", "update"], variables, APT_TIMEOUT_S)
+    with tempfile.TemporaryDirectory() as folder:
+        # Which of them has the program depends on the distribution; the others of its packages are empty.
+        for package in ("nginx", "nginx-light", "nginx-core"):
+            download = ["apt-get", "--quiet", "-o", f"Dir::Cache::Archives={folder}", "download", package]
+            if _quietly(download, variables, APT_TIMEOUT_S, folder):
+                for file in Path(folder).glob(f"{package}_*.deb"):
+                    _quietly(["dpkg-deb", "-x", str(file), str(_NGINX)], variables, APT_TIMEOUT_S)
+            found = find_nginx()
+            if found is not None:
+                return found
+    return None
+
+
 def find_browser() -> str | None:
     """Return the path of a Chromium or Chrome that starts, or ``None``; installs nothing."""
     from shutil import which
@@ -508,11 +555,11 @@ def _playwright_browsers() -> list[Path]:
     return sorted(found, key=_version_in, reverse=True)
 
 
-def _starts(path: str) -> bool:
+def _starts(path: str, option: str = "--version") -> bool:
     # Ubuntu's chromium-browser is a script that only tells to install a snap: being there is not enough.
     import subprocess
 
-    asked = [path, "--version"]
+    asked = [path, option]
     try:
         done = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -545,13 +592,14 @@ def _playwright_install() -> bool:
     return _quietly(command, dict(os.environ), BROWSER_DOWNLOAD_TIMEOUT_S)
 
 
-def _quietly(command: list[str], variables: Mapping[str, str], timeout_s: float) -> bool:
-    """Run a command with its output shown only when it fails; say whether it succeeded."""
+def _quietly(command: list[str], variables: Mapping[str, str], timeout_s: float, folder: str | None = None) -> bool:
+    """Run a command, in ``folder`` if one is named, with its output shown only when it fails; say whether it succeeded."""
     import subprocess
 
     try:
         done = subprocess.run(
             command,
+            cwd=folder,
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -616,6 +616,7 @@ def run_tests(pytest_arguments: list[str]) -> NoReturn:
     ensure_redis()
     bootstrap.ensure_browser()
     bootstrap.ensure_postgres()
+    bootstrap.ensure_nginx()
     os.chdir(str(Path(__file__).resolve().parent))
     if not pytest_arguments:
         # One more than there are cores: much of what is tested is a deadline that has to come.

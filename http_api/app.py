@@ -49,8 +49,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     # None of it is used by the pages, and so by nobody who gets a script into them.
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), hid=(), microphone=(), payment=(), serial=(), usb=()",
-    # Of what is no page. Pages bring one of their own.
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
 STRICT_TRANSPORT_SECURITY = "max-age=31536000"
 """A year, and this host alone: what its neighbours do is not ours to decide (RFC 6797 §6.1)."""

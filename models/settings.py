@@ -266,6 +266,8 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 "PITLANE_STRIPE_WEBHOOK_SECRET is missing: with PITLANE_STRIPE_SECRET_KEY set, webhooks must be verified."
             )
+        if self.secret_key and not _listed(self.secret_key):
+            raise ConfigurationError("PITLANE_SECRET_KEY has commas in it, and no key between them.")
         if self.stripe_webhook_secret and not _listed(self.stripe_webhook_secret):
             raise ConfigurationError("PITLANE_STRIPE_WEBHOOK_SECRET has commas in it, and no secret between them.")
         if self.stripe_webhook_secret and not self.stripe_secret_key:

@@ -36,11 +36,7 @@ def content_security_policy(origins: Iterable[str]) -> str:
 
 
 class Files(StaticFiles):
-    """The pages' files. A browser keeps them but asks each time: modules of two releases must not be mixed.
-
-    All have the pages' policy. It keeps foreign scripts out, also of a page that the app's worker has kept; and a worker is held
-    to that of its own file.
-    """
+    """The pages' files. A browser keeps them but asks each time: modules of two releases must not be mixed."""
 
     def __init__(self, directory: Path, policy: str) -> None:
         super().__init__(directory=directory, check_dir=False)
@@ -49,7 +45,9 @@ class Files(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "no-cache"
-        response.headers["Content-Security-Policy"] = self._policy
+        if path.endswith(".html"):
+            # Keeps foreign scripts out, also of a page that the app's worker has kept.
+            response.headers["Content-Security-Policy"] = self._policy
         return response
 
 
@@ -67,7 +65,7 @@ def routes(openapi: dict[str, Any], asyncapi: dict[str, Any], docs_html: str, po
         Route("/asyncapi.json", _constant(msgspec.json.encode(asyncapi), "application/json")),
         Route("/docs", _constant(docs_html.encode(), "text/html", html)),
         Route("/problems/{code}", _explain),
-        Route("/static/worker.js", _constant(worker(BROWSER).encode(), "text/javascript", html | WORKER_HEADERS)),
+        Route("/static/worker.js", _constant(worker(BROWSER).encode(), "text/javascript", WORKER_HEADERS)),
         Route("/static/manifest.webmanifest", _manifest),
         Mount("/static", files, name="static"),
         Mount("/clients/javascript", Files(CLIENT, policy), name="client"),

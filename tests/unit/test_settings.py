@@ -106,6 +106,7 @@ def test_production_refuses_what_is_good_for_development_only(load, changes: dic
     ("settings", "name"),
     [
         ({"STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_WEBHOOK_SECRET": " , "}, "STRIPE_WEBHOOK_SECRET"),
+        ({"SECRET_KEY": " , "}, "SECRET_KEY"),
         ({"TRUSTED_PROXIES": "0.0.0.0/0"}, "TRUSTED_PROXIES"),
         ({"TRUSTED_PROXIES": "10.0.0.1/8"}, "TRUSTED_PROXIES"),
         ({"TRUSTED_PROXIES": "proxy.example"}, "TRUSTED_PROXIES"),
