@@ -8,7 +8,7 @@ from typing import Final
 
 import anyio
 
-from benchmarks import contenders, dispatch, presence, soak, transitions, webhook
+from benchmarks import contenders, dispatch, frame_fuzz, hostile, presence, soak, transitions, webhook
 from benchmarks.cores import Cores, raise_open_files_limit
 from benchmarks.options import Options
 from benchmarks.report import Report
@@ -20,6 +20,8 @@ BENCHES: Final = {
     "dispatch": dispatch.measure,
     "transitions": transitions.measure,
     "webhook": webhook.measure,
+    "hostile": hostile.measure,
+    "frames": frame_fuzz.measure,
 }
 BY_DEFAULT: Final = ("presence", "dispatch", "transitions", "webhook")
 

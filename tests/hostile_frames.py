@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from tests.unit.connection_stage import client_frame
+from benchmarks.dialects import client_frame
 
 ODD_VALUES: Final = (
     "null",
@@ -114,7 +114,9 @@ _MAKERS: Final[tuple[Callable[[random.Random], str], ...]] = (_value, _object, _
 def _frame(chance: random.Random) -> bytes:
     opcode = chance.choice((0, 1, 1, 2, 3, 7, 8, 9, 10, 11, 15))
     payload = chance.randbytes(chance.choice((0, 1, 2, 3, 20, 125, 126, 127, 2_000)))
-    return client_frame(opcode, payload, is_final=chance.random() < 0.7)
+    frame = client_frame(opcode, payload)
+    is_final = chance.random() < 0.7
+    return frame if is_final else bytes((frame[0] & 0x7F,)) + frame[1:]
 
 
 def _close(chance: random.Random) -> bytes:
