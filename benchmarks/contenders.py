@@ -49,7 +49,7 @@ class Ground:
     cores: Cores
     database_url: str
     settings: dict[str, str] = field(default_factory=dict)
-    """More of Pitlane's settings, without their prefix."""
+    """More of Pitlane's settings, without their prefix; and ``ulimit``, see ``start_server``."""
 
 
 class Contender(Protocol):

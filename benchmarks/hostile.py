@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -15,7 +13,7 @@ from typing import Any, Final
 import anyio
 import httpx
 
-from benchmarks.contenders import Ground, Node, Pitlane, ground, listening, nodes
+from benchmarks.contenders import Node, Pitlane, ground, listening, nodes
 from benchmarks.cores import Cores
 from benchmarks.meters import percentile, rss_len
 from benchmarks.options import Options
@@ -54,17 +52,6 @@ class Outcome:
     log: str
 
 
-@contextmanager
-def open_files(soft: int, hard: int | None = None) -> Iterator[None]:
-    """What is started inside the block starts with these limits of open files; ours are as before afterwards."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1] if hard is None else hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     """Let them come, and look at the server and at whoever is signed in; return the table."""
     count = options.pick(options.connections, 10_000, 300)
@@ -73,22 +60,14 @@ async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     database_url, people = prepared(
         folder / "import", Sqlite(folder / "sqlite"), mechanics=1, customers=min(count, CUSTOMERS)
     )
-    with ground(folder / "run", cores, database_url=database_url) as on:
-        outcome = await besieged(on, people.mechanics[0], people.customers, count, lasts_s)
+    with (
+        ground(folder / "run", cores, database_url=database_url, ulimit=f"-S -n {SOFT}") as on,
+        nodes(Pitlane(), on) as [node],
+    ):
+        await listening([node])
+        outcome = await siege(node, people.mechanics[0], people.customers, count, lasts_s)
         versions = {"Redis": on.redis.version()}
     return Report("hostile", [_table(outcome, count, lasts_s)], versions)
-
-
-async def besieged(on: Ground, mechanic_id: str, customers: Sequence[str], count: int, lasts_s: float) -> Outcome:
-    """Start a server on ``on`` and return how it went."""
-    with open_files(SOFT):
-        running = nodes(Pitlane(), on)
-        [node] = running.__enter__()
-    try:
-        await listening([node])
-        return await siege(node, mechanic_id, customers, count, lasts_s)
-    finally:
-        running.__exit__(None, None, None)
 
 
 async def siege(node: Node, mechanic_id: str, customers: Sequence[str], count: int, lasts_s: float) -> Outcome:

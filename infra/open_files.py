@@ -4,8 +4,8 @@ import resource
 from dataclasses import dataclass
 from typing import Final
 
-RESERVE_MIN: Final = 64
-"""For what is not a connection of ours: SQL, Redis, Stripe, push services, files that are served."""
+RESERVE_MIN: Final = 128
+"""For what is not a connection of ours: Redis (up to 64), SQL, Stripe, push services, files that are served."""
 RESERVE_SHARE: Final = 100
 """Or one in so many, where that is more."""
 ROOM_MIN: Final = 16

@@ -73,14 +73,15 @@ def environment(data_dir: Path, port: int, **settings: str) -> dict[str, str]:
     return kept | {f"PITLANE_{name}": value for name, value in own.items()}
 
 
-def start_server(data_dir: Path, *, command: Sequence[str] = ("serve",), **settings: str) -> Server:
-    """Start a server on a free port; the caller awaits ``ready`` and ends it."""
+def start_server(data_dir: Path, *, command: Sequence[str] = ("serve",), ulimit: str = "", **settings: str) -> Server:
+    """Start a server on a free port; the caller awaits ``ready`` and ends it. ``ulimit``: the shell's, as in ``-S -n 1024``."""
     port = int(settings.pop("PORT", 0)) or free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
     log_path = data_dir / f"server-{port}.log"
+    limited = ["sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh"] if ulimit else []
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "run.py", *command],
+            [*limited, sys.executable, "run.py", *command],
             cwd=ROOT,
             env=environment(data_dir, port, **settings),
             stdin=subprocess.DEVNULL,

@@ -46,6 +46,14 @@ def test_each_benchmark_prints_its_tables_and_says_what_was_left_out() -> None:
     assert "PostgreSQL is skipped: --database SQLite." in done.stdout
 
 
+@pytest.mark.timeout(PATIENCE_S + 20)
+def test_a_siege_and_a_fuzz_of_frames_come_to_their_end() -> None:
+    done = bench("hostile", "frames", "--quick", "--connections", "40", "--duration", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert "signed in: heartbeat on an open socket" in done.stdout
+    assert "frames and noises sent" in done.stdout
+
+
 def test_a_benchmark_that_does_not_exist_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["nothing"]) == 2
     [sentence] = capsys.readouterr().err.splitlines()
