@@ -7,6 +7,9 @@ soak.py         as many mechanics as one process takes, for minutes
 dispatch.py     windows that end together, one broadcast for everybody, accepts
 transitions.py  one of each alone, as many as a core bears, and half of that
 webhook.py      Stripe's events, many in a second
+hostile.py      ten thousand hostile connections, and somebody who is signed in
+strangers.py    those connections, as a process of their own
+frame_fuzz.py   odd frames on both sockets, for minutes
 
 contenders.py   Pitlane and its peers: how each is started and spoken to
 dialects.py     the words of each on the socket (pure)
