@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from models.ids import new_id
 from models.outcomes import Refused
 from models.rest import Email, Name, NewPassword
 from models.tables import Account, DutyInterval, Mechanic
-from models.text import NAME_LEN_MAX, kept
+from models.text import NAME_LEN_MAX, is_clean, kept
 from models.words import ProviderType, Role
 
 
@@ -56,6 +57,11 @@ RESET_MS: Final = 30 * 60_000
 """How long a link to a new password is good (contract)."""
 RESETS_MAX: Final = 3
 """Links of one account that are good at a time, the newest."""
+
+EMAIL_REFUSED: Final = Refused(
+    "validation_failed", "Has characters that cannot be seen, or that turn text around.", member="email"
+)
+"""Two addresses that look the same must not be two accounts."""
 
 IMPORT_TIMEOUT_S = 300.0
 LOOK_UP_BATCH = 500
@@ -108,10 +114,12 @@ class Accounts:
         self._hashing = Hashing()
 
     async def add(self, new: NewAccount, *, now_ms: int) -> Account | Refused:
-        """Add one account, or say ``email_taken``, or ``validation_failed`` for a name that cannot be kept."""
+        """Add one account, or say ``email_taken``, or ``validation_failed`` for what cannot be kept."""
         name = _name_of(new)
         if isinstance(name, Refused):
             return name
+        if not is_clean(new.email.strip()):
+            return EMAIL_REFUSED
         password_hash: str | None = None
         if new.password:
             kept_as = await self._hashed(new.password, new.email)
@@ -136,6 +144,8 @@ class Accounts:
             name = _name_of(new)
             if isinstance(name, Refused):
                 raise NewAccountRefused(f"The name of {new.email} cannot be kept. {name.detail}")
+            if not is_clean(new.email.strip()):
+                raise NewAccountRefused(f"{new.email!r} cannot be kept. {EMAIL_REFUSED.detail}")
             names.append(name)
         hashes: list[str | None] = [None] * len(news)
 
@@ -181,8 +191,13 @@ class Accounts:
 
     async def find_by_email(self, email: str) -> Account | None:
         """Return the account with this address in any letter case, or ``None``."""
+        # As it was kept by versions that did not compose it, too.
+        wanted = [email.strip().lower(), normal_email(email)]
         async with self._database.read() as session:
-            return (await session.exec(select(Account).where(Account.email == normal_email(email)))).first()
+            found = {
+                one.email: one for one in await session.exec(select(Account).where(col(Account.email).in_(wanted)))
+            }
+        return found.get(wanted[0]) or found.get(wanted[1])
 
     async def rename(self, account_id: str, name: str) -> Account | Refused:
         """Give the account another name, or say why the name cannot be kept; ``unauthenticated`` if the account is gone."""
@@ -351,5 +366,5 @@ async def _first_taken(session: AsyncSession, emails: Sequence[str]) -> str | No
 
 
 def normal_email(email: str) -> str:
-    """Return the address as it is kept and compared."""
-    return email.strip().lower()
+    """Return the address as it is kept and compared: in small letters, as NFC."""
+    return unicodedata.normalize("NFC", email.strip().lower())

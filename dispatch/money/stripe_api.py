@@ -1,10 +1,10 @@
 """Stripe through its SDK: the few calls that we make, with a bound on time and our own two kinds of error."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import anyio
 import msgspec
@@ -16,6 +16,7 @@ from stripe.params.checkout import SessionCreateParams, SessionListParams
 from dispatch.money.fulfilment import PaidSession
 from dispatch.money.ledger import DISPUTE_LOST, Entry
 from models.errors import StripeForbids, StripeRefused, StripeUnavailable
+from models.outcomes import Refused
 from models.settings import StripeSettings
 
 SIGNATURE_TOLERANCE_S = 300
@@ -24,6 +25,9 @@ PAGE_LEN = 100
 """As many objects as Stripe lists on one page."""
 PAGES_MAX = 100
 """Of one list; a single payment's refunds fit on the first."""
+ID_FORM = re.compile(r"[A-Za-z0-9_]{1,255}")
+MEMBERS_READ = 8
+"""Of an event, inner ones included: so many may be other than they should be."""
 KEY_REUSED = "idempotency_error"
 """The code of a refusal that is not about what was asked: other things were asked under the same idempotency key before."""
 
@@ -39,10 +43,14 @@ class CheckoutSession:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+StripeId = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,255}$(?!\n)")]
+"""Of an object at Stripe, as far as we keep it."""
+
+
 class EventSubject(msgspec.Struct, frozen=True):
     """The object that an event is about; not all have ids. ``payment_intent``: of a charge, a refund or a dispute."""
 
-    id: str | None = None
+    id: StripeId | None = None
     payment_intent: str | dict[str, Any] | None = None
 
 
@@ -53,16 +61,17 @@ class EventData(msgspec.Struct, frozen=True):
 class WebhookEvent(msgspec.Struct, frozen=True):
     """What we read of an event (docs.stripe.com/api/events/object); what it tells of is asked for again."""
 
-    id: str
-    type: str = ""
-    created: int | None = None
+    id: StripeId
+    type: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{0,255}$(?!\n)")] = ""
+    created: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
     livemode: bool | None = None
     data: EventData = EventData()
 
     @property
     def payment_intent_id(self) -> str | None:
         """Of which payment its object is, if it says so."""
-        return _intent_of({"payment_intent": self.data.object.payment_intent})
+        intent_id = _intent_of({"payment_intent": self.data.object.payment_intent})
+        return intent_id if intent_id is not None and ID_FORM.fullmatch(intent_id) else None
 
 
 @dataclass(frozen=True)
@@ -209,10 +218,11 @@ class StripeApi:
             answer = await self._client.raw_request_async("get", f"/v1/{kind}/{_id_for_a_path(its_id)}")
             return _intent_of(answer.data if isinstance(answer.data, dict) else {})
 
-    def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | None:
-        """Return the event if any of our secrets signed it within the tolerance, else ``None``.
+    def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | Refused:
+        """Return the event if any of our secrets signed it within the tolerance; else ``bad_signature``.
 
-        docs.stripe.com/webhooks/signature; several secrets are valid side by side while one is being rotated.
+        docs.stripe.com/webhooks/signature; several secrets are valid side by side while one is being rotated. What is signed and no
+        event is ``malformed_json``: it is not the signature that somebody has to look for.
         """
         if not signature.isascii():
             # A signature is written in hexadecimal digits; the SDK fails on others.
@@ -220,13 +230,13 @@ class StripeApi:
         for secret in self._settings.webhook_secrets:
             try:
                 stripe.WebhookSignature.verify_header(payload.decode(), signature, secret, SIGNATURE_TOLERANCE_S)
-                # Not the SDK's own object, which takes its time to build the whole tree of what we do not read.
-                return msgspec.json.decode(payload, type=WebhookEvent)
             except stripe.SignatureVerificationError:
                 continue
-            except (ValueError, msgspec.DecodeError):
-                return None
-        return None
+            except (ValueError, TypeError):
+                # No text, no number, or no ASCII, which the SDK cannot compare.
+                break
+            return event_of(payload) or Refused("malformed_json", "This is signed, and no event that could be kept.")
+        return Refused("bad_signature", "The Stripe-Signature header does not match the body, or is too old.")
 
     @asynccontextmanager
     async def _asking(self, what: str) -> AsyncIterator[None]:
@@ -255,6 +265,42 @@ class StripeApi:
             unavailable.is_answer = (error.http_status or 0) >= 500
             unavailable.is_replayed = (error.headers or {}).get("idempotent-replayed") == "true"
             raise unavailable from error
+
+
+def event_of(payload: bytes) -> WebhookEvent | None:
+    """Return what can be read of an event: without what is not of the kind that it should be; ``None`` if it has no id.
+
+    Stripe would repeat for days what is refused, and no repetition is easier to read.
+    """
+    try:
+        # Not the SDK's own object, which takes its time to build the whole tree of what we do not read.
+        return msgspec.json.decode(payload, type=WebhookEvent)
+    except msgspec.ValidationError:
+        pass
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    try:
+        said = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    for _ in range(MEMBERS_READ):
+        try:
+            return msgspec.convert(said, WebhookEvent)
+        except msgspec.ValidationError as error:
+            if not _is_left_out(said, str(error).partition(" - at `$.")[2].rstrip("`").split(".")):
+                break
+    return None
+
+
+UNSAID: Final = object()
+
+
+def _is_left_out(said: Any, path: Sequence[str]) -> bool:
+    """Take the member at ``path`` away; ``False`` if there is none."""
+    *parents, name = path
+    for parent in parents:
+        said = said[parent]
+    return isinstance(said, dict) and said.pop(name, UNSAID) is not UNSAID
 
 
 def _session(said: Mapping[str, Any]) -> CheckoutSession:
@@ -338,6 +384,6 @@ def _id_of(said: Mapping[str, object]) -> str:
 
 def _id_for_a_path(said: str) -> str:
     """Return an id that others have told us, for the path of a request; raises ``StripeRefused`` for what would lead elsewhere."""
-    if re.fullmatch(r"[A-Za-z0-9_]{1,255}", said) is None:
+    if ID_FORM.fullmatch(said) is None:
         raise StripeRefused("This is no id of an object at Stripe.", code="resource_missing")
     return said

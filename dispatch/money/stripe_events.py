@@ -82,9 +82,11 @@ class StripeEvents:
 
     async def receive(self, payload: bytes, signature: str | None) -> Refused | None:
         """Store a verified event and return; the work comes afterwards. An event seen before is fine."""
-        event = self._stripe.verified_event(payload, signature) if signature else None
-        if event is None:
-            return Refused("bad_signature", "The Stripe-Signature header does not match the body, or is too old.")
+        event = self._stripe.verified_event(payload, signature or "")
+        if isinstance(event, Refused):
+            if event.code != "bad_signature":
+                self._log.error("event_not_readable", length=len(payload))
+            return event
         if is_other_mode(self._stripe.is_live, event.livemode):
             # Genuine, and sent to a live address on purpose (docs.stripe.com/connect/webhooks): refusing it would make Stripe
             # repeat it for days.

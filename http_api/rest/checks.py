@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -90,6 +91,8 @@ class Checks:
         raw = await _read(receive, headers, self.settings.body_len_max)
         if called.body_is_optional and raw.strip() in (b"", b"null"):
             return called.body()
+        if not raw.strip():
+            raise _Unfit(problem("malformed_json", "A body is needed here: one JSON object."))
         return _decoded(raw, called.body)
 
 
@@ -108,26 +111,65 @@ def _check_header(parameter: HeaderParameter | None, headers: Headers) -> None:
         raise _Unfit(invalid([FieldError(parameter.name, parameter.description)]))
 
 
+@dataclass(frozen=True)
+class _Parameter:
+    """A query parameter: how it is called in the URL and in the struct, and its type without ``None``."""
+
+    name: str
+    member: str
+    kind: Any
+    is_list: bool
+    """Written with commas."""
+    is_required: bool
+
+
 def _query(expected: type[Struct] | None, scope: Scope) -> Struct | None:
     if expected is None:
         return None
     given = QueryParams(scope["query_string"])
     values: dict[str, Any] = {}
-    for name, is_list in _members(expected):
+    for parameter in _parameters(expected):
         # An empty one is one that was left out: forms send those.
-        if texts := [text for text in given.getlist(name) if text]:
-            values[name] = ",".join(texts).split(",") if is_list else texts[-1]
+        if texts := [text for text in given.getlist(parameter.name) if text]:
+            values[parameter.member] = _converted(
+                parameter, ",".join(texts).split(",") if parameter.is_list else texts[-1]
+            )
+        elif parameter.is_required:
+            raise _Unfit(invalid([FieldError(parameter.name, "Is required.")]))
+    return expected(**values)
+
+
+def _converted(parameter: _Parameter, text: str | list[str]) -> object:
+    # One by one, and as what they are if they are there: asked for ``str | None``, msgspec takes the word null for None.
     try:
-        return msgspec.convert(values, expected, strict=False)
+        value = msgspec.convert(text, parameter.kind, strict=False)
+        _refuse_nul(value, "$")
     except msgspec.ValidationError as error:
-        raise _Unfit(invalid([field_error(str(error))])) from error
+        where = field_error(str(error))
+        name = parameter.name if where.field == "body" else f"{parameter.name}{where.field}"
+        raise _Unfit(invalid([FieldError(name, where.message)])) from error
+    return value
 
 
 @cache
-def _members(expected: type[Struct]) -> list[tuple[str, bool]]:
-    """Return the name of each query parameter and whether it is a list, written with commas."""
-    members = msgspec.structs.fields(expected)
-    return [(member.encode_name, msgspec.json.schema(member.type).get("type") == "array") for member in members]
+def _parameters(expected: type[Struct]) -> list[_Parameter]:
+    return [
+        _Parameter(
+            member.encode_name,
+            member.name,
+            _without_none(member.type),
+            is_list=msgspec.json.schema(member.type).get("type") == "array",
+            is_required=member.required,
+        )
+        for member in msgspec.structs.fields(expected)
+    ]
+
+
+def _without_none(kind: Any) -> Any:
+    """Return the type of what is there: of ``str | None`` the ``str``."""
+    kinds = [one for one in get_args(kind) if one is not NoneType] if get_origin(kind) in (Union, UnionType) else [kind]
+    assert len(kinds) == 1, f"a query parameter is of one kind: {kind}"
+    return kinds[0]
 
 
 def _decoded(raw: bytes, expected: type[Struct]) -> Struct:

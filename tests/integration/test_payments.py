@@ -115,6 +115,8 @@ async def test_a_webhook_that_nobody_signed_is_refused_and_not_stored(database_u
             (payload, signature_header(payload, WEBHOOK_SECRET, now_s() - 3600)),
             (payload + " ", right),
             ("", right),
+            (payload, f"{right},v1=\u00e9".replace(",v1=", ",v0=", 1)),
+            (payload, f"t={'9' * 5000},v1=00"),
         ]
         for body_text, signature in forgeries:
             refused = await a.payments.receive_webhook(body_text.encode(), signature)
@@ -122,6 +124,56 @@ async def test_a_webhook_that_nobody_signed_is_refused_and_not_stored(database_u
             assert refused.code == "bad_signature"
         assert await world.rows(tables.StripeEvent) == []
         assert await a.payments.receive_webhook(payload.encode(), right) is None
+
+
+async def test_a_signed_event_is_stored_as_far_as_it_can_be_read(database_url, redis_url, tmp_path):
+    odd_data = [
+        "null",
+        "[]",
+        "7",
+        '"x"',
+        '{"object": null}',
+        '{"object": [1]}',
+        '{"object": {"id": 7, "payment_intent": 8}}',
+    ]
+    odd = [
+        *(f'"data": {data}' for data in odd_data),
+        f'"created": {2**64}, "livemode": "no"',
+        f'"created": {"9" * 400}',
+        '"created": -1',
+        '"data": {"object": {"id": "a\\u0000b", "payment_intent": "\\u2028"}}',
+        f'"data": {{"object": {{"amount": {"9" * 400}, "payment_intent": {{"id": "\\n", "amount": {2**70}}}}}}}',
+        '"type": null',
+        '"type": "a\\u0000"',
+    ]
+    hopeless = [
+        "null",
+        "[]",
+        "7",
+        "{}",
+        "{",
+        '{"id": null}',
+        '{"id": ""}',
+        '{"id": "\\u0000"}',
+        '{"id": 7}',
+        '{"x":' * 5_000,
+    ]
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        for number, members in enumerate(odd):
+            payload = f'{{"id": "evt_{number}", "object": "event", "type": "customer.created", {members}}}'
+            assert await a.payments.receive_webhook(*signed_text(payload)) is None, members
+        stored = {row.id: row for row in await world.rows(tables.StripeEvent)}
+        assert stored.keys() == {f"evt_{number}" for number in range(len(odd))}
+        assert {(row.object_id, row.payment_intent_id) for row in stored.values()} == {(None, None)}
+        for payload in hopeless:
+            refused = await a.payments.receive_webhook(*signed_text(payload))
+            # Whoever looks for the cause at Stripe must not look for it in the secret.
+            assert isinstance(refused, Refused)
+            assert refused.code == "malformed_json", payload[:20]
+
+
+def signed_text(payload: str) -> tuple[bytes, str]:
+    return payload.encode(), signature_header(payload, WEBHOOK_SECRET, now_s())
 
 
 @pytest.mark.bugs_planted

@@ -155,6 +155,13 @@ async def test_what_is_not_json_in_utf8_is_malformed(house: House, body: bytes):
         assert await rest.problem("POST", "/api/checkout", content=body) == (400, "malformed_json")
 
 
+async def test_where_a_body_is_needed_an_empty_one_is_told_so(house: House):
+    async with house.as_customer() as rest:
+        for empty in (b"", b" \n"):
+            answer = await rest.post("/api/checkout", content=empty)
+            assert (answer.status_code, answer.json()["detail"]) == (400, "A body is needed here: one JSON object.")
+
+
 async def test_a_write_without_a_body_takes_none_or_an_empty_one_but_no_unknown_member(house: House):
     path = f"/api/favorites/{house.mechanic}"
     async with house.as_customer() as rest:
@@ -216,7 +223,7 @@ async def test_head_is_get_without_the_body(house: House):
         assert answer.headers["content-length"] == (await rest.get("/api/me")).headers["content-length"]
 
 
-@pytest.mark.parametrize("path_id", ["a%20b", "x" * 65, "%00", "..%2f", "a'--"])
+@pytest.mark.parametrize("path_id", ["a%20b", "x" * 65, "%00", "a%0A", "..%2f", "a'--"])
 async def test_an_id_that_cannot_be_one_is_the_id_of_nothing(house: House, path_id: str):
     async with house.as_customer() as rest:
         assert (await rest.problem("GET", f"/api/requests/{path_id}"))[0] == 404
@@ -224,12 +231,30 @@ async def test_an_id_that_cannot_be_one_is_the_id_of_nothing(house: House, path_
         assert (await rest.problem("GET", f"/api/mechanics/{path_id}/status"))[0] == 404
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=1.5", "status=lost", "cursor=a%20b"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=101", "limit=x", "limit=1.5", "status=lost", "cursor=a%20b", "cursor=a%0A", "cursor=%00"),
+        *("limit=null", "status=null", "status=NULL"),
+    ],
+)
 async def test_a_query_that_does_not_fit_is_refused_naming_the_parameter(house: House, query: str):
     async with house.as_customer() as rest:
         answer = await rest.get(f"/api/requests?{query}")
         assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
         assert answer.json()["errors"][0]["field"] == query.partition("=")[0]
+
+
+async def test_the_word_null_in_a_query_is_a_word(house: House):
+    async with house.as_customer() as rest:
+        # As an id it is one like any other: of the page after it.
+        assert (await rest.get("/api/requests?cursor=null")).status_code == 200
+        for plan, code in (("null", "unknown_plan"), ("%00", "validation_failed")):
+            assert await rest.problem("GET", f"/api/mechanics/availability?plan={plan}") == (422, code)
+        assert await rest.problem("GET", "/api/mechanics/status?ids=") == (422, "validation_failed")
+    async with house.as_mechanic() as rest:
+        for query in ("from=null", "to=null", "from=%00"):
+            assert await rest.problem("GET", f"/api/me/hours?{query}") == (422, "validation_failed")
 
 
 async def test_an_empty_query_parameter_is_one_that_was_left_out(house: House):

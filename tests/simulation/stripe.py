@@ -14,6 +14,7 @@ from dispatch.money.fulfilment import PaidSession
 from dispatch.money.ledger import Entry
 from dispatch.money.stripe_api import CheckoutSession, Listed, WebhookEvent
 from models.errors import StripeRefused, StripeUnavailable
+from models.outcomes import Refused
 from tests.simulation.chance import Chance
 from tests.simulation.life import Life
 
@@ -268,8 +269,9 @@ class StripeEnd:
     async def refund(self, params: Mapping[str, Any], *, checkout_id: str, idempotency_key: str) -> Entry:
         return await self._ask("refund", lambda: self._server.refund(params, idempotency_key))
 
-    def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | None:
-        return msgspec.json.decode(payload, type=WebhookEvent) if signature == SIGNATURE else None
+    def verified_event(self, payload: bytes, signature: str) -> WebhookEvent | Refused:
+        assert signature == SIGNATURE
+        return msgspec.json.decode(payload, type=WebhookEvent)
 
     async def _ask(self, what: str, act: Callable[[], T]) -> T:
         await self._life.step(f"stripe {what}")

@@ -23,10 +23,13 @@ def operations(payments: Payments) -> list[Operation]:
         roles=ANYONE,
         body=RawBody(EVENT_LEN_MAX),
         answers={200: Received},
-        problems=("bad_signature", "unavailable"),
+        problems=("bad_signature", "malformed_json", "unavailable"),
     )
     async def stripe_webhook(call: Call) -> Received | Refused:
-        """Take an event that Stripe has signed (`Stripe-Signature`); 200 once it is safely stored, or was before."""
+        """Take an event that Stripe has signed (`Stripe-Signature`); 200 once it is safely stored, or was before.
+
+        Members that are not what they should be are left out; only what has no id cannot be stored.
+        """
         refused = await payments.receive_webhook(call.body_as(bytes), call.headers.get("stripe-signature"))
         return Received(True) if refused is None else refused
 
