@@ -224,9 +224,6 @@ class StripeApi:
         docs.stripe.com/webhooks/signature; several secrets are valid side by side while one is being rotated. What is signed and no
         event is ``malformed_json``: it is not the signature that somebody has to look for.
         """
-        if not signature.isascii():
-            # A signature is written in hexadecimal digits; the SDK fails on others.
-            return None
         for secret in self._settings.webhook_secrets:
             try:
                 stripe.WebhookSignature.verify_header(payload.decode(), signature, secret, SIGNATURE_TOLERANCE_S)
