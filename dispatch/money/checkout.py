@@ -4,6 +4,7 @@ Nothing is half-made: a checkout whose page could not be opened is forgotten, an
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
@@ -15,28 +16,42 @@ from sqlmodel import col, select
 from stripe.params.checkout import SessionCreateParams
 
 from dispatch.eligibility import takes
-from dispatch.money.payments import Payments
+from dispatch.money.bookkeeping import SQL
+from dispatch.money.payments import LOCK_BUYER, Payments
 from dispatch.money.plans import no_such_plan
 from dispatch.money.stripe_api import KEY_REUSED, CheckoutSession, StripeApi
 from dispatch.money.superseded import Superseded
 from dispatch.stored import READ_REQUESTS
 from dispatch.views import request_view
 from infra.clock import Clock
-from infra.database import Database
+from infra.database import Database, within
+from infra.statements import Statement
 from models import tables
 from models.errors import DatabaseUnavailable, StripeRefused, StripeUnavailable
 from models.ids import new_id
-from models.outcomes import NotFound, Refused
+from models.outcomes import NotFound, Refused, TooMany
 from models.rest import CheckoutBody, CheckoutState, FreeCheckout, StripeCheckout
 from models.settings import StripeSettings
 from models.text import NOTE_LEN_MAX, kept
 from models.timestamps import rfc3339
 
 IDEMPOTENCY_TRIES_MAX = 3
+OPEN_MAX: Final = 20
+"""Payments that a customer may have open (contract): each is a page at Stripe, and of the same choice the older ones are closed."""
 PROMPT_METHODS: Final[tuple[Literal["card"], ...]] = ("card",)
 """Whose result is known when the customer leaves the page: cards, with the wallets that carry them. No mechanic can wait for a bank
 debit or a voucher that takes days (docs.stripe.com/checkout/fulfillment). This narrows what the account offers
 (docs.stripe.com/api/checkout/sessions/create, ``allowed_payment_method_types``)."""
+
+
+@dataclass(frozen=True)
+class OpenCheckout:
+    """A row of ``open_checkouts_of``."""
+
+    expires_at_ms: int
+
+
+OPEN_CHECKOUTS_OF: Final = Statement(SQL / "open_checkouts_of.sql", OpenCheckout)
 
 
 class Checkouts:
@@ -92,13 +107,38 @@ class Checkouts:
                         # The same key came twice side by side, and the other one has used the free session.
                         continue
                     return served
-                async with self._database.write() as session:
-                    session.add(asked)
+                too_many = await self._store(asked)
+                if too_many is not None and await self._existing(customer_id, idempotency_key):
+                    # As above: the other one was the last that there was room for.
+                    continue
             except IntegrityError:
                 # The same key came twice side by side, and the other was faster: answer what it answers.
                 continue
-            return await self._answer(asked)
+            return too_many or await self._answer(asked)
         raise DatabaseUnavailable("The same idempotency key kept appearing and vanishing.")
+
+    async def _store(self, checkout: tables.Checkout) -> TooMany | None:
+        """Store a checkout that is to be paid, unless its customer has too many that can be paid."""
+        async with self._database.write() as session:
+            await within(session, LOCK_BUYER(customer_id=checkout.customer_id))
+            now_ms = self._clock.now_ms()
+            others = await within(
+                session,
+                OPEN_CHECKOUTS_OF(
+                    customer_id=checkout.customer_id,
+                    now_ms=now_ms,
+                    since_ms=now_ms - self._settings.session_lifetime_ms,
+                    limit=OPEN_MAX,
+                ),
+            )
+            if len(others) >= OPEN_MAX:
+                wait_s = max(1, -(-(others[0].expires_at_ms - now_ms) // 1000))
+                return TooMany(
+                    detail=f"You have {OPEN_MAX} payments open. Finish one of them, or wait {wait_s} s.",
+                    retry_after_s=wait_s,
+                )
+            session.add(checkout)
+        return None
 
     async def state(self, customer_id: str, checkout_id: str) -> CheckoutState | Refused:
         """Return where a checkout stands; an open one is looked up at Stripe, and fulfilled at once if it is paid."""

@@ -29,10 +29,13 @@ from infra.database import Database, within
 from infra.statements import Statement, Transaction
 from models import tables
 from models.ids import new_id
-from models.outcomes import Refused
+from models.outcomes import Refused, TooMany
 from models.rest import FreeCheckout
 from models.words import RoutingType
 
+FREE_BOOKINGS_MAX = 5
+FREE_BOOKINGS_MS = 3_600_000
+"""So many within this time, of one customer."""
 CHECKOUT_EVENTS = "checkout.session."
 MONEY_EVENTS = ("charge.", "refund.", "payment_intent.")
 DISPUTE_EVENTS = "charge.dispute."
@@ -57,6 +60,13 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class FreeBooking:
+    """A row of ``free_bookings_of``."""
+
+    created_at_ms: int
+
+
+@dataclass(frozen=True)
 class OurCheckout:
     """What a Session was made for."""
 
@@ -66,6 +76,8 @@ class OurCheckout:
 
 
 CHECKOUT_OF_SESSION = Statement(SQL / "checkout_of_session.sql", OurCheckout)
+LOCK_BUYER = Statement(SQL / "lock_buyer.sql", Named)
+FREE_BOOKINGS_OF = Statement(SQL / "free_bookings_of.sql", FreeBooking)
 LOCK_CUSTOMER = Statement(SQL / "lock_customer.sql", Named)
 PAID_TWICE = Statement(SQL / "paid_twice.sql", Named)
 CLAIM_PAYMENT = Statement(SQL / "claim_payment.sql", Wish)
@@ -180,8 +192,23 @@ class Payments:
         return OurCheckout(adopted.id, adopted.price_cents, adopted.currency)
 
     async def serve_free(self, checkout: tables.Checkout) -> FreeCheckout | Refused:
-        """Store a checkout that costs nothing together with its request; raises ``IntegrityError`` like any insert."""
+        """Store a checkout that costs nothing together with its request; raises ``IntegrityError`` like any insert.
+
+        Who cancels gets the free session back, and mechanics have been called all the same: so there is a bound.
+        """
         async with self._database.write() as session:
+            await within(session, LOCK_BUYER(customer_id=checkout.customer_id))
+            since_ms = checkout.created_at_ms - FREE_BOOKINGS_MS
+            lately = await within(
+                session,
+                FREE_BOOKINGS_OF(customer_id=checkout.customer_id, since_ms=since_ms, limit=FREE_BOOKINGS_MAX),
+            )
+            if len(lately) >= FREE_BOOKINGS_MAX:
+                wait_s = max(1, -(-(lately[-1].created_at_ms - since_ms) // 1000))
+                return TooMany(
+                    detail=f"You have booked for nothing {FREE_BOOKINGS_MAX} times lately. Please try again in {wait_s} s.",
+                    retry_after_s=wait_s,
+                )
             plan = await session.get_one(tables.Plan, checkout.plan_id)
             if plan.first_time_only:
                 # One conditional update: of two tabs, one is first.

@@ -1,6 +1,7 @@
 """What a customer wants to buy: our prices, one page at a time, and nothing half-made."""
 
 import hashlib
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +10,8 @@ import pytest
 
 from models import tables
 from models.errors import StripeUnavailable
-from models.outcomes import Refused
+from models.ids import new_id
+from models.outcomes import Refused, TooMany
 from models.rest import CheckoutBody, FreeCheckout, StripeCheckout
 from tests.integration.money import checkout, page_for_later, session_id_of, state
 from tests.parts import Node, World, body, eventually, running_node, running_world, side_by_side
@@ -398,3 +400,90 @@ async def test_pages_that_a_dying_node_left_open_are_expired_by_the_reconciler(d
                 "open",
             ]
             assert [repair async for repair in a.reconciler.repairs()] == []
+
+
+# --- how many ---------------------------------------------------------------------------------------------------------
+
+
+async def open_checkouts(world: World, customer_id: str, count: int) -> None:
+    """Store some that can be paid, without asking Stripe for their pages."""
+    now_ms = time.time_ns() // 1_000_000
+    async with world.database.write() as session:
+        session.add_all(
+            tables.Checkout(
+                id=new_id(),
+                customer_id=customer_id,
+                plan_id="premium_session",
+                price_cents=4999,
+                currency="usd",
+                duration_min=60,
+                session_type="video",
+                routing_type="broadcast",
+                created_at_ms=now_ms,
+                expires_at_ms=now_ms + 1_800_000,
+            )
+            for _ in range(count)
+        )
+
+
+async def test_of_many_checkouts_side_by_side_on_two_nodes_as_many_are_opened_as_may_be_open(
+    database_url, redis_url, tmp_path
+):
+    async with (
+        running_world(database_url, redis_url, tmp_path) as world,
+        running_node(world) as a,
+        running_node(world) as b,
+    ):
+        customer_id = await world.customer()
+        await open_checkouts(world, customer_id, 17)
+        first = await checkout(a, customer_id, idempotency_key="k")
+        # Each reads that there is room for two; on PostgreSQL they do so at the same time.
+        answers = await side_by_side(*(partial(node.checkouts.start, customer_id, body()) for node in (a, b) * 4))
+        refused = [answer for answer in answers if isinstance(answer, TooMany)]
+        assert len(refused) == 6
+        assert {answer.code for answer in refused} == {"too_many_requests"}
+        assert all(1_700 < answer.retry_after_s <= 1_801 for answer in refused)
+        assert len(await world.rows(tables.Checkout, customer_id=customer_id)) == 20
+        # Repeated, what was opened before is answered all the same; and nobody else is in the way of anybody.
+        assert await checkout(b, customer_id, idempotency_key="k") == first
+        await checkout(a, await world.customer())
+
+
+async def test_the_last_checkout_that_may_be_opened_answers_all_who_ask_with_its_key(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        await open_checkouts(world, customer_id, 19)
+        start = partial(a.checkouts.start, customer_id, body(), idempotency_key="k")
+        first, *others = await side_by_side(*[start] * 4)
+        assert isinstance(first, StripeCheckout)
+        assert others == [first] * 3
+
+
+@pytest.mark.parametrize("change", [{"status": "expired"}, {"status": "paid"}, {"expires_at_ms": 1}])
+async def test_a_checkout_that_nobody_can_pay_any_more_takes_no_room(database_url, redis_url, tmp_path, change):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        await open_checkouts(world, customer_id, 20)
+        assert isinstance(await a.checkouts.start(customer_id, body()), TooMany)
+        one = (await world.rows(tables.Checkout, customer_id=customer_id))[0]
+        await world.update(tables.Checkout, one.id, **change)
+        await checkout(a, customer_id)
+
+
+async def test_whoever_books_for_nothing_and_cancels_again_and_again_has_to_wait(database_url, redis_url, tmp_path):
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        for _ in range(5):
+            booked = await a.checkouts.start(customer_id, body("free_diagnostic"))
+            assert isinstance(booked, FreeCheckout)
+            await a.dispatch.cancel(customer_id, booked.request.id)
+        refused = await a.checkouts.start(customer_id, body("free_diagnostic"))
+        assert isinstance(refused, TooMany)
+        assert 3_000 < refused.retry_after_s <= 3_600
+        assert len(await world.rows(tables.SessionRequest, customer_id=customer_id)) == 5
+        # Nothing was used up, and what costs something can still be had.
+        assert not (await world.row(tables.Account, customer_id)).free_session_used
+        await checkout(a, customer_id)
+        first = (await world.rows(tables.Checkout, customer_id=customer_id))[0]
+        await world.update(tables.Checkout, first.id, created_at_ms=first.created_at_ms - 3_600_000)
+        assert isinstance(await a.checkouts.start(customer_id, body("free_diagnostic")), FreeCheckout)
