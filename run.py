@@ -22,6 +22,7 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import csv
+import getpass
 import json
 import os
 import signal
@@ -41,7 +42,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from accounts.accounts import Accounts, NewAccount, NewAccountRefused
-from accounts.revocations import Revocations, revoke_all
+from accounts.revocations import Revocations, sign_out
 from accounts.sign_ins import SignIns
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
@@ -753,30 +754,43 @@ def accounts_from(options: argparse.Namespace) -> list[NewAccount]:
 
 async def change_account(settings: Settings, action: str, email: str) -> None:
     """Do what an operator wants with an account. Running nodes hear of it within two seconds, and do what follows."""
-    password = sys.stdin.readline().rstrip("\r\n") if action == "password" else ""
+    password = read_password() if action == "password" else ""
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
         await bring_up_to_date(database)
-        accounts, now_ms = Accounts(database), wall_clock_ms()
+        accounts, clock = Accounts(database), WallClock()
         account = await accounts.find_by_email(email)
         if account is None:
             raise ConfigurationError(f"There is no account with the e-mail address {email}.")
         refused: Refused | None = None
         if action in ("disable", "enable"):
-            await accounts.set_disabled(account.id, action == "disable", now_ms=now_ms)
+            if not await accounts.set_disabled(account.id, action == "disable", now_ms=clock.now_ms()):
+                raise ConfigurationError(f"The account {account.id} has been erased, and nobody can use it again.")
         elif action == "signout":
-            await database.commit(revoke_all(account.id, now_ms=now_ms))
+            await database.commit(sign_out(account.id, clock))
         elif action == "password":
-            refused = await accounts.change_password(account, password, now_ms=now_ms)
+            outcome = await accounts.change_password(account, password, clock)
+            refused = outcome if isinstance(outcome, Refused) else None
         else:
             standin = standin_of(settings, database)
             if standin is not None:
                 await standin.prepare()
             elsewhere = [] if standin is None else [partial(forgotten_at, standin)]
-            refused = await Erasure(database=database, clock=WallClock(), elsewhere=elsewhere).erase(account)
+            refused = await Erasure(database=database, clock=clock, elsewhere=elsewhere).erase(account)
         if refused is not None:
-            raise CannotBeDone(refused.detail)
+            # What was typed is to be typed otherwise; else it is the account that is not as it has to be.
+            raise ConfigurationError(refused.detail) if refused.member else CannotBeDone(refused.detail)
+
+
+def read_password() -> str:
+    """Return the first line of standard input; from a terminal, without showing it."""
+    if sys.stdin.isatty():
+        return getpass.getpass("New password: ")
+    try:
+        return sys.stdin.readline().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError("The password on standard input must be text in UTF-8.") from error
 
 
 async def add_accounts(settings: Settings, new_accounts: list[NewAccount], is_import: bool) -> None:

@@ -17,6 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from accounts.passwords import SIDE_BY_SIDE, Hashing, hashed, is_too_long, matches, refusal_of
 from accounts.revocations import SQL, mark_disabled, revoke_all
+from infra.clock import Clock
 from infra.database import Database
 from infra.statements import Nothing, Statement, Transaction
 from models.errors import ConfigurationError, PitlaneError
@@ -46,7 +47,7 @@ DISABLE: Final = Statement(SQL / "disable_account.sql", Changed)
 ENABLE: Final = Statement(SQL / "enable_account.sql", Changed)
 DISABLE_MECHANIC: Final = Statement(SQL / "disable_mechanic.sql", Nothing)
 CHANGE_PASSWORD: Final = Statement(SQL / "change_password.sql", Changed)
-SET_PASSWORD: Final = Statement(SQL / "set_password.sql", Nothing)
+SET_PASSWORD: Final = Statement(SQL / "set_password.sql", Changed)
 KEEP_RESET: Final = Statement(SQL / "keep_reset.sql", Nothing)
 DROP_RESETS: Final = Statement(SQL / "drop_resets.sql", Nothing)
 RESET_OF: Final = Statement(SQL / "reset_of.sql", ResetOf)
@@ -65,6 +66,10 @@ EMAIL_REFUSED: Final = Refused(
 
 IMPORT_TIMEOUT_S = 300.0
 LOOK_UP_BATCH = 500
+
+
+class _TooLate(Exception):
+    """A link to a new password has just been used by somebody else; roll back."""
 
 
 class NewAccountRefused(PitlaneError):
@@ -245,29 +250,29 @@ class Accounts:
         account = await self.find(account_id)
         return account if await self._matches(account, password) else None
 
-    async def change_password(
-        self, account: Account, password: str, *, now_ms: int, kept_sign_in_id: str | None = None
-    ) -> Refused | None:
-        """Give an account another password, and refuse all tokens of it that have been issued until ``now_ms``.
+    async def change_password(self, account: Account, password: str, clock: Clock) -> int | Refused:
+        """Give an account another password, and refuse all its tokens from before; return up to which instant those were issued.
 
-        ``account`` as it was read: of two changes side by side one comes too late. Raises ``Overloaded``.
+        ``account`` as it was read: of two changes side by side one comes too late. It has the new password afterwards. Links to a
+        new password are void. Raises ``Overloaded``.
         """
+        if account.disabled_at_ms is not None:
+            return Refused("bad_credentials", "The account is disabled; enable it first.")
         kept_as = await self._hashed(password, account.email)
         if isinstance(kept_as, Refused):
             return kept_as
 
-        def work() -> Transaction[bool]:
+        def work() -> Transaction[int | None]:
             changed = yield from CHANGE_PASSWORD(
                 id=account.id, password_hash=kept_as, before=account.password_hash or ""
             )
-            if changed:
-                yield from FORGET_RESETS(account_id=account.id)
-                yield from revoke_all(account.id, now_ms=now_ms, kept_sign_in_id=kept_sign_in_id or "")
-            return bool(changed)
+            return (yield from self._started_anew(account.id, clock)) if changed else None
 
-        if not await self._database.commit(work()):
+        revoked_up_to_ms = await self._database.commit(work())
+        if revoked_up_to_ms is None:
             return Refused("bad_credentials", "The password has just been changed elsewhere.")
-        return None
+        account.password_hash = kept_as
+        return revoked_up_to_ms
 
     async def begin_reset(self, email: str, *, now_ms: int) -> tuple[Account, str] | None:
         """Return an account and a token by which its password can be set once; ``None`` if there is none that may.
@@ -286,13 +291,14 @@ class Accounts:
         await self._database.commit(work())
         return account, token
 
-    async def reset_password(self, token: str, password: str, *, now_ms: int) -> Account | Refused:
+    async def reset_password(self, token: str, password: str, clock: Clock) -> tuple[Account, int] | Refused:
         """Set the password that a mail has let somebody choose, once, and refuse all tokens of the account from before.
 
-        A password that cannot be kept does not use the token up. Raises ``Overloaded``.
+        Returns the account, and up to which instant those were issued. A password that cannot be kept does not use the token up.
+        Raises ``Overloaded``.
         """
         unknown = Refused("bad_reset_token", "This link has been used, or is too old. Ask for another one.")
-        found = await self._database.query(RESET_OF(id=_digest(token), now_ms=now_ms))
+        found = await self._database.query(RESET_OF(id=_digest(token), now_ms=clock.now_ms()))
         account = await self.find(found[0].account_id) if found else None
         if account is None or account.disabled_at_ms is not None:
             return unknown
@@ -300,15 +306,29 @@ class Accounts:
         if isinstance(kept_as, Refused):
             return kept_as
 
-        def work() -> Transaction[bool]:
-            if not (yield from USE_RESET(id=_digest(token), now_ms=now_ms)):
-                return False
-            yield from SET_PASSWORD(id=account.id, password_hash=kept_as)
-            yield from FORGET_RESETS(account_id=account.id)
-            yield from revoke_all(account.id, now_ms=now_ms)
-            return True
+        def work() -> Transaction[int | None]:
+            if not (yield from SET_PASSWORD(id=account.id, password_hash=kept_as)):
+                return None
+            if not (yield from USE_RESET(id=_digest(token), now_ms=clock.now_ms())):
+                raise _TooLate
+            return (yield from self._started_anew(account.id, clock))
 
-        return account if await self._database.commit(work()) else unknown
+        try:
+            revoked_up_to_ms = await self._database.commit(work())
+        except _TooLate:
+            return unknown
+        if revoked_up_to_ms is None:
+            return unknown
+        account.password_hash = kept_as
+        return account, revoked_up_to_ms
+
+    def _started_anew(self, account_id: str, clock: Clock) -> Transaction[int]:
+        """Void what the password before has opened, in a transaction that has just written another one."""
+        yield from FORGET_RESETS(account_id=account_id)
+        # Not before: tokens are issued until the row is locked.
+        now_ms = clock.now_ms()
+        yield from revoke_all(account_id, now_ms=now_ms)
+        return now_ms
 
     async def _matches(self, account: Account | None, password: str) -> bool:
         kept = account.password_hash if account is not None else None

@@ -64,6 +64,15 @@ class Ended:
     expires_at_ms: int
 
 
+@dataclass(frozen=True)
+class Found:
+    """A row of ``is_revoked``."""
+
+    id: str
+
+
+LOCK_ACCOUNT: Final = Statement(SQL / "lock_account.sql", Found)
+IS_REVOKED: Final = Statement(SQL / "is_revoked.sql", Found)
 REVOKE_TOKEN: Final = Statement(SQL / "revoke_token.sql", Nothing)
 REVOKE_ACCOUNT: Final = Statement(SQL / "revoke_account.sql", Nothing)
 MARK_DISABLED: Final = Statement(SQL / "mark_disabled.sql", Nothing)
@@ -161,8 +170,7 @@ class Revocations:
 
     async def revoke_all(self, account_id: str) -> int:
         """Refuse all tokens of an account that have been issued until now; return that instant, in ms since the epoch."""
-        now_ms = self._clock.now_ms()
-        await self._database.commit(revoke_all(account_id, now_ms=now_ms))
+        now_ms = await self._database.commit(sign_out(account_id, self._clock))
         await self.tell()
         return now_ms
 
@@ -212,9 +220,30 @@ class Revocations:
         yield from END_SIGN_IN(account_id=account_id, id=token_id)
 
 
+def sign_out(account_id: str, clock: Clock) -> Transaction[int]:
+    """Sign an account out everywhere; return up to which instant its tokens are refused, in ms since the epoch."""
+    yield from LOCK_ACCOUNT(id=account_id)
+    now_ms = clock.now_ms()
+    yield from revoke_all(account_id, now_ms=now_ms)
+    return now_ms
+
+
+def is_revoked(proof: Proof) -> Transaction[bool]:
+    """Tell whether a token is refused, whatever this node has heard of it."""
+    found = yield from IS_REVOKED(
+        account_revocation=f"account:{proof.account_id}",
+        token_revocation=f"token:{proof.token_id}",
+        sign_in_revocation=f"token:{proof.sign_in_id or proof.token_id}",
+        issued_at_ms=proof.issued_at_ms,
+    )
+    return bool(found)
+
+
 def revoke_all(account_id: str, *, now_ms: int, kept_sign_in_id: str = "") -> Transaction[None]:
     """Refuse all tokens of an account that have been issued until ``now_ms``, as a part of a transaction.
 
+    Whoever calls has the account's row locked, and looks at the clock afterwards: a token that somebody is just getting
+    (``SignIns``) is then either issued before ``now_ms``, or not at all.
     ``kept_sign_in_id``: the device that is about to get a fresh token, and stays on the list of devices.
     """
     yield from REVOKE_ACCOUNT(id=f"account:{account_id}", account_id=account_id, up_to_ms=now_ms, at_ms=now_ms)

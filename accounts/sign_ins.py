@@ -8,7 +8,9 @@ from typing import Final
 
 from sqlmodel import col, delete, select, update
 
-from infra.database import Database
+from accounts.revocations import SQL, Proof, is_revoked
+from infra.database import Database, within
+from infra.statements import Statement
 from models.tables import SignIn
 from models.text import cleaned
 
@@ -18,11 +20,26 @@ USER_AGENT_LEN_MAX: Final = 200
 
 
 @dataclass(frozen=True)
+class Held:
+    """A row of ``hold_password`` and ``hold_account``."""
+
+    id: str
+
+
+HOLD_PASSWORD: Final = Statement(SQL / "hold_password.sql", Held)
+HOLD_ACCOUNT: Final = Statement(SQL / "hold_account.sql", Held)
+
+
+@dataclass(frozen=True)
 class NewSignIn:
-    """A device that somebody has just signed in on. ``user_agent``: what its program calls itself (RFC 9110 §10.1.5)."""
+    """A device that somebody has just signed in on. ``user_agent``: what its program calls itself (RFC 9110 §10.1.5).
+
+    ``password_hash``: of the password that they have proven to know.
+    """
 
     id: str
     account_id: str
+    password_hash: str | None
     user_agent: str | None
 
 
@@ -32,9 +49,15 @@ class SignIns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def note(self, new: NewSignIn, *, now_ms: int, expires_at_ms: int) -> None:
-        """Keep a sign-in until its token ends; those of the account that have ended by then go."""
+    async def note(self, new: NewSignIn, *, now_ms: int, expires_at_ms: int) -> bool:
+        """Keep a sign-in until its token ends; those of the account that have ended by then go.
+
+        ``False`` if the password has been changed since it was proven: the token, which is of ``now_ms``, must not be handed out.
+        One that is changed later revokes it.
+        """
         async with self._database.write() as session:
+            if not await within(session, HOLD_PASSWORD(id=new.account_id, password_hash=new.password_hash or "")):
+                return False
             ended = (col(SignIn.account_id) == new.account_id) & (col(SignIn.expires_at_ms) <= now_ms)
             await session.exec(delete(SignIn).where(ended))
             session.add(
@@ -46,11 +69,18 @@ class SignIns:
                     expires_at_ms=expires_at_ms,
                 )
             )
+        return True
 
-    async def renewed(self, sign_in_id: str, *, expires_at_ms: int) -> None:
-        """Keep it for longer: its token was followed by another. Does nothing to one that is not kept."""
+    async def renewed(self, proof: Proof, sign_in_id: str, *, expires_at_ms: int) -> bool:
+        """Keep a sign-in for longer: its token, the ``proof``, is followed by another. Does nothing to one that is not kept.
+
+        ``False`` if the token has been revoked, also if this node has not heard of it yet: what follows must not be handed out.
+        """
         async with self._database.write() as session:
+            if not await within(session, HOLD_ACCOUNT(id=proof.account_id)) or await within(session, is_revoked(proof)):
+                return False
             await session.exec(update(SignIn).where(col(SignIn.id) == sign_in_id).values(expires_at_ms=expires_at_ms))
+        return True
 
     async def of(self, account_id: str, *, now_ms: int) -> list[SignIn]:
         """Return where the account is signed in, the newest first."""

@@ -8,6 +8,7 @@ from http_api.auth import Tokens, origin_is_ours
 from http_api.known_browsers import KnownBrowsers
 from http_api.rest.operation import Answer, Call
 from infra.clock import Clock
+from models.outcomes import Refused
 from models.rest import AccountView, SignedIn
 from models.settings import DoorSettings
 from models.tables import Account
@@ -25,15 +26,17 @@ class SigningIn:
     clock: Clock
     settings: DoorSettings
 
-    async def answer(self, call: Call, account: Account, *, status: int, after_ms: int = 0) -> Answer:
+    async def answer(self, call: Call, account: Account, *, status: int, after_ms: int = 0) -> Answer | Refused:
         """Return ``SignedIn`` with a fresh token for ``account``, for a device that is on the account's list from now on.
 
+        ``account`` as it was when its password was proven; ``bad_credentials`` if that has been changed since.
         ``after_ms``: the instant up to which all tokens have just been revoked.
         """
         now_ms = max(self.clock.now_ms(), after_ms + 1)
         issued = self.tokens.issue(account.id, account.role, now_ms=now_ms)
-        new = NewSignIn(issued.sign_in_id, account.id, call.headers.get("user-agent"))
-        await self.sign_ins.note(new, now_ms=now_ms, expires_at_ms=issued.expires_at_s * 1000)
+        new = NewSignIn(issued.sign_in_id, account.id, account.password_hash, call.headers.get("user-agent"))
+        if not await self.sign_ins.note(new, now_ms=now_ms, expires_at_ms=issued.expires_at_s * 1000):
+            return Refused("bad_credentials", "The password has just been changed.")
         kept: list[str] = []
         origin = call.headers.get("origin")
         if origin is None or origin_is_ours(origin, self.settings):

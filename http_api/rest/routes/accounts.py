@@ -26,7 +26,7 @@ def operations(
         roles=ANYONE,
         body=RegisterBody,
         answers={201: SignedIn},
-        problems=("email_taken", "too_many_requests", "unavailable"),
+        problems=("bad_credentials", "email_taken", "too_many_requests", "unavailable"),
     )
     async def register(call: Call) -> Answer | Refused:
         """Make a customer's account and sign in.
@@ -82,7 +82,10 @@ def operations(
             return Refused("unauthenticated", "This account is gone.")
         now_ms = clock.now_ms()
         issued = tokens.issue(account.id, account.role, now_ms=now_ms, sign_in_id=call.identity.sign_in_id)
-        await signing_in.sign_ins.renewed(issued.sign_in_id, expires_at_ms=issued.expires_at_s * 1000)
+        if not await signing_in.sign_ins.renewed(
+            call.identity.proof, issued.sign_in_id, expires_at_ms=issued.expires_at_s * 1000
+        ):
+            return Refused("unauthenticated", "You have been signed out.")
         renewed = Renewed(account_view(account), rfc3339(issued.expires_at_s * 1000))
         if call.identity.via == "cookie":
             max_age_s = issued.expires_at_s - now_ms // 1000

@@ -105,12 +105,11 @@ def operations(
         account = await proven(accounts, limit, call, body.current_password)
         if isinstance(account, Refused):
             return account
-        now_ms = signing_in.clock.now_ms()
-        refused = await accounts.change_password(account, body.new_password, now_ms=now_ms)
-        if refused is not None:
-            return _about(refused, "new_password")
+        revoked_up_to_ms = await accounts.change_password(account, body.new_password, signing_in.clock)
+        if isinstance(revoked_up_to_ms, Refused):
+            return _about(revoked_up_to_ms, "new_password")
         await revocations.tell()
-        return await signing_in.answer(call, account, status=200, after_ms=now_ms)
+        return await signing_in.answer(call, account, status=200, after_ms=revoked_up_to_ms)
 
     @operation(
         "POST",
@@ -139,19 +138,19 @@ def operations(
         roles=ANYONE,
         body=ResetBody,
         answers={200: SignedIn},
-        problems=("bad_reset_token", "too_many_requests", "unavailable"),
+        problems=("bad_credentials", "bad_reset_token", "too_many_requests", "unavailable"),
     )
     async def reset_password(call: Call) -> Answer | Refused:
         """Choose a new password with the token of the link, and sign in; all tokens from before are refused."""
         if (too_many := await of_address.take(call.client_address)) is not None:
             return too_many
         body = call.body_as(ResetBody)
-        now_ms = signing_in.clock.now_ms()
-        account = await accounts.reset_password(body.reset_token, body.new_password, now_ms=now_ms)
-        if isinstance(account, Refused):
-            return _about(account, "new_password")
+        done = await accounts.reset_password(body.reset_token, body.new_password, signing_in.clock)
+        if isinstance(done, Refused):
+            return _about(done, "new_password")
+        account, revoked_up_to_ms = done
         await revocations.tell()
-        return await signing_in.answer(call, account, status=200, after_ms=now_ms)
+        return await signing_in.answer(call, account, status=200, after_ms=revoked_up_to_ms)
 
     return [change_password, forgot_password, reset_password]
 
