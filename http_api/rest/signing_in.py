@@ -26,17 +26,19 @@ class SigningIn:
     clock: Clock
     settings: DoorSettings
 
-    async def answer(self, call: Call, account: Account, *, status: int, after_ms: int = 0) -> Answer | Refused:
+    async def answer(
+        self, call: Call, account: Account, *, status: int, after_ms: int = 0, if_late: str = "bad_credentials"
+    ) -> Answer | Refused:
         """Return ``SignedIn`` with a fresh token for ``account``, for a device that is on the account's list from now on.
 
-        ``account`` as it was when its password was proven; ``bad_credentials`` if that has been changed since.
+        ``account`` as it was when its password was proven; ``if_late`` is what is answered if that has been changed since.
         ``after_ms``: the instant up to which all tokens have just been revoked.
         """
         now_ms = max(self.clock.now_ms(), after_ms + 1)
         issued = self.tokens.issue(account.id, account.role, now_ms=now_ms)
         new = NewSignIn(issued.sign_in_id, account.id, account.password_hash, call.headers.get("user-agent"))
         if not await self.sign_ins.note(new, now_ms=now_ms, expires_at_ms=issued.expires_at_s * 1000):
-            return Refused("bad_credentials", "The password has just been changed.")
+            return Refused(if_late, "The password of this account has just been changed.")
         kept: list[str] = []
         origin = call.headers.get("origin")
         if origin is None or origin_is_ours(origin, self.settings):

@@ -26,7 +26,7 @@ def operations(
         roles=ANYONE,
         body=RegisterBody,
         answers={201: SignedIn},
-        problems=("bad_credentials", "email_taken", "too_many_requests", "unavailable"),
+        problems=("email_taken", "too_many_requests", "unavailable"),
     )
     async def register(call: Call) -> Answer | Refused:
         """Make a customer's account and sign in.
@@ -38,7 +38,9 @@ def operations(
             return too_many
         new = NewAccount(Role.CUSTOMER, body.email, body.name, body.password)
         account = await accounts.add(new, now_ms=call.received_at_ms)
-        return account if isinstance(account, Refused) else await signing_in.answer(call, account, status=201)
+        if isinstance(account, Refused):
+            return account
+        return await signing_in.answer(call, account, status=201, if_late="email_taken")
 
     @operation(
         "POST",

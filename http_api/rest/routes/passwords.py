@@ -138,7 +138,7 @@ def operations(
         roles=ANYONE,
         body=ResetBody,
         answers={200: SignedIn},
-        problems=("bad_credentials", "bad_reset_token", "too_many_requests", "unavailable"),
+        problems=("bad_reset_token", "too_many_requests", "unavailable"),
     )
     async def reset_password(call: Call) -> Answer | Refused:
         """Choose a new password with the token of the link, and sign in; all tokens from before are refused."""
@@ -150,7 +150,7 @@ def operations(
             return _about(done, "new_password")
         account, revoked_up_to_ms = done
         await revocations.tell()
-        return await signing_in.answer(call, account, status=200, after_ms=revoked_up_to_ms)
+        return await signing_in.answer(call, account, status=200, after_ms=revoked_up_to_ms, if_late="bad_reset_token")
 
     return [change_password, forgot_password, reset_password]
 
