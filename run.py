@@ -174,7 +174,7 @@ async def node(
         money = await stack.enter_async_context(money_parts(settings, database, clock, parts.outbox))
 
         doors = settings.doors(is_demo=is_demo)
-        revocations = Revocations(database, clock, bus, link)
+        revocations = Revocations(database, clock, bus, link, token_lifetime_s=doors.token_lifetime_s)
         # Before anybody's token is looked at.
         await revocations.refresh()
         tokens = Tokens(doors.secret_keys, doors.token_lifetime_s, is_revoked=revocations.covers)

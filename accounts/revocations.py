@@ -3,11 +3,16 @@
 SQL keeps the list; each node has it in memory, so that checking a token asks nobody. A node that changes the list tells the others
 over the bus, which only makes them look: what they then read is SQL's. They look every two seconds besides, so that whoever has no
 voice there (the command line, a node without Redis) is heard within five.
+
+A look reads what has changed since the one before. Changes are stamped: with an instant, but always one later than all stamps that
+are there, so that the clock of whoever writes need not be right. Transactions side by side may show in another order than they were
+stamped. So what was stamped shortly before the newest is read again, until nothing has come for longer than a transaction can take.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import anyio
@@ -16,7 +21,7 @@ import structlog
 from infra.bus import Bus
 from infra.clock import Clock
 from infra.database import Database
-from infra.loops import keep_on
+from infra.loops import failing_alone, keep_on
 from infra.redis_link import RedisLink
 from infra.statements import Nothing, Statement, Transaction
 from models.errors import RedisUnavailable
@@ -24,14 +29,17 @@ from models.errors import RedisUnavailable
 SQL: Final = Path(__file__).parent / "sql"
 POLL_S: Final = 2.0
 OVERLAP_MS: Final = 120_000
-"""What is read again each time: transactions commit in another order than they began, and clocks of machines differ."""
+"""Longer than a transaction takes from its stamp to its commit."""
+RENEWING_MS: Final = 60_000
+"""Longer than it takes to renew a token, from looking at the present one to making the next."""
 
 
 @dataclass(frozen=True)
 class Proof:
     """What a valid token says of itself, as far as it may have been revoked.
 
-    ``sign_in_id``: of the device that it was issued to; ``None`` in tokens that others make.
+    ``issued_at_ms``: when its device was signed in; renewing changes that no more than ``sign_in_id``, which is the device's.
+    Tokens that others make have no ``sign_in_id``, and say when they were issued.
     """
 
     account_id: str
@@ -55,6 +63,8 @@ class Revoked:
     up_to_ms: int | None
     is_disabled: bool
     token_expires_at_ms: int | None
+    changed_at_ms: int = 0
+    """Its stamp."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +137,39 @@ class RevokedList:
             del self._tokens[token_id]
 
 
+class Mark:
+    """From which stamp on to read, by those that were read. Pure but for being changed."""
+
+    def __init__(self) -> None:
+        self._newest_ms = -1
+        self._came_at_s = 0.0
+
+    def since_ms(self, now_s: float) -> int:
+        """Return from which stamp on there may be something new; 0 at first: everything. ``now_s``: by any steady clock."""
+        is_quiet = (now_s - self._came_at_s) * 1000 > OVERLAP_MS
+        return max(0, self._newest_ms + 1 if is_quiet else self._newest_ms - OVERLAP_MS)
+
+    def note(self, rows: Iterable[Revoked], now_s: float) -> None:
+        """Take note of what was read."""
+        newest_ms = max((row.changed_at_ms for row in rows), default=-1)
+        if newest_ms > self._newest_ms:
+            self._newest_ms, self._came_at_s = newest_ms, now_s
+
+
 class Revocations:
     """The list of a node, kept up to date. Every method that waits raises ``DatabaseUnavailable``."""
 
-    def __init__(self, database: Database, clock: Clock, bus: Bus, link: RedisLink) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, bus: Bus, link: RedisLink, *, token_lifetime_s: int = 7 * 24 * 3600
+    ) -> None:
+        """``token_lifetime_s``: of those that we make. For as long it is remembered that a device was signed out."""
         self._database = database
+        self._remembered_ms = token_lifetime_s * 1000 + RENEWING_MS
         self._clock = clock
         self._bus = bus
         self._channel = link.key("revocations", "changed")
         self._list = RevokedList()
-        self._read_up_to_ms = 0
+        self._mark = Mark()
         self._told = anyio.Event()
         self._reading = anyio.Lock()
         self._handlers: list[Callable[[set[str]], None]] = []
@@ -185,15 +218,16 @@ class Revocations:
     async def refresh(self) -> None:
         """Read what has changed since the last time."""
         async with self._reading:
-            now_ms = self._clock.now_ms()
-            since_ms = max(0, self._read_up_to_ms - OVERLAP_MS)
-            rows = await self._database.query(REVOKED_SINCE(since_ms=since_ms, now_ms=now_ms))
-            self._read_up_to_ms = max(self._read_up_to_ms, now_ms)
+            now_ms, began_s = self._clock.now_ms(), monotonic()
+            rows = await self._database.query(REVOKED_SINCE(since_ms=self._mark.since_ms(began_s), now_ms=now_ms))
+            self._mark.note(rows, began_s)
             self._list.forget_ended(now_ms)
             changed = self._list.take_in(rows)
         if changed:
             for handler in self._handlers:
-                handler(changed)
+                # It is no news the next time: whoever fails now keeps nobody else from hearing it.
+                with failing_alone("revocations"):
+                    handler(changed)
 
     async def run(self) -> None:
         """Keep the list up to date until cancelled."""
@@ -211,11 +245,13 @@ class Revocations:
         await self.refresh()
 
     def _revoke_token(self, account_id: str, token_id: str, expires_at_ms: int) -> Transaction[None]:
+        now_ms = self._clock.now_ms()
         yield from REVOKE_TOKEN(
             id=f"token:{token_id}",
             account_id=account_id,
-            token_expires_at_ms=expires_at_ms,
-            at_ms=self._clock.now_ms(),
+            # Its device may have a newer token than this, or be getting one from a node that has not heard of this yet.
+            token_expires_at_ms=max(expires_at_ms, now_ms + self._remembered_ms),
+            at_ms=now_ms,
         )
         yield from END_SIGN_IN(account_id=account_id, id=token_id)
 
@@ -253,4 +289,4 @@ def revoke_all(account_id: str, *, now_ms: int, kept_sign_in_id: str = "") -> Tr
 def mark_disabled(account_id: str, is_disabled: bool, *, now_ms: int) -> Transaction[None]:
     """Refuse an account's tokens whenever they are issued, or only those until ``now_ms``; a part of a transaction."""
     yield from revoke_all(account_id, now_ms=now_ms)
-    yield from MARK_DISABLED(id=f"account:{account_id}", is_disabled=is_disabled, at_ms=now_ms)
+    yield from MARK_DISABLED(id=f"account:{account_id}", is_disabled=is_disabled)

@@ -13,7 +13,7 @@ import structlog
 from dispatch.due_work import DueWork
 from dispatch.push.subscriptions import Subscriptions
 from dispatch.service import Dispatch
-from dispatch.stored import SQL, Named
+from dispatch.stored import SQL
 from infra.database import Database
 from infra.loops import note_failure
 from infra.statements import Nothing, Statement
@@ -26,6 +26,14 @@ FAILING_LEN_MAX: Final = 1_000
 
 
 @dataclass(frozen=True)
+class Departing:
+    """A row of ``departing``. ``since_ms``: another one if it has been offered something since it was read."""
+
+    id: str
+    since_ms: int
+
+
+@dataclass(frozen=True)
 class Held:
     """A row of ``held_by``; ``offer_id`` ``None`` for a request that was accepted."""
 
@@ -33,7 +41,7 @@ class Held:
     request_id: str
 
 
-DEPARTING: Final = Statement(SQL / "departing.sql", Named)
+DEPARTING: Final = Statement(SQL / "departing.sql", Departing)
 DEPARTED: Final = Statement(SQL / "departed.sql", Nothing)
 HELD_BY: Final = Statement(SQL / "held_by.sql", Held)
 
@@ -59,12 +67,12 @@ class Departures:
         """Let go of accounts until cancelled."""
         await self._due.run()
 
-    async def _departing(self, count_max: int) -> list[Named]:
+    async def _departing(self, count_max: int) -> list[Departing]:
         found = await self._database.query(DEPARTING(limit=count_max + len(self._failing)))
         # Those that fail wait for those that may not.
         return sorted(found, key=lambda one: one.id in self._failing)[:count_max]
 
-    async def _let_go(self, account: Named) -> None:
+    async def _let_go(self, account: Departing) -> None:
         await self._subscriptions.unsubscribe_all(account.id)
         # Off duty first: no broadcast comes while the rest is taken away. A customer has no duty.
         await self._dispatch.set_on_duty(account.id, False)
@@ -77,10 +85,10 @@ class Departures:
             if isinstance(outcome, Refused):
                 # Answered, withdrawn or started meanwhile.
                 self._log.info("departing_held_no_more", request_id=held.request_id, code=outcome.code)
-        await self._database.commit(DEPARTED(id=account.id))
+        await self._database.commit(DEPARTED(id=account.id, since_ms=account.since_ms))
         self._failing.pop(account.id, None)
 
-    async def _not_yet(self, account: Named, error: Exception) -> None:
+    async def _not_yet(self, account: Departing, error: Exception) -> None:
         if isinstance(error, Unavailable):
             return
         note_failure("departures", error, account_id=account.id)

@@ -47,6 +47,14 @@ class LockedOffer:
     asking_types_off: str
 
 
+@dataclass(frozen=True)
+class MayDepart:
+    """The row of ``is_disabled``."""
+
+    is_disabled: bool
+
+
+IS_DISABLED = Statement(SQL / "is_disabled.sql", MayDepart)
 DEPART_AGAIN = Statement(SQL / "depart_again.sql", Nothing)
 LOCK_REQUESTS = Statement(SQL / "lock_requests.sql", Named)
 LOCK_REQUEST_OF_OFFER = Statement(SQL / "lock_request_of_offer.sql", LockedOffer)
@@ -104,7 +112,9 @@ def create(
     stored = effects.take(inserted, request, commands, is_news=True)
     yield from effects.write()
     if stored.offer_mechanic_id is not None:
-        yield from DEPART_AGAIN(id=stored.offer_mechanic_id, at_ms=now_ms)
+        standings = yield from IS_DISABLED(mechanic_id=stored.offer_mechanic_id)
+        if any(standing.is_disabled for standing in standings):
+            yield from DEPART_AGAIN(id=stored.offer_mechanic_id, at_ms=now_ms)
     return effects.messages, stored
 
 

@@ -1,4 +1,5 @@
-"""What nobody needs any more is forgotten after a while: worked-off events, spent idempotency keys, checkouts that came to nothing.
+"""What nobody needs any more is forgotten after a while: worked-off events, spent idempotency keys, checkouts that came to nothing,
+and tokens that were revoked and have ended by themselves since.
 
 Requests, their stories, offers and money are kept for good. Any node forgets, a batch at a time; of several that do so side by side
 each takes what the others have not in hand. A row that cannot be forgotten keeps no other from being.
@@ -52,7 +53,7 @@ def _kind(name: str) -> Kind:
     return Kind(name, Statement(SQL / f"old_{name}.sql", Old), Statement(SQL / f"forget_{name}.sql", Named))
 
 
-KINDS: Final = (_kind("stripe_events"), _kind("checkouts"), _kind("idempotency_keys"))
+KINDS: Final = (_kind("stripe_events"), _kind("checkouts"), _kind("idempotency_keys"), _kind("revocations"))
 """A checkout that goes takes its key with it."""
 
 

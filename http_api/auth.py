@@ -25,6 +25,8 @@ from models.words import Role
 
 ALGORITHM = "HS256"
 DEFAULT_PORTS = {"http": 80, "https": 443}
+NO_LATER_THAN_S = 253_402_300_799
+"""The end of the year 9999, the last that RFC 3339 can write: whoever wants a token to last for ever gets no more than that."""
 
 ADMISSION = "pitlane.admission"
 """The extension of an ASGI scope by which the server's edge is told that a request's sender has proved who they are."""
@@ -43,6 +45,7 @@ class Identity:
     token_id: str = ""
     """What tells the token from all others. Tickets of an earlier version lack it and what follows; they end in seconds."""
     issued_at_ms: int = 0
+    """When its device was signed in: of ours, renewed ones say it of the first. Of those that others make, when it was issued."""
     sign_in_id: str | None = None
     """The device that it was issued to; ``None`` in tokens that others make."""
 
@@ -63,11 +66,25 @@ class _Claims(msgspec.Struct):
     jti: str | None = None
     sid: str | None = None
 
-    def issued_at_ms(self) -> int:
-        """When it was made: ours say it to the millisecond, in their ``jti``; of others it is the beginning of a second."""
-        iat_ms = int(self.iat * 1000)
+    def identity(self, token: str, via: Via) -> Identity:
+        """Return who says this; raises ``ValueError`` or ``OverflowError`` for an instant without an end."""
+        iat_ms = max(0, min(int(self.iat * 1000), NO_LATER_THAN_S * 1000))
         made_at_ms = instant_of(self.jti) if self.jti else None
-        return made_at_ms if made_at_ms is not None and made_at_ms // 1000 == int(self.iat) else iat_ms
+        if made_at_ms is not None and made_at_ms // 1000 == int(self.iat):
+            # Ours say it to the millisecond; of others it is the beginning of a second.
+            iat_ms = made_at_ms
+        signed_in_at_ms = instant_of(self.sid) if self.sid and is_id(self.sid) else None
+        return Identity(
+            self.sub,
+            self.role,
+            min(int(self.exp), NO_LATER_THAN_S),
+            via,
+            # What others write there may be anything; it is to be kept in SQL.
+            token_id=self.jti if self.jti and is_id(self.jti) else hashlib.sha256(token.encode()).hexdigest(),
+            # Of the device, not of the token: else whoever renews one while it is being revoked would have one that is not.
+            issued_at_ms=iat_ms if signed_in_at_ms is None else min(iat_ms, signed_in_at_ms),
+            sign_in_id=None if signed_in_at_ms is None else self.sid,
+        )
 
 
 class _HS256(HMACAlgorithm):
@@ -111,7 +128,7 @@ class Tokens:
         self._claims = msgspec.json.Decoder(_Claims)
 
     def issue(self, account_id: str, role: Role, *, now_ms: int, sign_in_id: str | None = None) -> Issued:
-        """Return a token; for a device that has none yet if ``sign_in_id`` is ``None``."""
+        """Return a token; for a device that has none yet if ``sign_in_id`` is ``None``. Such an id is an ``id_at`` its sign-in."""
         jti = id_at(now_ms)
         sid = sign_in_id or jti
         iat = now_ms // 1000
@@ -130,15 +147,7 @@ class Tokens:
             claims = self._claims.decode(payload)
             if claims.exp <= now_s or (claims.nbf is not None and claims.nbf > now_s) or not is_id(claims.sub):
                 return None
-            identity = Identity(
-                claims.sub,
-                claims.role,
-                int(claims.exp),
-                via,
-                token_id=claims.jti or hashlib.sha256(token.encode()).hexdigest(),
-                issued_at_ms=claims.issued_at_ms(),
-                sign_in_id=claims.sid,
-            )
+            identity = claims.identity(token, via)
         except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
             # OverflowError is an instant without an end.
             return None

@@ -1,4 +1,5 @@
--- Let an account's tokens be refused whenever they are issued, or no longer. There is a row of it: its tokens have just been revoked.
+-- Let an account's tokens be refused whenever they are issued, or no longer. Its tokens have just been revoked, in this transaction:
+-- there is a row, and it has its stamp.
 --
--- :id  of the revocation    :is_disabled    :at_ms
-UPDATE revocations SET is_disabled = :is_disabled, changed_at_ms = :at_ms WHERE id = :id
+-- :id  of the revocation    :is_disabled
+UPDATE revocations SET is_disabled = :is_disabled WHERE id = :id

@@ -163,7 +163,9 @@ class Subscriptions:
         self, account_id: str, body: PushSubscribeBody, label: str | None
     ) -> tuple[PushSubscribed, bool] | Refused:
         async with self._database.write() as session:
-            if await session.get(Account, account_id) is None:
+            account = await session.get(Account, account_id)
+            if account is None or account.disabled_at_ms is not None:
+                # The second only until this node has heard of it.
                 return Refused("unauthenticated", "This account is gone.")
             by_endpoint = select(PushSubscription).where(PushSubscription.endpoint == body.endpoint)
             known = (await session.exec(by_endpoint.with_for_update())).first()

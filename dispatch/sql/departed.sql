@@ -1,4 +1,4 @@
--- Everything has let go of an account.
+-- Everything has let go of an account, unless it has been offered something since one began to look.
 --
--- :id
-UPDATE accounts SET departing_since_ms = NULL WHERE id = :id
+-- :id    :since_ms  as ``departing.sql`` said
+UPDATE accounts SET departing_since_ms = NULL WHERE id = :id AND departing_since_ms = :since_ms

@@ -96,7 +96,9 @@ async def test_who_has_forgotten_the_password_gets_back_in_by_mail(browser: Brow
         await otto.page.get_by_role("button", name="Send me a link").click()
         await expect(otto.page.get_by_text("Look into your mail")).to_be_visible()
         await otto.picture("reset-sent")
-        link = await eventually(lambda: re.search(r"(/reset#[\w%.~-]+)", house.server.log_path.read_text()), "the mail is written")
+        link = await eventually(
+            lambda: re.search(r"(/reset#[\w%.~-]+)", house.server.log_path.read_text()), "the mail is written"
+        )
 
         await otto.page.goto(link[1])
         await expect(otto.part("reset-form")).to_be_visible()

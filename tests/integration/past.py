@@ -91,8 +91,12 @@ async def years(world: World, *, since_ms: int = 0) -> tuple[str, str]:
         event = tables.StripeEvent(
             id="event", type="refund.updated", received_at_ms=1, processed_at_ms=since_ms or 1, next_attempt_at_ms=1
         )
-        session.add_all([refund, event])
+        revocation = tables.Revocation(
+            id="token:1", account_id=customer_id, token_expires_at_ms=since_ms or 1, changed_at_ms=since_ms or 1
+        )
+        session.add_all([refund, event, revocation])
         await session.flush()
+        await copy_row(session, tables.Revocation, YEARS, token_expires_at_ms=then, changed_at_ms=then)
         await copy_row(session, tables.Refund, YEARS, checkout_id="'c' || number", request_id="'c' || number")
         ledger = tables.PaymentLedger(
             payment_intent_id="pi_1",

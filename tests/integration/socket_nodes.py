@@ -146,6 +146,8 @@ class Node:
     bus: Bus
     presence: Presence
     tickets: Tickets
+    tokens: Tokens
+    revocations: Revocations
     outbox: Outbox
     server: uvicorn.Server
 
@@ -301,7 +303,19 @@ class Town:
                     serving.start_soon(server.serve)
                     await eventually(lambda: server.started, "the server listens")
                     port = server.servers[0].sockets[0].getsockname()[1]
-                    yield Node(port, hub, link, clock, bus, presence, tickets, dispatching.outbox, server)
+                    yield Node(
+                        port,
+                        hub,
+                        link,
+                        clock,
+                        bus,
+                        presence,
+                        tickets,
+                        tokens,
+                        revocations,
+                        dispatching.outbox,
+                        server,
+                    )
                     server.should_exit = True
                 under.cancel_scope.cancel()
         finally:
@@ -317,9 +331,9 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def town(redis_url: str, folder: Path) -> AsyncIterator[Town]:
-    """A migrated database in ``folder`` and a key prefix of its own in the Redis at ``redis_url``."""
-    database = Database(f"sqlite:///{folder / 'pitlane.sqlite3'}")
+async def town(redis_url: str, folder: Path, *, database_url: str | None = None) -> AsyncIterator[Town]:
+    """A migrated database, in ``folder`` if there is none, and a key prefix of its own in the Redis at ``redis_url``."""
+    database = Database(database_url or f"sqlite:///{folder / 'pitlane.sqlite3'}")
     try:
         await migrations.upgrade(database)
         yield Town(redis_url, f"test-{os.getpid()}-{secrets.token_hex(4)}", database)

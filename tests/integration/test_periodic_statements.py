@@ -31,6 +31,7 @@ LOOPS = frozenset(
         "refunds",
         "payments",
         "superseded",
+        "departures",
         "reconciler",
         "retention",
         "presence",
@@ -47,6 +48,7 @@ SEEN = frozenset(
         *("unpushed_broadcasts", "broadcasts_to_look_at_again", "ended_offers", "open_deadlines", "read_responses"),
         *("requests_without_limit", "turned_favorites", "count_offers", "old_responses", "claim_payment"),
         *("forget_stripe_events", "forget_checkouts", "forget_idempotency_keys", "end_unopened"),
+        *("forget_revocations", "departing"),
         # The last that the reconciler asks.
         *("take_unsettled", "count_unfinished", "open_disputes"),
     }

@@ -19,7 +19,7 @@ RETENTION_MS = 24 * 3600 * 1000
 FORGETFUL = replace(PATIENT, retention_ms=RETENTION_MS)
 YOUNG_MS = 60_000
 """Younger than the time after which things are forgotten, by so much."""
-KINDS = ("stripe_events", "checkouts", "idempotency_keys")
+KINDS = ("stripe_events", "checkouts", "idempotency_keys", "revocations")
 
 
 def forgotten() -> list[float]:
@@ -62,6 +62,17 @@ def checkout(checkout_id: str, customer_id: str, at_ms: int, **changes: Any) -> 
     return tables.Checkout(**wanted | changes)
 
 
+def revocation(name: str, token_expires_at_ms: int | None) -> tables.Revocation:
+    is_whole = token_expires_at_ms is None
+    return tables.Revocation(
+        id=name,
+        account_id="somebody",
+        up_to_ms=1 if is_whole else None,
+        token_expires_at_ms=token_expires_at_ms,
+        changed_at_ms=1,
+    )
+
+
 async def ids(world: World, table: type[SQLModel]) -> set[str]:
     return {row.id for row in await world.rows(table)}  # type: ignore[attr-defined]
 
@@ -96,6 +107,9 @@ async def test_what_is_worked_off_or_came_to_nothing_goes_when_it_is_old_and_eve
             checkout("with a request", customer_id, old_ms, **paid, request_id="request"),
             checkout("with a payment", customer_id, old_ms, status="failed", payment_intent_id="pi_2"),
             checkout("with a refund", customer_id, old_ms, status="failed"),
+            revocation("ended", old_ms),
+            revocation("ended lately", young_ms),
+            revocation("of a whole account", None),
             tables.SessionRequest(
                 id="request",
                 version=1,
@@ -131,7 +145,8 @@ async def test_what_is_worked_off_or_came_to_nothing_goes_when_it_is_old_and_eve
             has_something = {"with a request", "with a payment", "with a refund"}
             assert await ids(world, tables.Checkout) == {"expired lately", "open", *has_something}
             assert await keys(world) == {"expired lately", "open"}
-        assert [now - then for now, then in zip(forgotten(), before, strict=True)] == [1, 2, 3]
+            assert await ids(world, tables.Revocation) == {"ended lately", "of a whole account"}
+        assert [now - then for now, then in zip(forgotten(), before, strict=True)] == [1, 2, 3, 1]
         assert (len(await world.rows(tables.SessionRequest)), len(await world.rows(tables.Refund))) == (1, 1)
         assert [line.event for line in await world.rows(tables.TimelineEntry)] == ["cancelled"]
 
@@ -180,7 +195,7 @@ async def test_nodes_that_forget_side_by_side_forget_each_row_once_a_few_at_a_ti
         await side_by_side(*(node.retention.forget_all for node in (a, b, a)))
         # What one had in hand when the others looked is found the next time.
         await a.retention.forget_all()
-        assert [now - then for now, then in zip(forgotten(), before, strict=True)] == [50, 50, 0]
+        assert [now - then for now, then in zip(forgotten(), before, strict=True)] == [50, 50, 0, 0]
         assert await ids(world, tables.StripeEvent) == await ids(world, tables.Checkout) == set()
 
 

@@ -1,6 +1,7 @@
 """Tokens, where they are carried, and whose page asks."""
 
 import base64
+import hashlib
 import warnings
 from typing import Any
 
@@ -13,6 +14,7 @@ from http_api import cookies
 from http_api.auth import Identity, Tokens, origin_is_ours, token_of
 from models.ids import id_at
 from models.settings import DoorSettings, Settings
+from models.timestamps import rfc3339
 
 SECRET_KEY = "a secret that is long enough for HS256"
 NOW_S = 1_795_000_000
@@ -195,3 +197,36 @@ def test_a_jti_of_another_second_than_the_token_says_nothing_of_when_it_was_made
     identity = verify(made_elsewhere(jti=id_at((NOW_S + 30) * 1000)))
     assert identity is not None
     assert identity.issued_at_ms == (NOW_S - 1) * 1000
+
+
+def test_a_renewed_token_counts_as_issued_when_its_device_was_signed_in():
+    """Else whoever renews while the account is signed out everywhere has a token that is not."""
+    first = tokens.issue("01J9ZK", "customer", now_ms=NOW_S * 1000 + 7)
+    renewed = tokens.issue("01J9ZK", "customer", now_ms=NOW_S * 1000 + 30_000, sign_in_id=first.sign_in_id)
+    identity = verify(renewed.token)
+    assert identity is not None
+    assert identity.issued_at_ms == NOW_S * 1000 + 7
+    assert identity.sign_in_id == first.sign_in_id
+    assert identity.token_id != first.sign_in_id
+
+
+@pytest.mark.parametrize("sid", ["session-7", "", "\x00" * 26, id_at((NOW_S + 30) * 1000)])
+def test_what_others_write_about_devices_makes_no_token_younger(sid: str):
+    identity = verify(made_elsewhere(sid=sid))
+    assert identity is not None
+    assert identity.issued_at_ms == (NOW_S - 1) * 1000
+
+
+@pytest.mark.parametrize("jti", ["", "a b", "\x00", "x" * 65])
+def test_an_id_that_cannot_be_kept_is_none(jti: str):
+    token = made_elsewhere(jti=jti)
+    identity = verify(token)
+    assert identity is not None
+    assert identity.token_id == hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_a_token_that_never_ends_ends_with_the_last_year_that_can_be_written():
+    identity = verify(made_elsewhere(exp=1e300, iat=-1e300))
+    assert identity is not None
+    assert rfc3339(identity.expires_at_s * 1000) == "9999-12-31T23:59:59.000Z"
+    assert identity.issued_at_ms == 0

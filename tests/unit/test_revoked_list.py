@@ -2,7 +2,7 @@
 
 import pytest
 
-from accounts.revocations import Proof, Revoked, RevokedList
+from accounts.revocations import OVERLAP_MS, Mark, Proof, Revoked, RevokedList
 
 PHONE = Proof("ann", "token-1", issued_at_ms=1_000, expires_at_ms=9_000, sign_in_id="phone")
 RENEWED = Proof("ann", "token-2", issued_at_ms=2_000, expires_at_ms=12_000, sign_in_id="phone")
@@ -56,3 +56,33 @@ def test_what_is_read_again_is_no_news():
     assert list_.take_in([SIGNED_OUT, up_to(1_000)]) == set()
     assert list_.take_in([up_to(1_000, is_disabled=True)]) == {"ann"}
     assert list_.take_in([up_to(1_000)]) == {"ann"}
+
+
+def stamped(*stamps_ms: int) -> list[Revoked]:
+    return [Revoked(f"token:{at_ms}", "ann", None, False, 12_000, at_ms) for at_ms in stamps_ms]
+
+
+def test_what_was_stamped_shortly_before_the_newest_is_read_again_until_nothing_has_come_for_a_while():
+    mark = Mark()
+    assert mark.since_ms(0.0) == 0
+    mark.note(stamped(700_000, 900_000), 1.0)
+    assert mark.since_ms(1.0) == 900_000 - OVERLAP_MS
+    assert mark.since_ms(1.0 + OVERLAP_MS / 1000) == 900_000 - OVERLAP_MS
+    assert mark.since_ms(1.5 + OVERLAP_MS / 1000) == 900_001
+
+
+def test_what_is_read_again_keeps_nobody_reading():
+    mark = Mark()
+    mark.note(stamped(900_000), 1.0)
+    mark.note(stamped(850_000, 900_000), 100.0)
+    mark.note([], 110.0)
+    assert mark.since_ms(1.5 + OVERLAP_MS / 1000) == 900_001
+
+
+def test_a_stamp_from_a_clock_that_is_far_ahead_hides_none_that_follow():
+    """They are stamped after it, whatever their own clocks say."""
+    mark = Mark()
+    mark.note(stamped(10**15), 1.0)
+    assert mark.since_ms(10_000.0) == 10**15 + 1
+    mark.note(stamped(10**15 + 1), 10_000.0)
+    assert mark.since_ms(10_000.0) <= 10**15 + 1
