@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from http_api import cookies
 from http_api.auth import Identity, Tokens, origin_is_ours, token_of
-from models.ids import id_at
+from models.ids import first_id_at, id_at
 from models.settings import DoorSettings, Settings
 from models.timestamps import rfc3339
 
@@ -210,7 +210,7 @@ def test_a_renewed_token_counts_as_issued_when_its_device_was_signed_in():
     assert identity.token_id != first.sign_in_id
 
 
-@pytest.mark.parametrize("sid", ["session-7", "", "\x00" * 26, id_at((NOW_S + 30) * 1000)])
+@pytest.mark.parametrize("sid", ["session-7", "", "\x00" * 26, first_id_at((NOW_S + 30) * 1000)])
 def test_what_others_write_about_devices_makes_no_token_younger(sid: str):
     identity = verify(made_elsewhere(sid=sid))
     assert identity is not None
