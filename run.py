@@ -177,6 +177,8 @@ async def node(
         revocations = Revocations(database, clock, bus, link, token_lifetime_s=doors.token_lifetime_s)
         # Before anybody's token is looked at.
         await revocations.refresh()
+        # Somebody may have been disabled by the command line, which can wake nobody.
+        revocations.on_change(lambda _: parts.departures.wake())
         tokens = Tokens(doors.secret_keys, doors.token_lifetime_s, is_revoked=revocations.covers)
         tickets = Tickets(link, doors.ticket_lifetime_s)
         accounts, sign_ins, mailer = Accounts(database), SignIns(database), Mailer(settings.mail())

@@ -32,6 +32,7 @@ from accounts.accounts import Accounts, NewAccount
 from dispatch import deliveries
 from dispatch.assembly import DispatchParts, MoneyParts
 from dispatch.deadlines import Deadlines
+from dispatch.departures import Departures
 from dispatch.elapsing import Elapsing
 from dispatch.money.bookkeeping import Bookkeeping
 from dispatch.money.checkout import Checkouts
@@ -225,6 +226,7 @@ class Node:
     vapid: Vapid
     deadlines: Deadlines
     dispatch: Dispatch
+    departures: Departures
     elapsing: Elapsing
     reader: Reader
     hours: HoursReader
@@ -417,6 +419,7 @@ async def running_node(
         parts.vapid,
         parts.deadlines,
         parts.dispatch,
+        parts.departures,
         parts.elapsing,
         parts.reader,
         parts.hours,

@@ -1,12 +1,15 @@
 """What looking for offers to be pushed costs, and that it goes on while Redis is away."""
 
 import sqlite3
+from functools import partial
 
 import anyio
 import anyio.to_thread
 import asyncpg
 import msgspec
 import pytest
+from sqlalchemy import delete, text, update
+from sqlmodel import col
 
 from dispatch import notices
 from dispatch.push import planner, rules, updates
@@ -15,7 +18,7 @@ from models import tables
 from models.rest import FreeCheckout
 from models.wire import RequestView
 from tests.integration.plans import rows_read
-from tests.integration.push_browsers import Browser, offered, running_push_service
+from tests.integration.push_browsers import Browser, offered, plant, running_push_service
 from tests.parts import World, body, eventually, running_node, running_world
 from tests.services import redis_server
 
@@ -164,3 +167,42 @@ async def test_a_favorite_and_a_customer_are_woken_while_redis_is_away(database_
             taken = await node.dispatch.accept(favorite, answer.request.offer.id, received_at_ms=node.clock.now_ms())
             assert isinstance(taken, RequestView)
             await eventually(lambda: "laptop" in {name for name, _, _ in service.got}, "the customer, too", within_s=30)
+
+
+@pytest.mark.parametrize("kind", ["an offer", "an update", "a withdrawal"])
+async def test_a_browser_that_is_forgotten_while_it_is_left_a_message_gets_none_and_fails_nobody(
+    kind, database_url, redis_url
+):
+    """The one transaction has deleted the browser and not committed; the other still sees it."""
+    async with running_world(database_url, redis_url) as world:
+        mike = await world.mechanic()
+        browser_id = await plant(world, mike, Browser("https://push.example/phone").subscription)
+        told = {"payload": "{}", "due_at_ms": 1, "expires_at_ms": 9_000_000_000_000}
+        offer = {"kind": "offer", "about_id": "an offer", "topic": "t"}
+        if kind == "a withdrawal":
+            await world.database.commit(planner.ADD_MESSAGES(account_ids=[mike], **offer, **told))
+            async with world.database.write() as session:
+                await session.exec(update(tables.PushMessage).values(attempts=1))
+        leave = {
+            "an offer": partial(planner.ADD_MESSAGES, account_ids=[mike], **offer, **told),
+            "an update": partial(
+                updates.ADD_UPDATE, name="u", account_id=mike, request_id="r", kind="update", is_news=True, **told
+            ),
+            "a withdrawal": partial(
+                planner.REPLACE_MESSAGES, about_id="an offer", replaced="offer", kind="withdrawn", **told
+            ),
+        }[kind]
+        async with anyio.create_task_group() as tasks, world.database.write() as session:
+            await session.exec(delete(tables.PushSubscription).where(col(tables.PushSubscription.id) == browser_id))
+            tasks.start_soon(world.database.commit, leave())
+            if not world.database.is_sqlite:
+                await eventually(partial(somebody_waits, world), "it waits for the other transaction")
+        assert await world.rows(tables.PushMessage) == []
+
+
+async def somebody_waits(world: World) -> bool:
+    async with world.database.read() as session:
+        waiting = await session.exec(
+            text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+        )  # type: ignore[call-overload]
+        return waiting.first() is not None

@@ -2,6 +2,7 @@
 --
 -- :account_ids
 -- :kind, :about_id, :topic, :payload (JSON), :due_at_ms, :expires_at_ms
+-- Locks  the browsers against being forgotten: one that is being forgotten just now is left out, else its message would miss it
 INSERT INTO push_messages (
   id, subscription_id, place, about_id, kind, topic, payload, due_at_ms, expires_at_ms, attempts, was_forbidden
 )
@@ -12,4 +13,5 @@ FROM push_subscriptions s
 WHERE s.set_aside_at_ms IS NULL
   AND s.mechanic_id = ANY (:account_ids)                              -- postgresql
   AND s.mechanic_id IN (SELECT value FROM json_each(:account_ids))    -- sqlite
+FOR KEY SHARE OF s                                                    -- postgresql
 ON CONFLICT (id) DO NOTHING
