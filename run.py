@@ -187,6 +187,7 @@ async def node(
         forgotten = ForgottenPasswords(accounts, mailer, signing_in, links_of_account)
         standin = standin_of(settings, database)
         elsewhere = [] if standin is None else [partial(forgotten_at, standin)]
+        erasure = Erasure(database=database, clock=clock, elsewhere=elsewhere)
         services = Services(
             settings=doors,
             database=database,
@@ -212,7 +213,7 @@ async def node(
             preferences=parts.preferences,
             subscriptions=parts.subscriptions,
             vapid=parts.vapid,
-            erasure=Erasure(database=database, clock=clock, elsewhere=elsewhere),
+            erasure=erasure,
             tokens=tokens,
             tickets=tickets,
             numbers=numbers,
@@ -223,6 +224,7 @@ async def node(
             "revocations": revocations.run,
             "mail": mailer.run,
             "forgotten_passwords": forgotten.run,
+            "erasure": erasure.run,
             "presence": presence.run,
             "numbers": numbers.run,
             **parts.loops,
@@ -779,7 +781,10 @@ async def change_account(settings: Settings, action: str, email: str) -> None:
             if standin is not None:
                 await standin.prepare()
             elsewhere = [] if standin is None else [partial(forgotten_at, standin)]
-            refused = await Erasure(database=database, clock=clock, elsewhere=elsewhere).erase(account)
+            erasure = Erasure(database=database, clock=clock, elsewhere=elsewhere)
+            refused = await erasure.erase(account)
+            if refused is None:
+                await erasure.sweep_now()
         if refused is not None:
             # What was typed is to be typed otherwise; else it is the account that is not as it has to be.
             raise ConfigurationError(refused.detail) if refused.member else CannotBeDone(refused.detail)

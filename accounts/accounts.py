@@ -16,7 +16,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from accounts.passwords import SIDE_BY_SIDE, Hashing, hashed, is_too_long, matches, refusal_of
-from accounts.revocations import SQL, mark_disabled, revoke_all
+from accounts.revocations import GONE, SQL, mark_disabled, revoke_all
 from infra.clock import Clock
 from infra.database import Database
 from infra.statements import Nothing, Statement, Transaction
@@ -211,8 +211,8 @@ class Accounts:
             return text
         async with self._database.write() as session:
             account = await session.get(Account, account_id, with_for_update=True)
-            if account is None:
-                return Refused("unauthenticated", "This account is gone.")
+            if account is None or account.disabled_at_ms is not None:
+                return GONE
             account.name = text
         return account
 

@@ -25,8 +25,10 @@ from infra.loops import failing_alone, keep_on
 from infra.redis_link import RedisLink
 from infra.statements import Nothing, Statement, Transaction
 from models.errors import RedisUnavailable
+from models.outcomes import Refused
 
 SQL: Final = Path(__file__).parent / "sql"
+GONE: Final = Refused("unauthenticated", "This account does not exist any more.")
 POLL_S: Final = 2.0
 OVERLAP_MS: Final = 120_000
 """Longer than a transaction takes from its stamp to its commit."""
@@ -76,11 +78,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Found:
-    """A row of ``is_revoked``."""
+    """A row of the statements that only find something."""
 
     id: str
 
 
+HOLD_ACCOUNT: Final = Statement(SQL / "hold_account.sql", Found)
 LOCK_ACCOUNT: Final = Statement(SQL / "lock_account.sql", Found)
 IS_REVOKED: Final = Statement(SQL / "is_revoked.sql", Found)
 REVOKE_TOKEN: Final = Statement(SQL / "revoke_token.sql", Nothing)
@@ -262,6 +265,15 @@ def sign_out(account_id: str, clock: Clock) -> Transaction[int]:
     now_ms = clock.now_ms()
     yield from revoke_all(account_id, now_ms=now_ms)
     return now_ms
+
+
+def still_here(account_id: str) -> Transaction[bool]:
+    """Tell whether an account may be used, and keep it so until the transaction ends.
+
+    For whatever writes down something of somebody who may be erasing their account in another tab: a token that is refused by now
+    was looked at before.
+    """
+    return bool((yield from HOLD_ACCOUNT(id=account_id)))
 
 
 def is_revoked(proof: Proof) -> Transaction[bool]:

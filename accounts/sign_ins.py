@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlmodel import col, delete, select, update
 
-from accounts.revocations import SQL, Proof, is_revoked
+from accounts.revocations import SQL, Proof, is_revoked, still_here
 from infra.database import Database, within
 from infra.statements import Statement
 from models.tables import SignIn
@@ -21,13 +21,12 @@ USER_AGENT_LEN_MAX: Final = 200
 
 @dataclass(frozen=True)
 class Held:
-    """A row of ``hold_password`` and ``hold_account``."""
+    """A row of ``hold_password``."""
 
     id: str
 
 
 HOLD_PASSWORD: Final = Statement(SQL / "hold_password.sql", Held)
-HOLD_ACCOUNT: Final = Statement(SQL / "hold_account.sql", Held)
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class SignIns:
         ``False`` if the token has been revoked, also if this node has not heard of it yet: what follows must not be handed out.
         """
         async with self._database.write() as session:
-            if not await within(session, HOLD_ACCOUNT(id=proof.account_id)) or await within(session, is_revoked(proof)):
+            if not await within(session, still_here(proof.account_id)) or await within(session, is_revoked(proof)):
                 return False
             await session.exec(update(SignIn).where(col(SignIn.id) == sign_in_id).values(expires_at_ms=expires_at_ms))
         return True

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, func
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
+from accounts.revocations import GONE, still_here
 from dispatch.money.plans import USUAL_CURRENCY, usual
 from dispatch.stored import SQL
 from infra.clock import RedisClock
@@ -60,7 +61,7 @@ class Favorites:
             if mechanic is None or mechanic.is_disabled:
                 return NotFound("mechanic_not_found", "There is no such mechanic.")
             if await session.get(Account, customer_id) is None:
-                return Refused("unauthenticated", "This account does not exist any more.")
+                return GONE
             count = await session.exec(
                 select(func.count()).select_from(Favorite).where(Favorite.customer_id == customer_id)
             )
@@ -72,6 +73,11 @@ class Favorites:
         if not exists:
             try:
                 async with self._database.write() as session:
+                    # Neither of the two, not even if the mechanic is erased just now: nothing is to point at them any more.
+                    if not await within(session, still_here(customer_id)):
+                        return GONE
+                    if not await within(session, still_here(mechanic_id)):
+                        return NotFound("mechanic_not_found", "There is no such mechanic.")
                     session.add(
                         Favorite(customer_id=customer_id, mechanic_id=mechanic_id, created_at_ms=self._clock.now_ms())
                     )

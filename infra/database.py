@@ -8,8 +8,8 @@ of failing half-way with SQLITE_BUSY when a reading transaction wants to become 
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TypeVar
@@ -77,10 +77,13 @@ PRAGMAS = (
     # What is deleted is overwritten: somebody may have asked to be forgotten.
     "secure_delete=ON",
 )
-COMPACT_LEN_MAX = 256 * 1024 * 1024
-VACUUMED = (
-    *("accounts", "checkouts", "favorites", "password_resets", "push_messages", "push_subscriptions", "sign_ins"),
-    *("stripe_events", "timeline"),
+SWEEP_TIMEOUT_S = 3.0
+REWRITTEN_LEN_MAX = 256 * 1024 * 1024
+HAS_BEEN_REWRITTEN = 1
+"""As the file's ``user_version``: since then nothing has been deleted in it without being overwritten."""
+SWEPT = (
+    *("accounts", "checkouts", "favorites", "outbox", "password_resets", "push_messages", "push_subscriptions"),
+    *("sign_ins", "stripe_events", "timeline"),
 )
 """Tables in which somebody's name, address or words may have been."""
 _WRITE_NOTHING_NEW = {
@@ -153,32 +156,44 @@ class Database:
         with _Bounded(within_s):
             return await self._driver.query(work)
 
-    async def compact(self) -> None:
-        """Rewrite an embedded database, so that nothing of what was deleted or overwritten is left in its files.
+    async def sweep(self) -> None:
+        """Leave nothing of what has been deleted or overwritten in the files of an embedded database: see ``docs/accounts.md``.
 
-        That takes about a second for 200 MB, in which nobody writes; so one that is larger than ``COMPACT_LEN_MAX`` is left as it
-        is, and what is deleted there is overwritten with zeros. On PostgreSQL this only makes room: see ``docs/accounts.md``.
+        All that we delete is overwritten with zeros right away, and what the log of writes still has of it goes here. What an
+        earlier version has deleted may not be overwritten: the first sweep rewrites the file, unless it is larger than
+        ``REWRITTEN_LEN_MAX``. That takes about a second for 200 MB, in which nobody writes.
+
+        On PostgreSQL this only takes deleted rows out of reach of SQL. Raises ``DatabaseUnavailable``: it may be tried again.
         """
         if self.is_sqlite:
             async with self._turn:
-                await anyio.to_thread.run_sync(self._compact_sqlite)
-        else:
+                await anyio.to_thread.run_sync(self._sweep_sqlite)
+            return
+        with _translated():
             async with self.writer.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-                for table in VACUUMED:
-                    await connection.exec_driver_sql(f"VACUUM {table}")
+                try:
+                    # It waits for nobody, and takes as long as it takes.
+                    await connection.exec_driver_sql("SET statement_timeout = 0")
+                    await connection.exec_driver_sql(f"VACUUM (SKIP_LOCKED) {', '.join(SWEPT)}")
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await connection.invalidate()
 
-    def _compact_sqlite(self) -> None:
+    def _sweep_sqlite(self) -> None:
         path = Path(self.url.database or "")
-        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=SWEEP_TIMEOUT_S)
         try:
-            if path.stat().st_size <= COMPACT_LEN_MAX:
+            [(swept,)] = connection.execute("PRAGMA user_version")
+            if not swept and path.stat().st_size <= REWRITTEN_LEN_MAX:
                 connection.execute("VACUUM")
-            # The log still has what was there before.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.execute(f"PRAGMA user_version = {HAS_BEEN_REWRITTEN}")
+            [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
-            raise DatabaseUnavailable(f"The database cannot be compacted now: {error}") from error
+            raise DatabaseUnavailable(f"The database cannot be swept now: {error}") from error
         finally:
             connection.close()
+        if is_busy:
+            raise DatabaseUnavailable("The database cannot be swept now: somebody reads it.")
 
     async def ping(self) -> None:
         """Raise ``DatabaseUnavailable`` unless the database answers."""
@@ -247,6 +262,14 @@ class _Bounded:
             raise DatabaseUnavailable(f"The database does not answer: not within {self._within_s:g} s.") from error
         if isinstance(error, _BROKEN):
             _raise_translated(error)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        _raise_translated(error)
 
 
 def _raise_translated(error: Exception) -> NoReturn:

@@ -1,4 +1,4 @@
--- Let nothing of an account's be revoked until the transaction ends.
+-- Let an account be neither disabled nor erased, and nothing of it be revoked, until the transaction ends.
 --
 -- :id
 -- Returns  its id; no row if it is disabled

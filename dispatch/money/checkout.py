@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from stripe.params.checkout import SessionCreateParams
 
+from accounts.revocations import GONE
 from dispatch.eligibility import takes
 from dispatch.money.bookkeeping import SQL
 from dispatch.money.payments import LOCK_BUYER, Payments
@@ -107,20 +108,21 @@ class Checkouts:
                         # The same key came twice side by side, and the other one has used the free session.
                         continue
                     return served
-                too_many = await self._store(asked)
-                if too_many is not None and await self._existing(customer_id, idempotency_key):
+                refused = await self._store(asked)
+                if refused is not None and await self._existing(customer_id, idempotency_key):
                     # As above: the other one was the last that there was room for.
                     continue
             except IntegrityError:
                 # The same key came twice side by side, and the other was faster: answer what it answers.
                 continue
-            return too_many or await self._answer(asked)
+            return refused or await self._answer(asked)
         raise DatabaseUnavailable("The same idempotency key kept appearing and vanishing.")
 
-    async def _store(self, checkout: tables.Checkout) -> TooMany | None:
-        """Store a checkout that is to be paid, unless its customer has too many that can be paid."""
+    async def _store(self, checkout: tables.Checkout) -> Refused | None:
+        """Store a checkout that is to be paid, unless its customer is gone, or has too many that can be paid."""
         async with self._database.write() as session:
-            await within(session, LOCK_BUYER(customer_id=checkout.customer_id))
+            if not await within(session, LOCK_BUYER(customer_id=checkout.customer_id)):
+                return GONE
             now_ms = self._clock.now_ms()
             others = await within(
                 session,
@@ -174,7 +176,7 @@ class Checkouts:
         """Return the checkout that the body asks for, with our own prices; nothing is stored yet."""
         async with self._database.read() as session:
             if await session.get(tables.Account, customer_id) is None:
-                return Refused("unauthenticated", "This account does not exist any more.")
+                return GONE
             plan = await session.get(tables.Plan, body.plan)
             if plan is None:
                 return no_such_plan(body.plan)

@@ -12,6 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
+from accounts.revocations import GONE
 from dispatch import request_store
 from dispatch.effects import OWE_REFUND
 from dispatch.money.bookkeeping import PAYMENT_OF_INTENT, SQL, Bookkeeping
@@ -55,8 +56,14 @@ class Wish:
     duration_min: int
     may_be_second: bool = False
     """Whether the same may have been paid for on another page that was open beside its own."""
-    customer_is_gone: bool = False
-    """Whether the account has been erased: nobody is there to be served."""
+
+
+@dataclass(frozen=True)
+class Customer:
+    """A row of ``lock_customer``."""
+
+    id: str
+    is_gone: bool
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class OurCheckout:
 CHECKOUT_OF_SESSION = Statement(SQL / "checkout_of_session.sql", OurCheckout)
 LOCK_BUYER = Statement(SQL / "lock_buyer.sql", Named)
 FREE_BOOKINGS_OF = Statement(SQL / "free_bookings_of.sql", FreeBooking)
-LOCK_CUSTOMER = Statement(SQL / "lock_customer.sql", Named)
+LOCK_CUSTOMER = Statement(SQL / "lock_customer.sql", Customer)
 PAID_TWICE = Statement(SQL / "paid_twice.sql", Named)
 CLAIM_PAYMENT = Statement(SQL / "claim_payment.sql", Wish)
 END_CHECKOUT = Statement(SQL / "end_checkout.sql", Named)
@@ -197,7 +204,8 @@ class Payments:
         Who cancels gets the free session back, and mechanics have been called all the same: so there is a bound.
         """
         async with self._database.write() as session:
-            await within(session, LOCK_BUYER(customer_id=checkout.customer_id))
+            if not await within(session, LOCK_BUYER(customer_id=checkout.customer_id)):
+                return GONE
             since_ms = checkout.created_at_ms - FREE_BOOKINGS_MS
             lately = await within(
                 session,
@@ -245,12 +253,11 @@ class Payments:
             claimed = yield from _claim(checkout.id, stripe_session, "paid", unless="paid", request_id=request_id)
             if not claimed:
                 return None
-            cause = "account_erased" if claimed[0].customer_is_gone else why_not
-            if claimed[0].may_be_second:
-                # Of two that are paid in the same moment, on two nodes, one comes after the other.
-                yield from LOCK_CUSTOMER(checkout_id=checkout.id)
-                if (yield from PAID_TWICE(checkout_id=checkout.id)):
-                    cause = "paid_twice"
+            # Of two that are paid in the same moment, on two nodes, one comes after the other; and so do this and an erasure.
+            [customer] = yield from LOCK_CUSTOMER(checkout_id=checkout.id)
+            cause = "account_erased" if customer.is_gone else why_not
+            if claimed[0].may_be_second and (yield from PAID_TWICE(checkout_id=checkout.id)):
+                cause = "paid_twice"
             messages, _ = yield from self._make_request(
                 request_id, checkout.id, claimed[0], paid_cents=paid_cents, ended_because=cause
             )

@@ -12,6 +12,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
+from accounts.revocations import GONE, still_here
 from dispatch.failures import Failures, Patience
 from dispatch.notices import FactsChanged
 from dispatch.outbox import Message, Outbox
@@ -163,10 +164,8 @@ class Subscriptions:
         self, account_id: str, body: PushSubscribeBody, label: str | None
     ) -> tuple[PushSubscribed, bool] | Refused:
         async with self._database.write() as session:
-            account = await session.get(Account, account_id)
-            if account is None or account.disabled_at_ms is not None:
-                # The second only until this node has heard of it.
-                return Refused("unauthenticated", "This account is gone.")
+            if not await within(session, still_here(account_id)):
+                return GONE
             by_endpoint = select(PushSubscription).where(PushSubscription.endpoint == body.endpoint)
             known = (await session.exec(by_endpoint.with_for_update())).first()
             messages: list[Message] = []

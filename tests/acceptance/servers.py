@@ -152,12 +152,13 @@ def running_pair(data_dir: Path, **settings: str) -> Iterator[Pair]:
         pair.end()
 
 
-def run(tmp_path: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of ``run.py`` to its end, on the data directory ``tmp_path``."""
+def run(tmp_path: Path, *arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ``run.py`` to its end, on the data directory ``tmp_path``; ``stdin`` is what it can read."""
     return subprocess.run(
         [sys.executable, "run.py", *arguments],
         cwd=ROOT,
         env=environment(tmp_path, int(settings.pop("PORT", 0)) or free_port(), **settings),
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=60,

@@ -222,6 +222,7 @@ async def test_fulfilling_a_payment_takes_these_statements_and_telling_none(data
         assert found.own == [
             "checkout_of_session",
             "claim_payment",
+            "lock_customer",
             "insert_request",
             "read_requests",
             "open_offer",

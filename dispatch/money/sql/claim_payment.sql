@@ -1,8 +1,7 @@
 -- Give a checkout its end, for the first who comes: whoever finds no row is late.
 --
 -- :id, :status, :unless (a status that it must not have), :payment_intent_id, :stripe_session_id, :request_id (NULL: never dispatched)
--- Returns  whom the request is for, and for how long; whether the same choice may have been paid for on another page
---          beside it, and whether its customer has been erased since
+-- Returns  whom the request is for, and for how long; and whether the same choice may have been paid for on another page beside it
 UPDATE checkouts
 SET status = :status, payment_intent_id = :payment_intent_id, stripe_session_id = :stripe_session_id, request_id = :request_id
 WHERE id = :id AND payment_intent_id IS NULL AND status <> :unless
@@ -12,4 +11,4 @@ RETURNING preferred_mechanic_id, routing_type, duration_min, EXISTS (
     AND other.routing_type = checkouts.routing_type
     AND coalesce(other.preferred_mechanic_id, '') = coalesce(checkouts.preferred_mechanic_id, '')
     AND ((other.status = 'open' AND other.stripe_session_id IS NOT NULL) OR r.created_at_ms > checkouts.created_at_ms)
-), EXISTS (SELECT 1 FROM accounts a WHERE a.id = checkouts.customer_id AND a.erased_at_ms IS NOT NULL)
+)

@@ -76,6 +76,7 @@ def operations(
             return refused
         await revocations.tell()
         departures.wake()
+        await erasure.sweep()
         return Answer(204, cookies=[cookies.setting(cookies.SESSION, "", 0)])
 
     return [rename, devices, sign_out_device, erase]
