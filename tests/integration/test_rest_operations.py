@@ -308,11 +308,11 @@ async def test_what_people_write_is_counted_as_it_is_kept(house: House):
         await rest.ok("POST", "/api/checkout", status=201, json=body)
     async with house.as_nobody() as rest:
         mail = f"{new_id()}@example.com"
-        new = {"email": mail, "password": "password", "name": 100 * decomposed}
+        new = {"email": mail, "password": "four bald tyres", "name": 100 * decomposed}
         signed_in = await rest.ok("POST", "/api/auth/register", status=201, json=new)
         assert signed_in["account"]["name"] == 100 * "\u00e9"
         answer = await rest.post(
-            "/api/auth/register", json={"email": f"x{mail}", "password": "password", "name": 101 * decomposed}
+            "/api/auth/register", json={"email": f"x{mail}", "password": "four bald tyres", "name": 101 * decomposed}
         )
         assert answer.json()["errors"] == [{"field": "name", "message": "Takes at most 100 characters."}]
 
