@@ -333,7 +333,7 @@ async def test_of_a_payment_and_an_erasure_at_once_one_sees_the_other(
     """Fulfilment: the account is there. Erasure: no request is open; commits. Fulfilment: here is a request, of nobody."""
     async with place(database_url, redis_url, tmp_path) as at:
         world, node, accounts = at.world, at.node, Accounts(at.world.database)
-        for number in range(6):
+        for number in range(4):
             person = await accounts.add(NewAccount(Role.CUSTOMER, f"c{number}@example.com", "Casey"), now_ms=1)
             assert isinstance(person, tables.Account)
             checkout = await node.checkouts.start(person.id, body())
@@ -445,7 +445,7 @@ async def test_of_an_accept_and_an_erasure_at_once_one_sees_the_other(database_u
     """Accept: takes the mechanic. Erasure: nobody waits for them; commits. Accept: here is a session with nobody."""
     async with place(database_url, redis_url) as at:
         world, node, accounts = at.world, at.node, Accounts(at.world.database)
-        for number in range(6):
+        for number in range(4):
             mechanic = await accounts.add(NewAccount(Role.MECHANIC, f"m{number}@example.com", "Morgan"), now_ms=1)
             assert isinstance(mechanic, tables.Account)
             request = await free_request(at, favorite=mechanic.id)
