@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, delete, func
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from accounts.revocations import GONE, still_here
+from dispatch.money.payments import LOCK_BUYER
 from dispatch.money.plans import USUAL_CURRENCY, usual
 from dispatch.stored import SQL
 from infra.clock import RedisClock
@@ -62,28 +64,24 @@ class Favorites:
                 return NotFound("mechanic_not_found", "There is no such mechanic.")
             if await session.get(Account, customer_id) is None:
                 return GONE
-            count = await session.exec(
-                select(func.count()).select_from(Favorite).where(Favorite.customer_id == customer_id)
-            )
-            is_full = count.one() >= FAVORITES_MAX
-            exists = await session.get(Favorite, (customer_id, mechanic_id)) is not None
-        if is_full and not exists:
-            return Refused("too_many_favorites", f"You can have at most {FAVORITES_MAX} favourites; remove one first.")
-        created = False
-        if not exists:
-            try:
-                async with self._database.write() as session:
-                    # Neither of the two, not even if the mechanic is erased just now: nothing is to point at them any more.
-                    if not await within(session, still_here(customer_id)):
-                        return GONE
-                    if not await within(session, still_here(mechanic_id)):
-                        return NotFound("mechanic_not_found", "There is no such mechanic.")
-                    session.add(
-                        Favorite(customer_id=customer_id, mechanic_id=mechanic_id, created_at_ms=self._clock.now_ms())
-                    )
-                created = True
-            except IntegrityError:
-                created = False
+        try:
+            async with self._database.write() as session:
+                # Neither of the two, not even if the mechanic is erased just now: nothing is to point at them any more. The
+                # customer's row is locked, so that of two at once the second counts the first one's.
+                if not await within(session, LOCK_BUYER(customer_id=customer_id)):
+                    return GONE
+                if not await within(session, still_here(mechanic_id)):
+                    return NotFound("mechanic_not_found", "There is no such mechanic.")
+                created = await session.get(Favorite, (customer_id, mechanic_id)) is None
+                if created and await _is_full(session, customer_id):
+                    detail = f"You can have at most {FAVORITES_MAX} favourites; remove one first."
+                    return Refused("too_many_favorites", detail)
+                if created:
+                    at_ms = self._clock.now_ms()
+                    session.add(Favorite(customer_id=customer_id, mechanic_id=mechanic_id, created_at_ms=at_ms))
+        except IntegrityError:
+            # Another tab was faster, on a node of an earlier version.
+            created = False
         # Not read back from the favourites: another tab may have removed it again, and that is no failure of this one.
         return (await self._views(customer_id, col(Mechanic.id) == mechanic_id))[0], created
 
@@ -129,6 +127,12 @@ class Favorites:
                 )
             )
         return views
+
+
+async def _is_full(session: AsyncSession, customer_id: str) -> bool:
+    """Tell whether a customer has as many as may be."""
+    count = await session.exec(select(func.count()).select_from(Favorite).where(Favorite.customer_id == customer_id))
+    return count.one() >= FAVORITES_MAX
 
 
 def in_all(services: Iterable[Services]) -> dict[str, Services]:

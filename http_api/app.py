@@ -84,9 +84,11 @@ def operations(its: Services) -> list[Operation]:
     """Return the whole table, in the order of the contract."""
     limit = LoginLimit(its.link, its.settings)
     registrations = RateLimit(its.link, "registrations", allowed=30, window_s=600)
+    sign_ins_of_account = RateLimit(its.link, "sign_ins_of_account", allowed=100, window_s=600)
+    tickets_of_account = RateLimit(its.link, "tickets_of_account", allowed=300, window_s=60)
     links = RateLimit(its.link, "password_links", allowed=20, window_s=600)
     return [
-        *accounts.operations(its.accounts, its.revocations, limit, registrations, its.signing_in),
+        *accounts.operations(its.accounts, its.revocations, limit, registrations, sign_ins_of_account, its.signing_in),
         *passwords.operations(its.accounts, its.revocations, limit, its.signing_in, its.forgotten, links),
         *own_account.operations(its.accounts, its.revocations, its.sign_ins, limit, its.erasure, its.departures),
         *mechanics.operations(its.presence, its.plans),
@@ -98,7 +100,7 @@ def operations(its: Services) -> list[Operation]:
         *preferences.operations(its.preferences),
         *hours.operations(its.hours),
         *push.operations(its.subscriptions, its.vapid),
-        *tickets.operations(its.tickets),
+        *tickets.operations(its.tickets, tickets_of_account),
         *ops.operations(its.ops, its.dispatch, its.refunds, its.accounts, its.revocations, its.departures),
         *health.operations(Readiness(its.database, its.link), its.numbers, its.settings.metrics_token),
     ]

@@ -17,6 +17,7 @@ import anyio
 from accounts.accounts import normal_email
 from http_api.rest.rate_limit import digest
 from infra.redis_link import RedisLink, Script
+from models.errors import Overloaded
 from models.settings import DoorSettings
 
 BEGIN = Path(__file__).with_name("login_begin.lua")
@@ -26,6 +27,8 @@ UNDER_WAY_MAX_MS = 10_000
 ATTEMPTS_SIDE_BY_SIDE = 4
 """Of this process; the others queue here, where it costs nothing. Fewer than failures are allowed, so that a process
 seldom has to ask Redis again, and more than passwords are hashed side by side."""
+WAITING_MAX = 200
+"""Of those who are known, and of strangers: some five seconds' worth."""
 POLL_INTERVAL_S = 0.02
 WAIT_MAX_S = 5.0
 GO, WAIT = 0, -1
@@ -60,7 +63,9 @@ class LoginLimit:
         self._window_ms = settings.login_window_s * 1000
         self._begin = link.script(BEGIN)
         self._end = link.script(END)
-        self._side_by_side = anyio.CapacityLimiter(ATTEMPTS_SIDE_BY_SIDE)
+        # Of their own: a crowd of strangers keeps whoever is known waiting for no longer than a few passwords take.
+        self._strangers = anyio.CapacityLimiter(ATTEMPTS_SIDE_BY_SIDE)
+        self._known = anyio.CapacityLimiter(ATTEMPTS_SIDE_BY_SIDE)
 
     @asynccontextmanager
     async def attempt(
@@ -68,9 +73,12 @@ class LoginLimit:
     ) -> AsyncIterator[Attempt | TooMany]:
         """Count one attempt for the length of the block. Raises ``RedisUnavailable``: without counting nobody signs in.
 
-        ``device_id``: of a browser that is known for this account.
+        ``device_id``: of a browser that is known for this account. Raises ``Overloaded`` if too many wait for their turn.
         """
-        async with self._side_by_side, self._counted(self._subjects(email, address, device_id)) as attempt:
+        turns = self._strangers if device_id is None else self._known
+        if turns.statistics().tasks_waiting >= WAITING_MAX:
+            raise Overloaded("Too many people are signing in just now.")
+        async with turns, self._counted(self._subjects(email, address, device_id)) as attempt:
             yield attempt
 
     def _subjects(self, email: str, address: str, device_id: str | None) -> dict[str, int]:

@@ -11,9 +11,13 @@ from typing import Any
 import anyio
 import pytest
 
-from http_api.rest.login_limit import LoginLimit, TooMany
+from http_api.cookies import DEVICE
+from http_api.rest.login_limit import ATTEMPTS_SIDE_BY_SIDE, WAITING_MAX, LoginLimit, TooMany
+from infra.database import Database
 from infra.redis_link import RedisLink
+from models.errors import Overloaded
 from models.settings import DoorSettings, Settings
+from models.tables import Account
 from tests.acceptance.clients import PATIENCE_S, Rest, token_for
 from tests.integration.rest_house import COOKIE, PASSWORD, House, rest_house
 
@@ -109,7 +113,8 @@ async def test_an_account_that_only_tokens_can_use_has_no_password(house: House)
 async def test_the_cookie_is_out_of_reach_for_scripts_and_foreign_pages_and_signing_out_clears_it(house: House):
     async with house.as_nobody() as rest:
         answer = await rest.post("/api/auth/login", json={"email": "carl@example.com", "password": PASSWORD})
-        name_and_value, *attributes = answer.headers["set-cookie"].split("; ")
+        session, _known_browser = answer.headers.get_list("set-cookie")
+        name_and_value, *attributes = session.split("; ")
         assert name_and_value == f"{COOKIE}={answer.json()['token']}"
         assert set(attributes) == {"Path=/", "Max-Age=604800", "HttpOnly", "SameSite=Lax"}
         assert (await rest.get("/api/me")).status_code == 200
@@ -191,27 +196,124 @@ async def test_whoever_has_an_old_cookie_can_still_sign_in(house: House):
 # --- how often --------------------------------------------------------------------------------------------------------
 
 
-async def test_after_five_failures_for_an_account_even_the_right_password_waits(house: House):
+async def test_after_five_failures_from_an_address_for_an_account_even_the_right_password_waits_there(house: House):
     await house.add("customer", "guessed", PASSWORD)
-    for attempt in range(5):
-        # From five addresses: it is the account that is guarded.
-        async with house.as_nobody(address=f"127.0.2.{attempt + 1}") as rest:
+    async with house.as_nobody(address="127.0.2.1") as rest:
+        for attempt in range(5):
             assert await login(rest, "Guessed@example.com", f"guess {attempt}") == (401, "bad_credentials")
-    async with house.as_nobody(address="127.0.2.6") as rest:
         answer = await rest.post("/api/auth/login", json={"email": "guessed@example.com", "password": PASSWORD})
         assert (answer.status_code, answer.json()["code"]) == (429, "too_many_attempts")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         # Others come in as ever, from the same address, too.
         assert await login(rest, "cara@example.com") == (200, None)
+    # And so does the owner, from anywhere else.
+    async with house.as_nobody(address="127.0.2.2") as rest:
+        assert await login(rest, "guessed@example.com") == (200, None)
 
 
-async def test_after_five_failures_from_an_address_nobody_comes_in_from_there(house: House):
-    async with house.as_nobody(address="127.0.3.1") as rest:
-        for attempt in range(5):
-            assert await login(rest, f"guess{attempt}@example.com", "guess") == (401, "bad_credentials")
+async def test_after_twenty_failures_from_an_address_only_known_browsers_come_in_from_there(house: House):
+    await house.add("customer", "regular", PASSWORD)
+    async with house.as_nobody(address="127.0.3.1") as browser, house.as_nobody(address="127.0.3.1") as rest:
+        assert await login(browser, "regular@example.com") == (200, None)
+        guesses = await asyncio.gather(*(login(rest, f"guess{n // 4}@example.com", "guess") for n in range(20)))
+        assert guesses == [(401, "bad_credentials")] * 20
         assert await login(rest, "cara@example.com") == (429, "too_many_attempts")
+        assert await login(browser, "regular@example.com") == (200, None)
+        # It is known for whom it has signed in, and for nobody else.
+        assert await login(browser, "cara@example.com") == (429, "too_many_attempts")
     async with house.as_nobody(address="127.0.3.2") as rest:
         assert await login(rest, "cara@example.com") == (200, None)
+
+
+async def test_a_browser_that_has_signed_in_before_has_failures_of_its_own_also_after_signing_out(house: House):
+    await house.add("customer", "owner", PASSWORD)
+    async with house.as_nobody(address="127.0.6.1") as browser, house.as_nobody(address="127.0.6.1") as stranger:
+        assert await login(browser, "owner@example.com") == (200, None)
+        assert (await browser.post("/api/auth/logout")).status_code == 204
+        assert COOKIE not in browser.cookies
+        for _ in range(5):
+            assert await login(stranger, "owner@example.com", "guess") == (401, "bad_credentials")
+        assert await login(stranger, "owner@example.com") == (429, "too_many_attempts")
+        assert await login(browser, "owner@example.com") == (200, None)
+        for _ in range(5):
+            assert await login(browser, "owner@example.com", "guess") == (401, "bad_credentials")
+        assert await login(browser, "owner@example.com") == (429, "too_many_attempts")
+    # What a known browser has spent is not others' fault.
+    async with house.as_nobody(address="127.0.6.2") as elsewhere:
+        assert await login(elsewhere, "owner@example.com") == (200, None)
+
+
+async def test_what_says_that_a_browser_is_known_is_out_of_reach_for_scripts_and_cannot_be_made_up(house: House):
+    await house.add("customer", "known", PASSWORD)
+    async with house.as_nobody(address="127.0.7.1") as browser:
+        answer = await browser.post("/api/auth/login", json={"email": "known@example.com", "password": PASSWORD})
+        [kept] = [one for one in answer.headers.get_list("set-cookie") if one.startswith(f"{DEVICE}=")]
+        assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(kept.split("; "))
+        assert "known" not in kept.lower().partition("=")[2]
+        value = browser.cookies[DEVICE]
+    forged = value[:-1] + ("0" if value[-1] != "0" else "1")
+    async with house.as_nobody(address="127.0.7.1") as stranger:
+        for _ in range(5):
+            assert await login(stranger, "known@example.com", "guess") == (401, "bad_credentials")
+        for cookie in (forged, value.partition(".")[0], f".{value}", "", "\x80", "7b7d.00"):
+            headers = {"Cookie": f"{DEVICE}={cookie}".encode("latin-1")}
+            body = {"email": "known@example.com", "password": PASSWORD}
+            assert (await stranger.post("/api/auth/login", json=body, headers=headers)).status_code == 429
+        # Where it was copied to, it opens nothing by itself.
+        assert (await stranger.get("/api/me", headers={"Cookie": f"{DEVICE}={value}"})).status_code == 401
+
+
+async def test_thirty_people_within_ten_minutes_can_sign_up_from_one_address(house: House):
+    # A name of which nothing can be seen: counted, and refused before its password costs anything.
+    body = {"email": "many@example.com", "password": PASSWORD, "name": "\u200b"}
+    async with house.as_nobody(address="127.0.8.1") as rest:
+        for _ in range(30):
+            assert (await rest.post("/api/auth/register", json=body)).status_code == 422
+        answer = await rest.post("/api/auth/register", json=body | {"name": "Nia"})
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
+        assert 1 <= int(answer.headers["retry-after"]) <= 600
+        # Whoever has an account comes in from there as ever.
+        assert await login(rest, "carl@example.com") == (200, None)
+    async with house.as_nobody(address="127.0.8.2") as rest:
+        assert (await rest.post("/api/auth/register", json=body | {"name": "Nia"})).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "\u202ea@example.com",
+        "a\u200b@example.com",
+        "a@exam\u00adple.com",
+        "a@example.com\n",
+        "a\x00@b.c",
+        "a\u2028@b.c",
+        "a b@c.d",
+    ],
+)
+async def test_an_address_that_looks_like_another_one_is_no_address(house: House, email: str):
+    body = {"email": email, "password": PASSWORD, "name": "Nia"}
+    async with house.as_nobody(address="127.0.9.1") as rest:
+        answer = await rest.post("/api/auth/register", json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "email")
+
+
+async def test_an_address_is_the_same_however_its_letters_are_composed(house: House):
+    composed, decomposed = "zo\u00eb@example.com", "Zoe\u0308@example.com"
+    async with house.as_nobody(address="127.0.9.2") as rest:
+        body = {"email": decomposed, "password": PASSWORD, "name": "Zo\u00eb"}
+        made = await rest.ok("POST", "/api/auth/register", status=201, json=body)
+        assert made["account"]["email"] == composed
+        assert (await rest.post("/api/auth/register", json=body | {"email": composed})).status_code == 409
+        for email in (composed, decomposed):
+            assert await login(rest, email) == (200, None)
+    # As a version that did not compose it has kept it.
+    database = Database(house.settings.resolved_database_url)
+    async with database.write() as session:
+        account = await session.get_one(Account, made["account"]["id"])
+        account.email = decomposed.lower()
+    await database.close()
+    async with house.as_nobody(address="127.0.9.2") as rest:
+        assert await login(rest, decomposed) == (200, None)
 
 
 async def test_thirty_guesses_side_by_side_are_five(house: House):
@@ -221,10 +323,10 @@ async def test_thirty_guesses_side_by_side_are_five(house: House):
     assert sorted(verdicts) == [(401, "bad_credentials")] * 5 + [(429, "too_many_attempts")] * 25
 
 
-async def test_thirty_right_passwords_side_by_side_from_one_address_all_come_in(house: House):
+async def test_more_right_passwords_side_by_side_than_may_fail_all_come_in(house: House):
     async with house.as_nobody(address="127.0.5.1") as rest:
-        emails = ["cara@example.com", "carl@example.com", "mia@example.com"] * 10
-        assert await asyncio.gather(*(login(rest, email) for email in emails)) == [(200, None)] * 30
+        emails = ["cara@example.com"] * 8 + ["mia@example.com"] * 4
+        assert await asyncio.gather(*(login(rest, email) for email in emails)) == [(200, None)] * 12
 
 
 # --- the limit by itself, as several nodes share it -------------------------------------------------------------------
@@ -234,9 +336,9 @@ def doors(**changes: Any) -> DoorSettings:
     return replace(Settings(_env_file=None, secret_key="x" * 32).doors(), **changes)
 
 
-async def fail(limit: LoginLimit, *, email: str = "a@b.c", address: str = "::1") -> bool:
+async def fail(limit: LoginLimit, *, email: str = "a@b.c", address: str = "::1", device_id: str | None = None) -> bool:
     """Try a wrong password; return whether it was looked at."""
-    async with limit.attempt(email, address) as attempt:
+    async with limit.attempt(email, address, device_id=device_id) as attempt:
         return not isinstance(attempt, TooMany)
 
 
@@ -272,11 +374,37 @@ async def test_an_attempt_that_breaks_is_no_failure_and_one_that_is_cut_off_is(r
     await link.close()
 
 
+async def test_a_crowd_of_strangers_is_bounded_and_no_known_browser_waits_behind_it(redis_url: str):
+    link = RedisLink(redis_url, prefix="crowd")
+    limit = LoginLimit(link, doors())
+    looked_at: list[str] = []
+    gone = anyio.Event()
+
+    async def stranger(number: int) -> None:
+        async with limit.attempt(f"{number}@b.c", f"192.0.2.{number % 250}"):
+            looked_at.append("stranger")
+            await gone.wait()
+
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            for number in range(ATTEMPTS_SIDE_BY_SIDE + WAITING_MAX):
+                tasks.start_soon(stranger, number)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(Overloaded):
+                await fail(limit)
+            assert await fail(limit, device_id="phone")
+            assert looked_at == ["stranger"] * ATTEMPTS_SIDE_BY_SIDE
+            tasks.cancel_scope.cancel()
+    # Nobody's place is lost.
+    assert await fail(limit)
+    await link.close()
+
+
 async def test_redis_learns_no_address_of_anybody(redis_url: str):
     link = RedisLink(redis_url, prefix="private")
     await fail(LoginLimit(link, doors()), email="Jo@Example.com", address="192.0.2.7")
     (keys,) = await link.everywhere(lambda redis: redis.keys("private:*"))
-    assert len(keys) == 2
+    assert len(keys) == 2, "what failed: by account and address, and by address"
     kept = [
         *keys,
         *[member for key in keys for member in await link.ask(key, lambda redis, key=key: redis.zrange(key, 0, -1))],

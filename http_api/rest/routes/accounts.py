@@ -16,9 +16,18 @@ from models.words import Role
 
 
 def operations(
-    accounts: Accounts, revocations: Revocations, limit: LoginLimit, registrations: RateLimit, signing_in: SigningIn
+    accounts: Accounts,
+    revocations: Revocations,
+    limit: LoginLimit,
+    registrations: RateLimit,
+    of_account: RateLimit,
+    signing_in: SigningIn,
 ) -> list[Operation]:
-    """Return this module's part of the table."""
+    """Return this module's part of the table.
+
+    ``registrations``: from one address. ``of_account``: how often one may sign in, each of which is a device to list, and to keep
+    in mind once it has been signed out.
+    """
     tokens, clock, settings = signing_in.tokens, signing_in.clock, signing_in.settings
 
     @operation(
@@ -70,6 +79,8 @@ def operations(
         if account.disabled_at_ms is not None:
             # Told to whoever knows the password, and to nobody else.
             return Refused("bad_credentials", "This account has been disabled. Ask whoever runs this place.")
+        if (too_many := await of_account.take(account.id)) is not None:
+            return too_many
         return await signing_in.answer(call, account, status=200)
 
     @operation("POST", "/api/auth/renew", roles=SIGNED_IN, answers={200: Renewed}, problems=("unavailable",))
