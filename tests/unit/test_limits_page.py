@@ -68,7 +68,7 @@ def shown(where: str, value: float) -> str:
     if re.search(r"_S(_|$)", name) and "_PER_S" not in name:
         return f"{value:g} s"
     for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
-        if value >= size and value % size == 0:
+        if re.search(r"LEN|BYTES|BODY|READ", name) and value >= size and value % size == 0:
             return f"{value // size:g} {unit}"
     return f"{value:,}"
 
