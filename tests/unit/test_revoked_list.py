@@ -2,7 +2,7 @@
 
 import pytest
 
-from accounts.revocations import OVERLAP_MS, Mark, Proof, Revoked, RevokedList
+from accounts.revocations import OVERLAP_MS, POLL_S, Mark, Proof, Revoked, RevokedList
 
 PHONE = Proof("ann", "token-1", issued_at_ms=1_000, expires_at_ms=9_000, sign_in_id="phone")
 RENEWED = Proof("ann", "token-2", issued_at_ms=2_000, expires_at_ms=12_000, sign_in_id="phone")
@@ -86,3 +86,7 @@ def test_a_stamp_from_a_clock_that_is_far_ahead_hides_none_that_follow():
     assert mark.since_ms(10_000.0) == 10**15 + 1
     mark.note(stamped(10**15 + 1), 10_000.0)
     assert mark.since_ms(10_000.0) <= 10**15 + 1
+
+
+def test_a_node_looks_often_enough_to_hear_of_everything_within_the_five_seconds_of_the_contract():
+    assert 2 * POLL_S < 5
