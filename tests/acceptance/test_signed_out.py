@@ -20,7 +20,7 @@ from models.words import Role
 from tests.acceptance.clients import ON_LOOPBACK, PATIENCE_S, SECRET_KEY, Rest, Socket, pay
 from tests.acceptance.servers import Server, add_accounts, running_servers, start_server
 from tests.acceptance.servers import run as run_command
-from tests.parts import eventually
+from tests.parts import SHORT_LIVED, eventually
 from tests.services import drop_database, fresh_database, redis_server
 
 PASSWORD = "correct horse battery"
@@ -93,7 +93,7 @@ async def signed_in(server: Server, email: str) -> Rest:
 
 def with_token(server: Server, token: str) -> Rest:
     headers = {"Authorization": f"Bearer {token}"}
-    return Rest(base_url=server.base_url, headers=headers, timeout=PATIENCE_S, **ON_LOOPBACK)
+    return Rest(base_url=server.base_url, headers=headers, timeout=PATIENCE_S, limits=SHORT_LIVED, **ON_LOOPBACK)
 
 
 def token_of(rest: Rest) -> str:

@@ -1,6 +1,8 @@
 """What is revoked is refused on every node within seconds, by a list in memory that neither Redis nor a start loses."""
 
+import os
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from tests.integration.asked import asked
 from tests.integration.socket_nodes import SECRET_KEY, Client, Node, Town, eventually, town
 from tests.services import redis_server
 
-STORM = 300
+STORM = int(os.environ.get("RECONNECTS", "300"))
 SIDE_BY_SIDE = 50
 HOUR_MS = 3_600_000
 ABOUT_ACCOUNTS = re.compile(r"\b(accounts|revocations|sign_ins)\b")
@@ -242,13 +244,15 @@ async def test_a_storm_of_reconnects_asks_sql_nothing_about_tokens(
                         tasks.start_soon(storm, device)
             return {one.name for one in noted.statements.values() if ABOUT_ACCOUNTS.search(one.text)}
 
-        looks = count_of("revoked_since")
+        looks, began_s = count_of("revoked_since"), time.monotonic()
         # The list is looked at every two seconds, storm or not.
         assert await storms([signed_out] * SIDE_BY_SIDE) <= {"revoked_since"}
         # Whoever comes in is told of their open requests, many in one statement.
         assert await storms(devices) <= {"revoked_since", "open_requests_of"}
         assert looks > 0
-        assert count_of("revoked_since") - looks < STORM / 2
+        looks, took_s = count_of("revoked_since") - looks, time.monotonic() - began_s
+        print(f"{2 * STORM} handshakes in {took_s:.1f} s, and the list was looked at {looks:.0f} times")
+        assert looks < STORM
         assert sorted(statuses) == [101] * STORM + [401] * STORM
 
 
