@@ -55,7 +55,7 @@ class Place:
 
     async def erase(self) -> Refused | None:
         outcome = await self.erasure.erase(self.person)
-        await self.erasure.sweep_now()
+        await self.node.database.sweep()
         return outcome
 
     async def account(self) -> tables.Account:
