@@ -53,6 +53,7 @@ def check_by(program: str, *arguments: str, within_s: float) -> None:
         "CONTRIBUTING.md",
         "docs/decisions.md",
         "docs/settings.md",
+        "docs/accounts.md",
         "docs/checkout.md",
         "docs/money.md",
         "docs/sessions.md",
