@@ -1,12 +1,15 @@
 """What a favourite has done for a customer: sessions served, and money that stayed paid, in the currency that it was paid in."""
 
+from functools import partial
+from unittest import mock
+
 from dispatch.favorites import Favorites
 from models import tables
 from models.ids import new_id
 from models.outcomes import Refused
 from models.rest import DayHours, FavoriteView
 from tests.integration.dispatch_nodes import accept
-from tests.parts import Node, World, eventually, running_node, running_world
+from tests.parts import Node, World, eventually, running_node, running_world, side_by_side
 
 
 async def served(world: World, node: Node, customer_id: str, mechanic_id: str) -> str:
@@ -94,3 +97,25 @@ async def test_what_an_earlier_version_has_given_back_is_neither_spent_nor_earne
         told = await the_favorite(node, customer_id)
         assert (told.services_count, told.total_spent_cents, told.currency) == (1, 0, "usd")
         assert await earned_by(node, mechanic_id) == [("usd", 1, 0)]
+
+
+async def test_of_many_marks_side_by_side_as_many_are_kept_as_there_may_be(database_url, redis_url):
+    async with running_world(database_url, redis_url) as world, running_node(world) as a, running_node(world) as b:
+        customer_id = await world.customer()
+        mechanics = await world.mechanics(4)
+        others = await world.mechanics(2)
+        async with world.database.write() as session:
+            session.add_all(
+                tables.Favorite(customer_id=customer_id, mechanic_id=one, created_at_ms=1) for one in others
+            )
+        marks = [Favorites(node.database, node.clock, node.presence) for node in (a, b)]
+        with mock.patch("dispatch.favorites.FAVORITES_MAX", 4):
+            calls = [partial(marks[number % 2].add, customer_id, one) for number, one in enumerate(mechanics)]
+            answers = await side_by_side(*calls)
+            refused = [answer for answer in answers if isinstance(answer, Refused)]
+            assert [answer.code for answer in refused] == ["too_many_favorites"] * 2
+            # What is there already can be marked again.
+            again = await marks[0].add(customer_id, others[0])
+        assert not isinstance(again, Refused)
+        assert again[1] is False
+        assert len(await world.rows(tables.Favorite, customer_id=customer_id)) == 4
