@@ -470,6 +470,24 @@ async def test_a_checkout_that_nobody_can_pay_any_more_takes_no_room(database_ur
         await checkout(a, customer_id)
 
 
+async def test_pages_that_newer_ones_have_replaced_count_until_their_time_is_over(database_url, redis_url, tmp_path):
+    """Else whoever opens one after the other has always one alone, and Stripe is asked without end."""
+    async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
+        customer_id = await world.customer()
+        await open_checkouts(world, customer_id, 17)
+        for _ in range(3):
+            await checkout(a, customer_id)
+
+        async def replaced() -> bool:
+            return len(await world.rows(tables.Checkout, customer_id=customer_id, status="expired")) == 2
+
+        await eventually(replaced, "of the three, the newest alone is open")
+        assert isinstance(await a.checkouts.start(customer_id, body()), TooMany)
+        for row in await world.rows(tables.Checkout, customer_id=customer_id, status="expired"):
+            await world.update(tables.Checkout, row.id, expires_at_ms=1)
+        await checkout(a, customer_id)
+
+
 async def test_whoever_books_for_nothing_and_cancels_again_and_again_has_to_wait(database_url, redis_url, tmp_path):
     async with running_world(database_url, redis_url, tmp_path) as world, running_node(world) as a:
         customer_id = await world.customer()
