@@ -19,7 +19,7 @@ from tests.acceptance.clients import ON_LOOPBACK, SECRET_KEY
 from tests.services import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 """The contract's: SIGTERM drains and exits within ten seconds."""
 POLL_S = 0.02
