@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,14 +55,14 @@ async def measure(options: Options, cores: Cores, folder: Path) -> Report:
     versions: dict[str, str] = {}
     with stores(folder, options.database) as (available, missing):
         for store in available:
-            template, people = prepared(folder / f"{store.name}-import", store, mechanics=1, customers=1)
+            template, people = prepared(folder / f"{store.name}-import", store, mechanics=1, customers=CHECKOUTS)
             with ground(folder / store.name, cores, database_url=store.fresh(template)) as on:
                 versions |= {"Redis": on.redis.version(), **store.versions()}
-                runs += await _runs(store, on, people.customers[0], lasts_s)
+                runs += await _runs(store, on, people.customers, lasts_s)
     return Report("webhook", [_table(runs, lasts_s, missing)], versions)
 
 
-async def _runs(store: Store, on: Ground, customer_id: str, lasts_s: float) -> list[Run]:
+async def _runs(store: Store, on: Ground, customers: Sequence[str], lasts_s: float) -> list[Run]:
     with ExitStack() as stack:
         # Stripe is somebody else's machine; here it is a server of its own, whose work is not counted as ours.
         stripe_on = replace(on, folder=on.folder / "stripe", database_url=Sqlite(on.folder / "stripe").fresh())
@@ -75,7 +76,7 @@ async def _runs(store: Store, on: Ground, customer_id: str, lasts_s: float) -> l
         }
         [node] = stack.enter_context(nodes(Pitlane(), on, pinned=False))
         await listening([node])
-        sessions = await _checkouts(node, customer_id)
+        sessions = await _checkouts(node, customers)
         runs = []
         for kind in (NO_WORK, WORK):
             progress(f"{store.name}: {PER_S * lasts_s:.0f} events {kind}")
@@ -87,11 +88,11 @@ async def _runs(store: Store, on: Ground, customer_id: str, lasts_s: float) -> l
         return runs
 
 
-async def _checkouts(node: Node, customer_id: str) -> list[str]:
-    """Open some checkouts that nobody pays; return their Sessions' ids."""
+async def _checkouts(node: Node, customers: Sequence[str]) -> list[str]:
+    """Open a checkout for each that nobody pays; return their Sessions' ids."""
     sessions = []
-    async with Rest.of(f"http://127.0.0.1:{node.port}", customer_id, "customer") as rest:
-        for _ in range(CHECKOUTS):
+    for customer_id in customers:
+        async with Rest.of(f"http://127.0.0.1:{node.port}", customer_id, "customer") as rest:
             body = {"plan": "quick_chat", "routing_type": "broadcast"}
             answer = await rest.ok("POST", "/api/checkout", json=body, status=201)
             sessions.append(urlsplit(answer["url"]).path.rsplit("/", 1)[-1])
