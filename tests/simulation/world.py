@@ -19,7 +19,7 @@ import structlog
 from models.rest import CheckoutBody
 from models.settings import DispatchSettings
 from tests.simulation import loop as loops
-from tests.simulation.clocks import NodeClock
+from tests.simulation.clocks import NodeClock, NumberedIds
 from tests.simulation.ground import Ground
 from tests.simulation.invariants import BUGS, NODES, Watch
 from tests.simulation.life import current_life
@@ -120,7 +120,6 @@ class World(Ground):
         self.pages = [CustomerPage(*ground, one, f"page-{place}") for place, one in enumerate(self.customers)]
         self.operator = Operator(self, self.any_node)
         self.watch.look_also_at(self.apps, self.pages)
-        self._ids = 0
 
     def _settle_down(self) -> None:
         raw = self.sql.take()
@@ -164,7 +163,7 @@ class World(Ground):
         before = structlog.get_config()
         with ExitStack() as stack:
             stack.enter_context(patch("infra.clock.time", NodeClock(self.loop)))
-            stack.enter_context(patch("models.ids.ULID", self._next_id))
+            stack.enter_context(patch("models.ids.ULID", NumberedIds(self.loop)))
             for constant, value in ROOMY.items():
                 stack.enter_context(patch(constant, value))
             for module in ("hub", "inbox", "connection", "mechanic"):
@@ -173,11 +172,6 @@ class World(Ground):
             structlog.configure(processors=[self._take_log], cache_logger_on_first_use=False)
             stack.callback(structlog.configure, **before)
             yield
-
-    def _next_id(self) -> str:
-        """Return an id that sorts by the wall clock of the node that makes it, as ULIDs do."""
-        self._ids += 1
-        return f"{NodeClock(self.loop).time_ns() // 1_000_000:013d}-{self._ids:06d}"
 
     def _take_log(self, _logger: Any, method: str, event: dict[str, Any]) -> Any:
         self.note(current_life.get().name, f"log {event['event']}")
