@@ -147,12 +147,12 @@ async def node(
     goes into ``up_fd`` once this one serves.
     """
     files = open_files.raise_to_hard()
-    log.info("open_files", soft=files.soft, hard=files.hard, connections_max=files.connections_max)
     numbers = numbers or MachineNumbers()
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
         await bring_up_to_date(database)
+        log.info("open_files", soft=files.soft, hard=files.hard, connections_max=files.connections_max)
 
         node_id = new_id()
         link = RedisLink(redis_url, prefix=settings.redis_prefix)
@@ -183,7 +183,7 @@ async def node(
         tickets = Tickets(link, doors.ticket_lifetime_s)
         accounts, sign_ins, mailer = Accounts(database), SignIns(database), Mailer(settings.mail())
         signing_in = SigningIn(tokens, sign_ins, KnownBrowsers(doors.secret_keys), clock, doors)
-        links_of_account = RateLimit(link, "password_links_of_account", allowed=5, window_s=3600)
+        links_of_account = RateLimit(link, "password_links_of_account", allowed=5, window_s=1500)
         forgotten = ForgottenPasswords(accounts, mailer, signing_in, links_of_account)
         standin = standin_of(settings, database)
         elsewhere = [] if standin is None else [partial(forgotten_at, standin)]
@@ -763,7 +763,13 @@ async def change_account(settings: Settings, action: str, email: str) -> None:
         database = Database(settings.resolved_database_url)
         stack.push_async_callback(database.close)
         await bring_up_to_date(database)
-        accounts, clock = Accounts(database), WallClock()
+        # Nodes judge tokens by Redis' clock; where that is a child of theirs, it is this machine's own.
+        clock: Clock = WallClock()
+        if settings.redis_url is not None:
+            link = RedisLink(settings.redis_url, prefix=settings.redis_prefix)
+            stack.push_async_callback(link.close)
+            clock = await clock_of(link)
+        accounts = Accounts(database)
         account = await accounts.find_by_email(email)
         if account is None:
             raise ConfigurationError(f"There is no account with the e-mail address {email}.")

@@ -24,6 +24,9 @@ SIGN_INS_WAITING_MAX: Final = 100
 OTHERS_WAITING_MAX: Final = 50
 """Of either, on a slow machine, some seconds' worth."""
 
+OTHERS_EVERY: Final = 8
+"""Of so many turns one is for those who do not sign in, if they wait."""
+
 T = TypeVar("T")
 _hasher = PasswordHasher()
 
@@ -93,6 +96,7 @@ class Turns:
 
     def __init__(self, side_by_side: int, *, sign_ins_max: int, others_max: int) -> None:
         self._free = side_by_side
+        self._ended = 0
         self._waiting: dict[bool, deque[Callable[[], None]]] = {True: deque(), False: deque()}
         self._max = {True: sign_ins_max, False: others_max}
 
@@ -117,7 +121,10 @@ class Turns:
 
     def end(self) -> None:
         """One's turn is over."""
-        for is_sign_in in (True, False):
+        self._ended += 1
+        # Every so often it is the others' turn, or a crowd that signs in would keep everybody from choosing a new password.
+        sign_ins_first = self._ended % OTHERS_EVERY != 0
+        for is_sign_in in (sign_ins_first, not sign_ins_first):
             if self._waiting[is_sign_in]:
                 self._waiting[is_sign_in].popleft()()
                 return

@@ -24,7 +24,7 @@ from infra.database import Database
 from infra.loops import failing_alone, keep_on
 from infra.redis_link import RedisLink
 from infra.statements import Nothing, Statement, Transaction
-from models.errors import RedisUnavailable
+from models.errors import Unavailable
 from models.outcomes import Refused
 
 SQL: Final = Path(__file__).parent / "sql"
@@ -201,7 +201,8 @@ class Revocations:
             return bool(ended)
 
         is_done = await self._database.commit(work())
-        await self.tell()
+        if is_done:
+            await self.tell()
         return is_done
 
     async def revoke_all(self, account_id: str) -> int:
@@ -212,10 +213,11 @@ class Revocations:
 
     async def tell(self) -> None:
         """Take in what this node has just committed, and have the others do so at once; they will anyway, a little later."""
-        await self.refresh()
         try:
+            await self.refresh()
             await self._bus.publish(self._channel, b"changed")
-        except RedisUnavailable as error:
+        except Unavailable as error:
+            # It is committed; everybody looks for it within two seconds.
             self._log.warning("revocation_told_late", error=str(error))
 
     async def refresh(self) -> None:

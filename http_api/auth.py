@@ -19,7 +19,7 @@ from jwt.exceptions import PyJWTError
 from accounts.revocations import Proof
 from http_api import cookies
 from infra.redis_link import RedisLink
-from models.ids import id_at, instant_of, is_id
+from models.ids import id_at, id_of, instant_of, is_id
 from models.settings import DoorSettings
 from models.words import Role
 
@@ -47,7 +47,7 @@ class Identity:
     issued_at_ms: int = 0
     """When its device was signed in: of ours, renewed ones say it of the first. Of those that others make, when it was issued."""
     sign_in_id: str | None = None
-    """The device that it was issued to; ``None`` in tokens that others make."""
+    """The device that it was issued to, of tokens that others make one of their own; ``None`` in tickets of an earlier version."""
 
     @property
     def proof(self) -> Proof:
@@ -73,6 +73,7 @@ class _Claims(msgspec.Struct):
         if made_at_ms is not None and made_at_ms // 1000 == int(self.iat):
             # Ours say it to the millisecond; of others it is the beginning of a second.
             iat_ms = made_at_ms
+        digest = hashlib.sha256(token.encode())
         signed_in_at_ms = instant_of(self.sid) if self.sid and is_id(self.sid) else None
         return Identity(
             self.sub,
@@ -80,10 +81,11 @@ class _Claims(msgspec.Struct):
             min(int(self.exp), NO_LATER_THAN_S),
             via,
             # What others write there may be anything; it is to be kept in SQL.
-            token_id=self.jti if self.jti and is_id(self.jti) else hashlib.sha256(token.encode()).hexdigest(),
+            token_id=self.jti if self.jti and is_id(self.jti) else digest.hexdigest(),
             # Of the device, not of the token: else whoever renews one while it is being revoked would have one that is not.
             issued_at_ms=iat_ms if signed_in_at_ms is None else min(iat_ms, signed_in_at_ms),
-            sign_in_id=None if signed_in_at_ms is None else self.sid,
+            # A token of somebody else's is a device of its own, and so are all that are renewed from it.
+            sign_in_id=id_of(iat_ms, digest.digest()) if signed_in_at_ms is None else self.sid,
         )
 
 
@@ -169,14 +171,14 @@ class Tokens:
         return None
 
 
-def admit(scope: Mapping[str, Any]) -> None:
+def admit(scope: Mapping[str, Any], account_id: str) -> None:
     """Tell the server's edge that who sends this request is signed in; then strangers cannot take the connection's place.
 
     ``scope`` is ASGI's. Idempotent; does nothing under another server.
     """
     told = scope.get("extensions", {}).get(ADMISSION)
     if told is not None:
-        told()
+        told(account_id)
 
 
 def token_of(scope_headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, Literal["bearer", "cookie"]] | None:

@@ -118,6 +118,8 @@ class Database:
                 max_overflow=0,
                 pool_timeout=POOL_TIMEOUT_S,
                 pool_pre_ping=True,
+                # They may be names and addresses, and end up in logs.
+                hide_parameters=True,
                 connect_args={"server_settings": POSTGRES_SETTINGS},
             )
             # The same pool; what is read in several queries belongs together, as it does in SQLite.
@@ -289,7 +291,9 @@ def _raise_translated(error: Exception) -> NoReturn:
 
 
 def _sqlite_engine(url: URL, *, begin: str, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=POOL_TIMEOUT_S)
+    engine = create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, hide_parameters=True
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: DBAPIConnection, _record: object) -> None:

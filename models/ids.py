@@ -26,6 +26,11 @@ def id_at(at_ms: int) -> str:
     return str(ULID(at_ms.to_bytes(6, "big") + secrets.token_bytes(10)))
 
 
+def id_of(at_ms: int, what: bytes) -> str:
+    """Return the id of an instant that ``what``, a digest of ten bytes or more, always has."""
+    return str(ULID(at_ms.to_bytes(6, "big") + what[:10]))
+
+
 def instant_of(text: str) -> int | None:
     """Return the instant that an id of ours was made at, in ms since the epoch; ``None`` for one of anybody else's."""
     try:

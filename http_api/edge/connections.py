@@ -8,7 +8,7 @@ sent without a proof can push out nothing but its like. One loop looks at all of
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from enum import Enum, auto
 from itertools import chain
 from math import inf
@@ -21,6 +21,8 @@ from infra.seldom import Seldom
 from infra.slices import each_alone
 
 NEVER: Final = inf
+MEMBERS_OF_ACCOUNT_MAX: Final = 50
+"""A person's browsers have six connections each; whoever has more has no more of them kept than a stranger."""
 
 _seldom = Seldom("edge")
 
@@ -67,7 +69,9 @@ class Connections:
         self.limits = limits
         self._guests: dict[Visitor, _Place] = {}
         self._by_stage: dict[Stage, OrderedDict[Visitor, _Place]] = {stage: OrderedDict() for stage in Stage}
-        self._members: OrderedDict[Visitor, None] = OrderedDict()
+        self._members: OrderedDict[Visitor, str] = OrderedDict()
+        """Each with the account that was the first to sign in on it."""
+        self._of_account: Counter[str] = Counter()
         self._cost = 0
         self._arrivals = 0
         self._turning: asyncio.TimerHandle | None = None
@@ -97,8 +101,7 @@ class Connections:
             self._cost -= place.cost
             self._put(other, place)
         elif one in self._members:
-            del self._members[one]
-            self._members[other] = None
+            self._members[other] = self._members.pop(one)
 
     def is_at(self, one: Visitor, stage: Stage, cost: int) -> None:
         """Note what a connection is doing, and the bytes that it costs meanwhile."""
@@ -120,20 +123,25 @@ class Connections:
                 return
             self._evict(costly)
 
-    def admit(self, one: Visitor) -> None:
-        """Somebody has proved on it who they are; idempotent."""
-        if (place := self._guests.pop(one, None)) is not None:
-            del self._by_stage[place.stage][one]
-            self._cost -= place.cost
-            self._members[one] = None
+    def admit(self, one: Visitor, account_id: str) -> None:
+        """An account has proved on it who it is; idempotent. Of more than it may have, the connection stays a guest."""
+        if one not in self._guests or self._of_account[account_id] >= MEMBERS_OF_ACCOUNT_MAX:
+            return
+        place = self._guests.pop(one)
+        del self._by_stage[place.stage][one]
+        self._cost -= place.cost
+        self._members[one] = account_id
+        self._of_account[account_id] += 1
 
     def left(self, one: Visitor) -> None:
         """It is over, or a socket; idempotent."""
         if (place := self._guests.pop(one, None)) is not None:
             del self._by_stage[place.stage][one]
             self._cost -= place.cost
-        else:
-            self._members.pop(one, None)
+        elif (account_id := self._members.pop(one, None)) is not None:
+            self._of_account[account_id] -= 1
+            if not self._of_account[account_id]:
+                del self._of_account[account_id]
 
     # --- who has to go ------------------------------------------------------------------------------------------------
 

@@ -74,9 +74,10 @@ class HttpConnection(HttpToolsProtocol):
         """Of the head that is being read, as far as the parser has told; and the bytes it was given since it began."""
         self._head_fed_len = 0
         self._request_len = 0
-        """Bytes since the present request's head was whole."""
+        """Of bodies, and of the heads before, since the connection was last without a request."""
         self._began_s = 0.0
         """When the present request's first byte came."""
+        self._idle_since_s = NEVER
         self._in_work: RequestResponseCycle | None = None
         self._drains = False
         self._unread_len: float = inf
@@ -89,8 +90,6 @@ class HttpConnection(HttpToolsProtocol):
         """Give it to the parser in slices, and refuse what is too much or no HTTP."""
         if self._is_over:
             return
-        if self._in_body:
-            self._request_len += len(data)
         start = 0
         try:
             for start in range(0, len(data), SLICE_LEN):
@@ -144,8 +143,10 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_begin()
         cast(dict[str, Any], self.scope)["extensions"] = {ADMISSION: self._admit}
         self._in_head, self._in_body = True, False
+        # What came before it in the pipeline is still here.
+        self._request_len = self._request_len + self._head_len if self._is_in_work else 0
         self._head_len = REQUEST_LINE_LEN
-        self._head_fed_len = self._request_len = 0
+        self._head_fed_len = 0
         self._began_s = monotonic()
 
     def on_url(self, url: bytes) -> None:
@@ -179,6 +180,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         if not self._is_over:
+            self._request_len += len(body)
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -279,9 +281,9 @@ class HttpConnection(HttpToolsProtocol):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _admit(self) -> None:
+    def _admit(self, account_id: str) -> None:
         """Whoever sends this request has proved who they are."""
-        self._visits.admit(self)
+        self._visits.admit(self, account_id)
 
     def _tell_the_app(self) -> None:
         """Tell the app that nobody waits for what it has in work; uvicorn tells it of the newest request alone."""
@@ -320,7 +322,12 @@ class HttpConnection(HttpToolsProtocol):
             elif self._in_head:
                 self.deadline_s = self._began_s + patience_s
             else:
-                self.deadline_s = now_s + patience_s
+                # From when it fell idle: empty lines, which may come before a request (RFC 9112 §2.2), buy no time.
+                if self._idle_since_s == NEVER:
+                    self._idle_since_s = now_s
+                self.deadline_s = self._idle_since_s + patience_s
+        if self._in_body or self._in_head or is_in_work:
+            self._idle_since_s = NEVER
         if self._in_body:
             self._visits.is_at(self, Stage.HOLDING, REQUEST_COST_LEN + self._head_len + self._request_len)
         elif is_in_work:

@@ -38,7 +38,7 @@ class Checks:
         try:
             identity = self._admitted(called, headers, now_s=received_at_ms // 1000)
             if identity is not None:
-                admit(scope)
+                admit(scope, identity.account_id)
             path = scope.get("path_params", {})
             if not all(is_id(value) for value in path.values()):
                 raise _Unfit(problem(called.unknown_id, f"{PROBLEMS[called.unknown_id][1]}."))

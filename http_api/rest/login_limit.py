@@ -7,6 +7,7 @@ of right passwords from one address waits a moment instead of being refused.
 """
 
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ ATTEMPTS_SIDE_BY_SIDE = 4
 seldom has to ask Redis again, and more than passwords are hashed side by side."""
 WAITING_MAX = 200
 """Of those who are known, and of strangers: some five seconds' worth."""
+HERE_MAX = 40
+"""Of one address, so that one alone, with the right password even, fills no lane."""
 POLL_INTERVAL_S = 0.02
 WAIT_MAX_S = 5.0
 GO, WAIT = 0, -1
@@ -66,6 +69,8 @@ class LoginLimit:
         # Of their own: a crowd of strangers keeps whoever is known waiting for no longer than a few passwords take.
         self._strangers = anyio.CapacityLimiter(ATTEMPTS_SIDE_BY_SIDE)
         self._known = anyio.CapacityLimiter(ATTEMPTS_SIDE_BY_SIDE)
+        self._here: Counter[str] = Counter()
+        """Attempts that wait or are under way, by address."""
 
     @asynccontextmanager
     async def attempt(
@@ -76,10 +81,16 @@ class LoginLimit:
         ``device_id``: of a browser that is known for this account. Raises ``Overloaded`` if too many wait for their turn.
         """
         turns = self._strangers if device_id is None else self._known
-        if turns.statistics().tasks_waiting >= WAITING_MAX:
+        if turns.statistics().tasks_waiting >= WAITING_MAX or self._here[address] >= HERE_MAX:
             raise Overloaded("Too many people are signing in just now.")
-        async with turns, self._counted(self._subjects(email, address, device_id)) as attempt:
-            yield attempt
+        self._here[address] += 1
+        try:
+            async with turns, self._counted(self._subjects(email, address, device_id)) as attempt:
+                yield attempt
+        finally:
+            self._here[address] -= 1
+            if not self._here[address]:
+                del self._here[address]
 
     def _subjects(self, email: str, address: str, device_id: str | None) -> dict[str, int]:
         """Return what an attempt counts for, each with the failures that are let through."""

@@ -200,7 +200,7 @@ class Hub:
         if isinstance(who, Response):
             await self._deny(websocket, who)
             return None
-        admit(websocket.scope)
+        admit(websocket.scope, who.account_id)
         return who
 
     async def _open(self, websocket: WebSocket, identity: Identity, make: Callable[[Identity], Connection]) -> None:

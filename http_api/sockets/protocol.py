@@ -190,9 +190,9 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         if self._visits is not None:
             self._visits.left(self)
 
-    def _admit(self) -> None:
+    def _admit(self, account_id: str) -> None:
         if self._visits is not None:
-            self._visits.admit(self)
+            self._visits.admit(self, account_id)
 
     def _refuse(self, code: str) -> None:
         """Answer in place of the endpoint, and tell it, if it runs, that the client has gone."""

@@ -131,6 +131,8 @@ async def test_a_tab_shows_nothing_more_once_another_one_has_signed_in_somebody_
             await visitor.page.goto("/")
             await expect(visitor.part("connection-state", state="live")).to_be_attached()
             await expect(visitor.page.locator("#dashboard")).to_be_visible()
+            # An hour is less than half of a session's life: it is being renewed, and the answer would bring the old cookie back.
+            await visitor.page.wait_for_load_state("networkidle")
             await has_session(visitor, server, mike, "mechanic", lifetime_s=3600)
             if notices_by == "the other tab":
                 other = await visitor.page.context.new_page()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from http_api import cookies
 from http_api.auth import Identity, Tokens, origin_is_ours, token_of
-from models.ids import first_id_at, id_at
+from models.ids import first_id_at, id_at, instant_of
 from models.settings import DoorSettings, Settings
 from models.timestamps import rfc3339
 
@@ -60,7 +60,8 @@ def test_a_token_made_elsewhere_with_the_key_is_accepted():
     # Of one without an id the whole of it is one.
     assert len(identity.token_id) == 64
     assert identity.issued_at_ms == (NOW_S - 1) * 1000
-    assert identity.sign_in_id is None
+    assert identity.sign_in_id is not None
+    assert instant_of(identity.sign_in_id) == (NOW_S - 1) * 1000
     assert verify(made_elsewhere(exp=NOW_S + 0.5, extra={"is": "ignored"})) is not None
 
 

@@ -8,7 +8,6 @@ from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, 
 from http_api.rest.rate_limit import RateLimit
 from http_api.rest.signing_in import SigningIn, account_view
 from models import outcomes
-from models.ids import id_at
 from models.outcomes import Refused
 from models.rest import AccountView, LoginBody, LogoutBody, PublicConfig, RegisterBody, Renewed, SignedIn
 from models.timestamps import rfc3339
@@ -95,9 +94,7 @@ def operations(
         if account is None:
             return Refused("unauthenticated", "This account is gone.")
         now_ms = clock.now_ms()
-        # One that others have made becomes a device that was signed in when it was issued: what is revoked of then, is of both.
-        sign_in_id = call.identity.sign_in_id or id_at(call.identity.issued_at_ms)
-        issued = tokens.issue(account.id, account.role, now_ms=now_ms, sign_in_id=sign_in_id)
+        issued = tokens.issue(account.id, account.role, now_ms=now_ms, sign_in_id=call.identity.sign_in_id)
         if not await signing_in.sign_ins.renewed(
             call.identity.proof, issued.sign_in_id, expires_at_ms=issued.expires_at_s * 1000
         ):

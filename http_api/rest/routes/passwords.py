@@ -7,7 +7,7 @@ from urllib.parse import quote
 import anyio
 import structlog
 
-from accounts.accounts import Accounts
+from accounts.accounts import Accounts, normal_email
 from accounts.revocations import Revocations
 from http_api.rest.login_limit import LoginLimit, TooMany
 from http_api.rest.operation import ANYONE, SIGNED_IN, Answer, Call, Operation, operation
@@ -61,15 +61,15 @@ class ForgottenPasswords:
                     self._log.warning("password_link_not_sent", error=str(error))
 
     async def _write_to(self, email: str) -> None:
-        if await self._of_account.take(email.strip().lower()) is not None:
+        if await self._of_account.take(normal_email(email)) is not None:
             return
         begun = await self._accounts.begin_reset(email, now_ms=self._clock.now_ms())
         if begun is None:
             return
         account, token = begun
         text = (
-            f"Hello {account.name},\n\n"
-            "somebody, we hope you, has asked for a new password for your Pitlane account.\n"
+            # Not the name: whoever registers somebody else's address could have us send them any.
+            "Hello,\n\nsomebody, we hope you, has asked for a new password for your Pitlane account.\n"
             "Choose one here within 30 minutes; the link works once:\n\n"
             f"{self._page}#{quote(token)}\n\n"
             "If it was not you, leave this mail alone: nothing has changed.\n"
