@@ -34,7 +34,7 @@ from models.outcomes import Refused, TooMany
 from models.rest import FreeCheckout
 from models.words import RoutingType
 
-FREE_BOOKINGS_MAX = 5
+FREE_BOOKINGS_MAX = 10
 FREE_BOOKINGS_MS = 3_600_000
 """So many within this time, of one customer."""
 CHECKOUT_EVENTS = "checkout.session."

@@ -52,7 +52,7 @@ def operations(plans: Plans, checkouts: Checkouts, reader: Reader) -> list[Opera
     async def create_checkout(call: Call) -> Answer | Refused:
         """Start paying for a plan, or get the free one at once.
 
-        At most 20 payments can be open at a time, and the free plan can be booked five times an hour: 429 then, with `Retry-After`.
+        At most 20 payments can be open at a time, and the free plan can be booked ten times an hour: 429 then, with `Retry-After`.
         """
         key = call.headers.get(IDEMPOTENCY_KEY.name)
         checkout = await checkouts.start(call.account_id, call.body_as(CheckoutBody), idempotency_key=key)
