@@ -116,7 +116,7 @@ async def edge_server(*, soft: int = 1024, **members: Any) -> AsyncIterator[Edge
 
     async def echo(request: Request) -> Response:
         if request.headers.get("authorization") == "good":
-            admit(request.scope)
+            admit(request.scope, request.headers.get("account", "somebody"))
         try:
             return PlainTextResponse(await request.body())
         except ClientDisconnect:

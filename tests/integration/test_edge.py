@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, suppress
 import anyio
 import pytest
 
+from http_api.edge.connections import MEMBERS_OF_ACCOUNT_MAX
 from infra.metrics import REGISTRY
 from tests.integration.edge_server import LARGE_LEN, UPGRADE, OneConnection, edge_server
 from tests.integration.socket_nodes import PATIENCE_S, eventually
@@ -222,12 +223,46 @@ async def test_what_guests_hold_is_bounded_in_all():
         await eventually(lambda: 8 <= server.in_all <= 13, "only so many halves are kept")
 
 
+async def test_what_arrives_with_its_head_is_counted_as_well_and_so_is_what_is_behind_it():
+    whole = f"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: {24 * KIB}\r\n\r\n" + "x" * (20 * KIB)
+    behind = "GET /wait HTTP/1.1\r\nHost: h\r\n\r\n" + whole
+    for request in (whole, behind):
+        async with edge_server(guests_len_max=256 * KIB) as server, server.crowd(40) as crowd:
+            for one in crowd:
+                one.write(request)
+            await eventually(lambda: server.in_all <= 13, "only so many halves are kept")
+
+
+async def test_empty_lines_buy_no_time():
+    async with edge_server(silence_timeout_ms=300) as server, server.connection() as one:
+        one.write("\r\n\r\n")
+        with anyio.fail_after(PATIENCE_S):
+            while server.in_all:
+                one.write("\r\n")
+                await anyio.sleep(0.05)
+
+
+async def test_of_one_account_no_more_connections_are_kept_than_a_person_has():
+    async with edge_server() as server, AsyncExitStack() as stack:
+        for _ in range(MEMBERS_OF_ACCOUNT_MAX + 3):
+            one = await stack.enter_async_context(server.connection())
+            one.write(GET + "Authorization: good\r\n\r\n")
+            assert (await one.answer())[0] == 200
+        assert server.connections.counts == {"guest": 3, "member": MEMBERS_OF_ACCOUNT_MAX}
+        # One more account's has its place; and who leaves makes room.
+        other = await stack.enter_async_context(server.connection())
+        other.write(GET + "Authorization: good\r\nAccount: else\r\n\r\n")
+        assert (await other.answer())[0] == 200
+        assert server.connections.counts["member"] == MEMBERS_OF_ACCOUNT_MAX + 1
+    await eventually(lambda: server.connections.counts == {"guest": 0, "member": 0}, "nobody is left")
+
+
 async def test_members_go_only_when_nothing_else_is_left_and_then_the_one_used_least_recently():
     async with edge_server(soft=100) as server, AsyncExitStack() as stack:
         members = []
         for _ in range(server.connections.limits.connections_max):
             members.append(await stack.enter_async_context(server.connection()))
-            members[-1].write(GET + "Authorization: good\r\n\r\n")
+            members[-1].write(GET + f"Authorization: good\r\nAccount: a{len(members)}\r\n\r\n")
             assert (await members[-1].answer())[0] == 200
         members[0].write(GET + "\r\n")
         assert (await members[0].answer())[0] == 200
