@@ -123,6 +123,7 @@ class HttpConnection(HttpToolsProtocol):
         self._visits.left(self)
         self._tell_the_app()
         super().connection_lost(exc)
+        self._let_go()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
@@ -248,6 +249,7 @@ class HttpConnection(HttpToolsProtocol):
         protocol.data_received(b"".join([*head, b"\r\n"]))
         if early:
             cast(asyncio.Protocol, self.transport.get_protocol()).data_received(early)
+        self._let_go()
 
     # --- what ``Connections`` calls -----------------------------------------------------------------------------------
 
@@ -278,6 +280,11 @@ class HttpConnection(HttpToolsProtocol):
         self._is_over = True
         self.transport.abort()
         self._visits.left(self)
+
+    def _let_go(self) -> None:
+        """Let the memory go with the connection: the request and this object know each other, and the collector seldom comes."""
+        self.scope = self.headers = self.cycle = self.parser = cast(Any, None)
+        self._in_work = None
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -351,3 +358,4 @@ class HttpConnection(HttpToolsProtocol):
         self._tell_the_app()
         # With an error, so that uvicorn does not close what has just been written to.
         super().connection_lost(ConnectionAbortedError(code))
+        self._let_go()

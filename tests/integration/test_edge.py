@@ -1,14 +1,17 @@
 """What strangers may take of a node, by real sockets: heads, bodies, silence, upgrades, answers, room, and a drain."""
 
 import asyncio
+import gc
 import json
 import logging
 from contextlib import AsyncExitStack, suppress
+from weakref import ref
 
 import anyio
 import pytest
 
 from http_api.edge.connections import MEMBERS_OF_ACCOUNT_MAX
+from http_api.edge.http import HttpConnection
 from infra.metrics import REGISTRY
 from tests.integration.edge_server import LARGE_LEN, UPGRADE, OneConnection, edge_server
 from tests.integration.socket_nodes import PATIENCE_S, eventually
@@ -335,3 +338,32 @@ async def test_an_upgrade_behind_a_request_that_waits_for_its_answer_is_no_upgra
     async with edge_server() as server, server.connection() as one:
         one.write("GET /wait HTTP/1.1\r\nHost: h\r\n\r\n" + UPGRADE.format(path="/ws/no") + "\r\n")
         assert await one.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "said", ["POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx", "no HTTP\r\n\r\n", GET + "\r\n"]
+)
+async def test_what_a_request_took_goes_with_its_connection_and_not_when_the_collector_comes(
+    said: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Else those who are thrown out and come again, thousands of times, leave their memory until it does."""
+    made: list[ref[HttpConnection]] = []
+    begin = HttpConnection.connection_made
+
+    def connection_made(self: HttpConnection, transport: asyncio.Transport) -> None:
+        made.append(ref(self))
+        begin(self, transport)
+
+    monkeypatch.setattr(HttpConnection, "connection_made", connection_made)
+    async with edge_server() as server:
+        gc.collect()
+        gc.disable()
+        try:
+            async with server.crowd(20) as crowd:
+                for one in crowd:
+                    one.write(said)
+                await eventually(lambda: len(made) == 20, "they are there")
+            await eventually(lambda: server.in_all == 0, "they are gone")
+            await eventually(lambda: all(one() is None for one in made), "and so is what they took")
+        finally:
+            gc.enable()
