@@ -164,7 +164,7 @@ class DoorSettings:
     """How long a client may take, in a drain or after a refusal, for what it is in the middle of."""
     guests_max: int = 10_000
     """Connections on which nobody has signed in; at most half of what the limit of open files leaves room for."""
-    guests_len_max: int = 24 * 1024 * 1024
+    guests_len_max: int = 12 * 1024 * 1024
     """Bytes that unfinished requests on those may take together."""
     sockets_per_account_max: int = 20
     frames_per_s_max: int = 50

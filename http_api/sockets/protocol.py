@@ -128,7 +128,11 @@ class HandoverProtocol(WebSocketsSansIOProtocol):
         extensions = cast(dict[str, Any], self.scope["extensions"])
         extensions[EXTENSION] = self.hand_over
         extensions[ADMISSION] = self._admit
-        await super().run_asgi()
+        try:
+            await super().run_asgi()
+        finally:
+            # They know this object, and it the scope; so its memory would be there until the collector comes.
+            extensions.clear()
 
     async def send(self, message: Any) -> None:
         """Do what the endpoint says; a refusal that is whole completes the handshake."""
