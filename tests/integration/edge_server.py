@@ -26,7 +26,7 @@ from infra.open_files import OpenFiles
 from models.settings import DoorSettings, Settings
 from tests.integration.socket_nodes import PATIENCE_S, SECRET_KEY, Server, eventually
 
-LARGE_LEN = 16 * 1024 * 1024
+LARGE_LEN = 8 * 1024 * 1024
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
